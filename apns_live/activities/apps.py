@@ -48,8 +48,13 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> App:
-        """Return the app of a row of the table ``apps``."""
-        return view_of(cls, row, settings=_settings_of(row))
+        """Return the app of a row of the table ``apps``. Settings that cannot be read are empty."""
+        settings = {}
+        try:
+            settings = dict(json.loads(row.settings))
+        except (ValueError, TypeError):
+            logger.exception("the settings of the app %r cannot be read", row.public_id)
+        return view_of(cls, row, settings=settings)
 
 
 class ProviderKeyView(TypedDict):
@@ -171,15 +176,10 @@ class Apps:
         }
         async with self.database.write() as connection:
             await connection.execute(update(table).where(*place).values(active=False))
-            again = await connection.execute(
-                update(table).where(*place, table.c.key_id == key.key_id).values(**values)
-            )
-            if not again.rowcount:
-                await connection.execute(
-                    insert(table).values(
-                        app_id=app.row, environment=environment, key_id=key.key_id, **values
-                    )
-                )
+            again = update(table).where(*place, table.c.key_id == key.key_id).values(values)
+            if not (await connection.execute(again)).rowcount:
+                new = {"app_id": app.row, "environment": environment, "key_id": key.key_id}
+                await connection.execute(insert(table).values(new | values))
         self.key_added(app)
 
     async def seal_anew(self, sealer: Sealer) -> int:
@@ -204,11 +204,8 @@ class Apps:
         Raises `ActivitiesError` if there is none, `StoreError` if it cannot be decrypted.
         """
         table = schema.credentials
-        query = select(table).where(
-            table.c.app_id == app.row,
-            table.c.active,
-            table.c.environment.in_([environment, ANY_ENVIRONMENT]),
-        )
+        either = table.c.environment.in_([environment, ANY_ENVIRONMENT])
+        query = select(table).where(table.c.app_id == app.row, table.c.active, either)
         rows = await self.database.rows(query)
         if not rows:
             raise ActivitiesError(
@@ -264,85 +261,80 @@ class Apps:
         return await self.database.change(delete(table).where(*place))
 
 
-def _settings_of(row: Row[Any]) -> dict[str, Any]:
-    """Return an app's settings; the defaults when they cannot be read, as other apps go on."""
-    try:
-        return dict(json.loads(row.settings))
-    except (ValueError, TypeError):
-        logger.exception("the settings of the app %r cannot be read", row.public_id)
-        return {}
-
-
 OWN = "x_"
-"""How names begin that are the caller's own: they are kept, and nobody here reads them."""
-_CHOICES = {
-    "budget": ("default", "frequent", "observed", "observed-frequent"),
-    "channel_devices": ("ios18", "all"),
-    "device_limit_ends": ("oldest", "least relevant"),
-    "suspect_tokens": ("use", "last", "skip"),
-    "onesignal_device_calls": ("off", "signed", "open", "demo"),
-}
-_NUMBERS = ("device_limit", "braze_max_external_ids")
-_IDS = ("braze_app_id", "onesignal_app_id", "fcm_project_id")
-_OTHERS = (
-    "activitysmith",
-    "channel_from",
-    "contract",
-    "fcm_unregistered",
-    "hand_over_after",
-    "language",
-)
-_KNOWN = (*_CHOICES, *_NUMBERS, *_IDS, *_OTHERS)
+"""The prefix of the caller's own names, which are stored and not read here."""
+_Rule = tuple[Callable[[Any], bool], str, str]
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise `InvalidInput` for an unknown name, and for a value that nobody could follow."""
-    for name, value in settings.items():
-        field = f"settings.{name}"[:80]
-        if name not in _KNOWN and not name.startswith(OWN):
-            near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.6)
-            raise InvalidInput(
-                "is not a setting of an app",
-                field,
-                f"Did you mean {near[0]}?"
-                if near
-                else f"Known: {', '.join(sorted(_KNOWN))}; names of your own begin with {OWN}.",
-            )
-        if value is not None:
-            _check(name, value, field)
-
-
-def _check(name: str, value: object, field: str) -> None:
-    if name in _CHOICES and value not in _CHOICES[name]:
-        raise InvalidInput(
-            f"{value!r:.40} is not a valid value", field, f"Give {' or '.join(_CHOICES[name])}."
-        )
-    if name in _NUMBERS and (type(value) is not int or value < 1):
-        raise InvalidInput(
-            f"{value!r:.40} is not a limit", field, "Give 1 or more, or null for none."
-        )
-    if name in _IDS and not _are_texts(value):
-        raise InvalidInput(f"{value!r:.40} is not an id", field, "Give a text, or a list of texts.")
-    if name == "fcm_unregistered" and not isinstance(value, bool):
-        raise InvalidInput("is not a boolean", field, "Give true or false.")
-    if name == "activitysmith" and not isinstance(value, Mapping):
-        raise InvalidInput("is not an object", field, "Give a JSON object.")
-    if name == "language":
-        checks.language(value, field)
-    if name == "channel_from":
-        counts = value.values() if isinstance(value, Mapping) else [value]
-        if not all(type(count) is int and count >= 0 for count in counts):
-            raise InvalidInput(
-                "is not a number of devices",
-                field,
-                "Give 0 for never or more, or an object of such numbers by attributes type.",
-            )
-    if name == "hand_over_after":
-        checks.hand_over_after(value, field)
-    if name == "contract":
-        checked_contract(value)
+def _one_of(*names: str) -> _Rule:
+    return lambda value: value in names, "is not a valid value", f"Give {' or '.join(names)}."
 
 
 def _are_texts(value: object) -> bool:
     texts = value if isinstance(value, list) and value else [value]
     return all(isinstance(text, str) and text for text in texts)
+
+
+def _are_counts(value: object) -> bool:
+    counts = value.values() if isinstance(value, Mapping) else [value]
+    return all(type(count) is int and count >= 0 for count in counts)
+
+
+_ID: _Rule = (_are_texts, "is not an id", "Give a text, or a list of texts.")
+_LIMIT: _Rule = (
+    lambda value: type(value) is int and value >= 1,
+    "is not a limit",
+    "Give 1 or more, or null for none.",
+)
+_RULES: dict[str, _Rule] = {
+    "activitysmith": (
+        lambda value: isinstance(value, Mapping),
+        "is not an object",
+        "Give a JSON object.",
+    ),
+    "braze_app_id": _ID,
+    "braze_max_external_ids": _LIMIT,
+    "budget": _one_of("default", "frequent", "observed", "observed-frequent"),
+    "channel_devices": _one_of("ios18", "all"),
+    "channel_from": (
+        _are_counts,
+        "is not a number of devices",
+        "Give 0 for never or more, or an object of such numbers by attributes type.",
+    ),
+    "device_limit": _LIMIT,
+    "device_limit_ends": _one_of("oldest", "least relevant"),
+    "fcm_project_id": _ID,
+    "fcm_unregistered": (
+        lambda value: isinstance(value, bool),
+        "is not a boolean",
+        "Give true or false.",
+    ),
+    "onesignal_app_id": _ID,
+    "onesignal_device_calls": _one_of("off", "signed", "open", "demo"),
+    "suspect_tokens": _one_of("use", "last", "skip"),
+}
+"""Which values of a setting are valid, what is wrong with the others, and what to give."""
+_CHECKS: dict[str, Callable[[Any, str], object]] = {
+    "contract": lambda value, _: checked_contract(value),
+    "hand_over_after": checks.hand_over_after,
+    "language": checks.language,
+}
+_KNOWN = sorted((*_RULES, *_CHECKS))
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise `InvalidInput` for an unknown name, and for a value that is not valid."""
+    for name, value in settings.items():
+        field = f"settings.{name}"[:80]
+        if name not in _KNOWN and not name.startswith(OWN):
+            remedy = f"Known: {', '.join(_KNOWN)}; names of your own begin with {OWN}."
+            for near in difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.6):
+                remedy = f"Did you mean {near}?"
+            raise InvalidInput("is not a setting of an app", field, remedy)
+        if value is None:
+            continue
+        if name in _CHECKS:
+            _CHECKS[name](value, field)
+        elif name in _RULES and not _RULES[name][0](value):
+            _, problem, remedy = _RULES[name]
+            raise InvalidInput(f"{value!r:.40} {problem}", field, remedy)

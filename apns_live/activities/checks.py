@@ -23,6 +23,8 @@ MAX_METADATA_KEY = 100
 MAX_METADATA_TEXT = 4_000
 ENVIRONMENTS = ("production", "sandbox")
 
+_SURROGATE = "holds half of a surrogate pair, which is not valid text"
+_ENCODABLE = "Give text that can be encoded as UTF-8."
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+\Z")
 _TYPE = re.compile(r"[^\W\d]\w{0,127}\Z")
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
@@ -46,17 +48,11 @@ def identifier(value: object, field: str, *, limit: int = 255) -> str:
         raise InvalidInput("is missing or not a string", field, "Give an id.")
     at_most(len(value), limit, "characters", field)
     if value in (".", ".."):
-        raise InvalidInput(
-            f"{value!r} cannot stand in an address",
-            field,
-            "Give another: clients take it out of the address of a call.",
-        )
+        remedy = "Give another: clients take it out of the address of a call."
+        raise InvalidInput(f"{value!r} cannot stand in an address", field, remedy)
     if not value.isprintable() or value != value.strip():
-        raise InvalidInput(
-            "holds a control character, or begins or ends with a space",
-            field,
-            "Use printable characters.",
-        )
+        problem = "holds a control character, or begins or ends with a space"
+        raise InvalidInput(problem, field, "Use printable characters.")
     return value
 
 
@@ -87,11 +83,8 @@ def hand_over_after(value: object, field: str) -> None:
     """Check the age of a card, in seconds, at which a new one takes its place; 0 for never."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not (value == 0 or EARLIEST_HAND_OVER <= value <= LATEST_HAND_OVER):  # type: ignore[operator]
-        raise InvalidInput(
-            f"{value!r:.40} is not an age for a hand-over",
-            field,
-            f"Give {EARLIEST_HAND_OVER:g} to {LATEST_HAND_OVER:g} seconds, or 0 for never.",
-        )
+        remedy = f"Give {EARLIEST_HAND_OVER:g} to {LATEST_HAND_OVER:g} seconds, or 0 for never."
+        raise InvalidInput(f"{value!r:.40} is not an age for a hand-over", field, remedy)
 
 
 def country(value: object, field: str) -> str:
@@ -119,11 +112,8 @@ def token(value: object, field: str) -> str:
     """
     if not isinstance(value, str) or not 2 <= len(value) <= 512 or not _HEX.match(value):
         shown = f" ({value[:8]}…)" if isinstance(value, str) and value[:8].isalnum() else ""
-        raise InvalidToken(
-            f"is not a token in hex{shown}",
-            field,
-            "Give the bytes of the token as hex digits, two a byte.",
-        )
+        remedy = "Give the bytes of the token as hex digits, two a byte."
+        raise InvalidToken(f"is not a token in hex{shown}", field, remedy)
     return value.lower()
 
 
@@ -132,11 +122,11 @@ def tags(value: object, field: str = "tags") -> list[str]:
     if not isinstance(value, (list, tuple)):
         raise InvalidInput("is not a list", field, "Give a list of texts.")
     for index, tag in enumerate(value):
+        where = f"{field}[{index}]"
         if not isinstance(tag, str) or not 1 <= len(tag) <= MAX_TAG:
-            raise InvalidInput(
-                "is not a string of 1 to 64 characters", f"{field}[{index}]", "Give a short label."
-            )
-        encodable(tag, f"{field}[{index}]")
+            problem = f"is not a string of 1 to {MAX_TAG} characters"
+            raise InvalidInput(problem, where, "Give a short label.")
+        encodable(tag, where)
     unique = list(dict.fromkeys(value))
     at_most(len(unique), MAX_TAGS, "labels", field)
     return unique
@@ -151,20 +141,16 @@ def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
     for key, entry in value.items():
         where = f"{field}.{key}" if isinstance(key, str) else field
         if not isinstance(key, str) or not 1 <= len(key) <= MAX_METADATA_KEY:
-            raise InvalidInput(
-                "has a key that is not a string of 1 to 100 characters", where, "Shorten the key."
-            )
+            problem = f"has a key that is not a string of 1 to {MAX_METADATA_KEY} characters"
+            raise InvalidInput(problem, where, "Shorten the key.")
         encodable(key, field)
         if isinstance(entry, str):
             encodable(entry, where)
             at_most(len(entry), MAX_METADATA_TEXT, "characters", where)
             size += len(entry.encode("utf-8", "surrogatepass"))
         elif not isinstance(entry, (int, float)) or not math.isfinite(entry):
-            raise InvalidInput(
-                "is not a string, a finite number or a boolean",
-                where,
-                "Metadata is flat: no lists, objects or null.",
-            )
+            problem = "is not a string, a finite number or a boolean"
+            raise InvalidInput(problem, where, "Metadata is flat: no lists, objects or null.")
         size += len(key.encode("utf-8", "surrogatepass")) + 16
     if size > MAX_METADATA_BYTES:
         raise InvalidInput(f"has about {size} bytes", field, f"Use at most {MAX_METADATA_BYTES}.")
@@ -176,11 +162,8 @@ def unknown_keys(value: Mapping[str, object], known: Iterable[str], field: str) 
     allowed = set(known)
     for key in value:
         if key not in allowed:
-            raise InvalidInput(
-                "is unknown",
-                f"{field}.{key}" if field else str(key),
-                f"Known here: {', '.join(sorted(allowed))}.",
-            )
+            where, remedy = f"{field}.{key}", f"Known here: {', '.join(sorted(allowed))}."
+            raise InvalidInput("is unknown", where.removeprefix("."), remedy)
 
 
 def version_order(text: str) -> str:
@@ -235,23 +218,14 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
     except msgspec.ValidationError as error:
         found = misfit(error)
         dot = "" if found.field[:1] in ("", "[") or not field else "."
-        raise InvalidInput(
-            found.problem,
-            f"{field}{dot}{found.field}" or "request",
-            found.remedy or "Give a value of the type that is expected.",
-        ) from None
+        where = f"{field}{dot}{found.field}" or "request"
+        remedy = found.remedy or "Give a value of the type that is expected."
+        raise InvalidInput(found.problem, where, remedy) from None
     except RecursionError:
-        raise InvalidInput(
-            "is nested too deeply",
-            f"{field}.{_deep(value)}".lstrip("."),
-            "Use a flatter structure.",
-        ) from None
+        where = f"{field}.{_deep(value)}".lstrip(".")
+        raise InvalidInput("is nested too deeply", where, "Use a flatter structure.") from None
     except UnicodeEncodeError:
-        raise InvalidInput(
-            "holds half of a surrogate pair, which is not valid text",
-            field or "request",
-            "Give text that can be encoded as UTF-8.",
-        ) from None
+        raise InvalidInput(_SURROGATE, field or "request", _ENCODABLE) from None
 
 
 def _opaque(value: object) -> str | None:
@@ -273,12 +247,10 @@ def encodable(value: str, field: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        problem = "holds half of a surrogate pair, which is not valid text"
-    else:
-        if "\x00" not in value:
-            return value
-        problem = "holds a NUL"
-    raise InvalidInput(problem, field, "Give text that can be encoded as UTF-8.")
+        raise InvalidInput(_SURROGATE, field, _ENCODABLE) from None
+    if "\x00" in value:
+        raise InvalidInput("holds a NUL", field, _ENCODABLE)
+    return value
 
 
 def revision(value: int | None, field: str = "revision") -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..contracts import Contract, Verdict
+from ..contracts import Contract
 from ..errors import InvalidInput, InvalidPayload
 from . import checks
 
@@ -44,13 +44,18 @@ def check_decodes(
     setting = settings["contract"]
     for version, files in setting["versions"].items():
         contract = _contract(tuple(files.items()))
-        for field, value in (("content_state", content_state), ("attributes", attributes)):
-            if value is None:
+        for field, value, check in (
+            ("content_state", content_state, contract.check),
+            ("attributes", attributes, contract.check_attributes),
+        ):
+            if value is None or (verdict := check(attributes_type, _encode(value))).ok is not False:
                 continue
-            check = contract.check if field == "content_state" else contract.check_attributes
-            verdict = check(attributes_type, _encode(value))
-            if verdict.ok is False:
-                _tell(setting, version, field, verdict)
+            place = ".".join((field, *verdict.path))
+            problem = f"version {version} of the app does not decode it ({verdict.kind})"
+            problem = f"{problem}: {verdict.message}"
+            if setting.get("mode", "refuse") == "refuse":
+                raise InvalidPayload(problem.rstrip("."), place)
+            _log.warning("%s: %s", place, problem)
 
 
 def undecodable(
@@ -70,35 +75,22 @@ def undecodable(
     return verdict.message if verdict.ok is False else ""
 
 
-def _tell(setting: Mapping[str, Any], version: str, field: str, verdict: Verdict) -> None:
-    place = ".".join((field, *verdict.path))
-    problem = f"version {version} of the app does not decode it ({verdict.kind}): {verdict.message}"
-    if setting.get("mode", "refuse") == "refuse":
-        raise InvalidPayload(problem.rstrip("."), place)
-    _log.warning("%s: %s", place, problem)
-
-
 def checked_contract(setting: Any) -> None:
     """Check the setting before it is stored. Raises `InvalidInput`."""
     field = "settings.contract"
     if not isinstance(setting, Mapping) or not isinstance(setting.get("versions"), Mapping):
-        raise InvalidInput(
-            "has no versions",
-            field,
-            'Give {"mode": "refuse", "versions": {"1.0": {"Match.swift": "<its text>"}}}.',
-        )
+        remedy = 'Give {"mode": "refuse", "versions": {"1.0": {"Match.swift": "<its text>"}}}.'
+        raise InvalidInput("has no versions", field, remedy)
     if setting.get("mode", "refuse") not in MODES:
         raise InvalidInput("is not a valid mode", f"{field}.mode", "Give off, warn or refuse.")
     for version, files in setting["versions"].items():
+        where = f"{field}.versions.{version}"
         texts = files.items() if isinstance(files, Mapping) else [(None, None)]
         if not all(isinstance(name, str) and isinstance(text, str) for name, text in texts):
-            raise InvalidInput("maps no file to its text", f"{field}.versions.{version}")
+            raise InvalidInput("maps no file to its text", where)
         if not _contract(tuple(texts)).names:
-            raise InvalidInput(
-                "declares no ActivityAttributes type",
-                f"{field}.versions.{version}",
-                "Give the files that declare your ActivityAttributes and what they use.",
-            )
+            remedy = "Give the files that declare your ActivityAttributes and what they use."
+            raise InvalidInput("declares no ActivityAttributes type", where, remedy)
 
 
 @functools.lru_cache(maxsize=64)

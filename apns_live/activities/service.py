@@ -15,6 +15,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..client import Endpoint
@@ -56,56 +57,35 @@ _CHECKPOINT_SECONDS = 1.0
 Work = Callable[[], Awaitable[None]]
 
 
+@dataclass(eq=False, repr=False)
 class Known:
-    """What is known of each app's devices and people, and the audiences that are made of them."""
+    """What is stored of each app: devices, people, audiences, operations."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        new_id: Callable[[], str],
-        left: Callable[[int, str], object],
-    ) -> None:
-        self.database = database
-        self.clock = clock
-        self.new_id = new_id
+    database: Database
+    clock: Clock
+    new_id: Callable[[], str]
+
+    def __post_init__(self) -> None:
+        database, clock = self.database, self.clock
         self.commits = GroupCommit(database)
-        """Writes that come from callers share transactions."""
-        self.devices = Devices(database, clock, left=left, commits=self.commits)
+        """Writes of callers share transactions."""
+        self.devices = Devices(database, clock, commits=self.commits)
         self.people = People(database, clock)
         self.directory = Directory(database)
+        self.operations = Operations(database)
         self.imports = Imports(database, clock)
-        self.segments = Segments(database, clock, new_id)
+        self.segments = Segments(database, clock, self.new_id)
         self.audiences = Audiences(database, clock)
 
 
-class Background:
-    """What runs beside as long as the service is open; started again if it fails."""
-
-    def __init__(self, clock: Clock, works: Sequence[Work]) -> None:
-        self._clock = clock
-        self._works = works
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        """Start everything."""
-        self._tasks = [asyncio.create_task(self._keep(work)) for work in self._works]
-
-    async def _keep(self, work: Work) -> None:
-        """Run ``work`` until it returns; one bad moment must not end it for good."""
-        while True:
-            try:
-                return await work()
-            except Exception:
-                name = getattr(work, "__qualname__", work)
-                logger.exception("%s failed and is restarted", name)
-                await self._clock.sleep(_RESTART_AFTER)
-
-    async def stop(self) -> None:
-        """End everything."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+async def _keep(work: Work, clock: Clock) -> None:
+    """Run ``work`` until it returns, and again after an error."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            logger.exception("%s failed and is restarted", getattr(work, "__qualname__", work))
+            await clock.sleep(_RESTART_AFTER)
 
 
 class Service(Known):
@@ -123,7 +103,7 @@ class Service(Known):
         ownership: Ownership,
         origin: str,
     ) -> None:
-        super().__init__(database, clock, new_id, self._left)
+        super().__init__(database, clock, new_id)
         self.ownership = ownership
         self.sends = not isinstance(ownership, Onlooker)
         """Whether this process sends; otherwise it accepts calls, and others send."""
@@ -131,7 +111,6 @@ class Service(Known):
         self.wakeups = Wakeups(database, clock, origin, self._heard, alone=alone)
         self.settings = settings
         self.watchers = Watchers(database, clock)
-        # The courier is made further down, and these tell it what happens.
         self.apps = Apps(database, sealing, clock, new_id, key_added=self._key_added)
         self.courier = Courier(
             database=database,
@@ -148,21 +127,15 @@ class Service(Known):
             database, clock, new_id, written, commits, check_key, settings.hand_over_after
         )
         self.streams = Streams(database, clock, new_id, self.activities, written, commits)
+        left, limits, told = self.courier.left, self.courier.limits, self.wakeups.joined
+        self.devices.left = left
         self.tokens = Joining(
-            database,
-            clock,
-            self.devices,
-            joined=self._joined,
-            left=self.courier.left,
-            limits=self.courier.limits,
-            commits=self.commits,
-            told=self.wakeups.joined,
+            database, clock, self.devices, self._joined, left, limits, commits, told
         )
         self.channels = Channels(database, clock, self.courier.client)
         own = OwnChannels(database, clock, self.channels, self.audiences, settings, ownership)
         self.courier.starts.give_channel = own.give
-        self.operations = Operations(database)
-        self.receipts = Receipts(database, clock, left=self.courier.left)
+        self.receipts = Receipts(database, clock, left)
         self.notifications = Notifications(
             database, clock, new_id, self.audiences, self._accepting, check_key, commits
         )
@@ -174,7 +147,7 @@ class Service(Known):
             suspect_wait=settings.suspect_wait,
             ownership=ownership,
             written=self.courier.written,
-            left=self.courier.left,
+            left=left,
             changed=self.watchers.changed,
         )
         self.pruning = Pruning(database, clock, settings, time=self.scheduler.time)
@@ -184,20 +157,13 @@ class Service(Known):
         ownership.gained, ownership.lost = self._gained, self.courier.lost
         self.wakeups.released = ownership.look
         ownership.shards.told = lambda row: self.wakeups.tell((), (row,), work=True)
-        works: list[Work] = [self.wakeups.run, ownership.run]
+        self.background: list[asyncio.Task[None]] = []
+        self._works: list[Work] = [self.wakeups.run, ownership.run]
         if database.is_sqlite:
-            works.append(self._checkpoints)
+            self._works.append(self._checkpoints)
         if self.sends:
-            works += [
-                self.courier.run,
-                self.courier.limits.run,
-                self.courier.notifier.run,
-                self.scheduler.run,
-                self.pruning.run,
-                own.run,
-                self.poll.run,
-            ]
-        self.background = Background(clock, works)
+            self._works += [limits.run, self.courier.run, self.courier.notifier.run, own.run]
+            self._works += [self.scheduler.run, self.pruning.run, self.poll.run]
 
     @classmethod
     @asynccontextmanager
@@ -225,7 +191,7 @@ class Service(Known):
         a SQLite file, and `InvalidSetting`.
         """
         owned = not isinstance(database, Database)
-        opened = Database.open(database) if not isinstance(database, Database) else database
+        opened = database if isinstance(database, Database) else Database.open(database)
         try:
             await check(opened)
             settings, origin = settings or ServiceSettings(), uuid.uuid4().hex
@@ -248,7 +214,9 @@ class Service(Known):
                     ownership=ownership,
                     origin=origin,
                 )
-                await service._start()
+                await ownership.open()
+                for work in service._works:
+                    service.background.append(asyncio.create_task(_keep(work, service.clock)))
                 try:
                     yield service
                 finally:
@@ -281,7 +249,7 @@ class Service(Known):
         """Return a frozen snapshot of what this process is doing."""
         return self.courier.statistics()
 
-    # What happened here, after its commit: told to whoever sends, in this process or another.
+    # After a commit: notify the senders, in this process and others.
 
     def _written(self, app: App, row: int) -> None:
         if self.sends:
@@ -300,15 +268,12 @@ class Service(Known):
             self.courier.joined(app, row, version, members)
         self.wakeups.tell((row,), (), work=True)
 
-    def _left(self, activity: int, token: str) -> None:
-        self.courier.left(activity, token)
-
     def _key_added(self, app: App) -> None:
         if self.sends:
             self.courier.key_added(app)
 
     def _heard(self, work: bool, changed: Sequence[Sequence[int]] | None) -> None:
-        """Take in what another process says: there is work, or rows have changed; None is any."""
+        """Handle a message of another process: there is work, or rows have changed; None for any rows."""
         if changed is None:
             self.watchers.remind()
         else:
@@ -318,30 +283,24 @@ class Service(Known):
             self._time_may_bring()
 
     def _time_may_bring(self) -> None:
-        """Let those look who wait for a time, which another process may have set."""
+        """Wake those that sleep until a due time: another process may have set an earlier one."""
         self.scheduler.wake()
         self.courier.limits.wake()
 
     async def _checkpoints(self) -> None:
-        """Copy SQLite's log into its file now and then, so that no commit has to."""
+        """Copy SQLite's log into its file once a second, so that no commit has to."""
         while True:
             await asyncio.sleep(_CHECKPOINT_SECONDS)
-            with contextlib.suppress(*STORE_FAILURES):  # whoever reads or writes says so
+            with contextlib.suppress(*STORE_FAILURES):  # reads and writes report it
                 await self.database.checkpoint()
-
-    # What is owned.
 
     async def _gained(self, partitions: frozenset[int]) -> None:
         await self.courier.gained(partitions)
         self.courier.limits.wake()
         self.scheduler.wake()
 
-    async def _start(self) -> None:
-        await self.ownership.open()
-        self.background.start()
-
     async def _drain(self, seconds: float) -> None:
-        """Go on until everything is sent and written down, ``seconds`` at most."""
+        """Wait until all accepted calls are sent and their results stored, ``seconds`` at most."""
         if seconds <= 0:
             return
         settling = asyncio.ensure_future(self.settled())
@@ -357,7 +316,9 @@ class Service(Known):
             await self._drain(self.settings.drain)
             await self.ownership.leave()
         finally:
-            await self.background.stop()
+            for task in self.background:
+                task.cancel()
+            await asyncio.gather(*self.background, return_exceptions=True)
             await self.courier.aclose()
             await self.wakeups.aclose()
             self.watchers.close()

@@ -24,7 +24,7 @@ from .wire.door import DoorStatistics
 
 if TYPE_CHECKING:
     from ..activities import Service
-    from ..activities.cards.webhooks import WebhookRelay
+    from ..activities.cards.buttons import WebhookRelay
 
 
 class Gateway:

@@ -6,8 +6,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from apns_live.activities.cards.buttons import Button, TapSigner, check_button
-from apns_live.activities.cards.webhooks import WebhookRelay, is_public
+from apns_live.activities.cards.buttons import (
+    Button,
+    TapSigner,
+    WebhookRelay,
+    check_button,
+    is_public,
+)
 from apns_live.errors import ActivitiesError, InvalidPayload
 
 HOSTILE = [

@@ -22,7 +22,7 @@ from ..apps import App
 from ..finding import find, named
 from ..people.app_versions import AppVersions
 from ..people.audience import Audiences
-from ..read import views
+from ..read import operations as views
 from ..requests import Accepted, End, Start, Update
 from ..requests.messages import broadcast_warning
 from ..requests.start_again import (

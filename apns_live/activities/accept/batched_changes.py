@@ -47,18 +47,10 @@ _READ = select(
     literal_column(_FOLLOWING).label("following"),
     *(
         _activities.c[name]
-        for name in [
-            "id",
-            "public_id",
-            "version",
-            "revision",
-            "status",
-            "end_reason",
-            "update_count",
-            "channel_id",
-            "partition",
-            "attributes_type",
-        ]
+        for name in (
+            *("id", "public_id", "version", "revision", "status", "end_reason"),
+            *("update_count", "channel_id", "partition", "attributes_type"),
+        )
     ),
 ).where(
     _activities.c.app_id == bindparam("app"),
@@ -129,7 +121,7 @@ class _Standing:
         self.changes: dict[str, Any] = {}
 
     def is_called_off(self) -> bool:
-        """Return whether its start was to come and will not."""
+        """Return True if the activity was scheduled and ends before its start."""
         return bool(self.read.status == "scheduled" and self.status == "ended")
 
 
@@ -175,8 +167,14 @@ class Changing:
                     f"the app {item.app.id!r} has no activity {item.request.id!r}: start it first"
                 )
                 continue
-            refused = None if wanted else _refused(found, item)
-            if (answer := refused or _undecodable(found, item)) is not None:
+            answer = None if wanted else _refused(found, item)
+            state, settings = item.request.content_state, item.app.settings
+            try:
+                if answer is None:
+                    check_decodes(settings, found.read.attributes_type, state)
+            except InvalidPayload as error:
+                answer = error
+            if answer is not None:
                 answers[index] = answer
             else:
                 operations.append((index, found, self._change(found, item)))
@@ -203,7 +201,13 @@ class Changing:
         if operations:
             rows = [[values[name] for name in _OPERATION] for _, _, values in operations]
             await with_rows(connection, _ADD_OPERATIONS, rows)
-        await _call_off(connection, [found for found in changed if found.is_called_off()])
+        if called_off := [found for found in changed if found.is_called_off()]:
+            # The operations of starts that were scheduled and will not be sent.
+            table = schema.operations
+            theirs = table.c.activity_id.in_([found.read.id for found in called_off])
+            closed = {"status": "superseded", "finished_at": called_off[0].changes["ended_at"]}
+            scheduled = update(table).where(theirs, table.c.status == "scheduled")
+            await connection.execute(scheduled.values(closed))
         return [answers[index] for index in range(len(items))]
 
     def _change(self, found: _Standing, item: Change) -> dict[str, Any]:
@@ -214,9 +218,7 @@ class Changing:
         found.update_count += not ends
         presentation = json_text(request.presentation)
         changes = found.changes
-        changes["version"] = found.version
-        changes["message"] = presentation
-        changes["updated_at"] = now
+        changes |= {"version": found.version, "message": presentation, "updated_at": now}
         changes["update_count"] = found.update_count
         if request.revision is not None:
             changes["revision"] = found.revision = request.revision
@@ -226,9 +228,8 @@ class Changing:
         if isinstance(request, Update):
             changes |= planned_end(request)
         else:
-            found.status = changes["status"] = "ended"
-            changes["ended_at"] = now
-            changes["end_reason"] = request.reason
+            found.status = "ended"
+            changes |= {"status": "ended", "ended_at": now, "end_reason": request.reason}
             if found.is_called_off():
                 changes["retired_at"] = now
         return {
@@ -313,26 +314,6 @@ def _unchanged(found: _Standing, item: Change, status: str) -> Changed:
     name = found.read.public_id
     answer = Accepted(operation="", activity=name, status=status, version=found.version)
     return Changed(item.app, found.read.id, answer, written=False)
-
-
-def _undecodable(found: _Standing, item: Change) -> Exception | None:
-    """Return the error of a state that the app's contract refuses."""
-    try:
-        check_decodes(item.app.settings, found.read.attributes_type, item.request.content_state)
-    except InvalidPayload as error:
-        return error
-    return None
-
-
-async def _call_off(connection: AsyncConnection, ended: Sequence[_Standing]) -> None:
-    """Close the operations of starts that were to come and will not."""
-    table = schema.operations
-    if ended:
-        theirs = table.c.activity_id.in_([found.read.id for found in ended])
-        closed = {"status": "superseded", "finished_at": ended[0].changes["ended_at"]}
-        await connection.execute(
-            update(table).where(theirs, table.c.status == "scheduled").values(closed)
-        )
 
 
 async def _write(connection: AsyncConnection, changed: Sequence[_Standing]) -> None:

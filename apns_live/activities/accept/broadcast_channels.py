@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -76,6 +77,7 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     removed: list[str]
 
 
+@dataclass(eq=False, repr=False)
 class Channels:
     """Creates, lists and deletes channels through the app's own client.
 
@@ -83,10 +85,9 @@ class Channels:
     be reached, and `ActivitiesError` without a provider key.
     """
 
-    def __init__(self, database: Database, clock: Clock, client_for: ClientFor) -> None:
-        self._database = database
-        self._clock = clock
-        self._client_for = client_for
+    database: Database
+    clock: Clock
+    client_for: ClientFor
 
     async def create(
         self, app: App, request: CreateChannel | None = None, *, key: Key | None = None
@@ -103,15 +104,13 @@ class Channels:
         if request.name is not None:
             checks.identifier(request.name, "name", limit=200)
         if request.storage_policy not in (0, 1):
-            raise InvalidInput(
-                f"{request.storage_policy!r:.20} is not a valid storage policy",
-                "storage_policy",
-                "Give 1 (the newest message is stored) or 0 (nothing is stored).",
-            )
+            problem = f"{request.storage_policy!r:.20} is not a valid storage policy"
+            remedy = "Give 1 (the newest message is stored) or 0 (nothing is stored)."
+            raise InvalidInput(problem, "storage_policy", remedy)
         if key is not None:
             checks.identifier(key.key, "idempotency_key")
-            since = milliseconds(self._clock) - KEPT_MILLISECONDS
-            async with self._database.read() as connection:
+            since = milliseconds(self.clock) - KEPT_MILLISECONDS
+            async with self.database.read() as connection:
                 known = await answered(connection, app, key, request, ChannelView, since)
             if known is not None:
                 return known
@@ -121,12 +120,11 @@ class Channels:
             await remember(connection, app, [view])
             return view
 
-        async with self._database.write() as connection:
-            done = await once(
-                connection, app, key, request, ChannelView, noted, now=view.created_at
-            )
+        now = view.created_at
+        async with self.database.write() as connection:
+            done = await once(connection, app, key, request, ChannelView, noted, now=now)
         if done.answer.id != view.id:
-            async with self._client_for(app, environment) as client:
+            async with self.client_for(app, environment) as client:
                 await client.channels.delete(view.id)
         return done
 
@@ -135,34 +133,31 @@ class Channels:
     ) -> ChannelView:
         """Create a channel at Apple without storing it. Raises as the class says."""
         try:
-            async with self._client_for(app, environment) as client:
+            async with self.client_for(app, environment) as client:
                 made = str(await client.channels.create(storage_policy))
         except ChannelError as error:
-            if error.reason == _FULL:
-                raise await self._full(app, environment, error) from error
-            raise
+            if error.reason != _FULL:
+                raise
+            query = select(func.count()).where(*_here(app, environment))
+            [(known,)] = await self.database.rows(query)
+            remedy = (
+                "Delete channels that no activity follows; reconcile first, so that all of them are "
+                "known. Many activities of one match can share one channel."
+            )
+            raise ChannelError(
+                f"the app {app.id!r} has the {MAX_CHANNELS:,} channels that Apple allows in "
+                f"{environment} ({known:,} of them are known here). {remedy}",
+                status=error.status,
+                reason=error.reason,
+                remedy=remedy,
+                request_id=error.request_id,
+            ) from error
         return ChannelView(
             id=made,
             environment=environment,
             storage_policy=storage_policy,
             name=None if name is None else name[:200],
-            created_at=milliseconds(self._clock),
-        )
-
-    async def _full(self, app: App, environment: str, error: ChannelError) -> ChannelError:
-        """Say what the limit is, and what of it is known here."""
-        [(known,)] = await self._database.rows(select(func.count()).where(*_here(app, environment)))
-        remedy = (
-            "Delete channels that no activity follows; reconcile first, so that all of them are "
-            "known. Many activities of one match can share one channel."
-        )
-        return ChannelError(
-            f"the app {app.id!r} has the {MAX_CHANNELS:,} channels that Apple allows in "
-            f"{environment} ({known:,} of them are known here). {remedy}",
-            status=error.status,
-            reason=error.reason,
-            remedy=remedy,
-            request_id=error.request_id,
+            created_at=milliseconds(self.clock),
         )
 
     async def list(
@@ -182,7 +177,7 @@ class Channels:
         if after is not None:
             query = query.where(table.c.channel_id > after)
         query = query.order_by(table.c.channel_id).limit(checks.page_limit(limit))
-        return [ChannelView.of(row) for row in await self._database.rows(query)]
+        return [ChannelView.of(row) for row in await self.database.rows(query)]
 
     async def get(self, app: App, channel: str, *, environment: str | None = None) -> ChannelView:
         """Return a channel. If it or its policy is not stored, it is read from Apple.
@@ -190,28 +185,26 @@ class Channels:
         Raises `InvalidInput`, `NotFound`, and as the class says.
         """
         channel, environment = str(check_channel(channel)), _environment(app, environment)
-        table = schema.channels
-        place = (*_here(app, environment), table.c.channel_id == channel)
-        row = await self._database.row(select(table).where(*place))
+        query = select(schema.channels).where(*_here(app, environment, channel))
+        row = await self.database.row(query)
         if row is not None and row.storage_policy != UNKNOWN_POLICY:
             return ChannelView.of(row)
         try:
-            async with self._client_for(app, environment) as client:
+            async with self.client_for(app, environment) as client:
                 found = await client.channels.read(channel)
         except ChannelError as error:
             if error.status == 404 or error.reason in _GONE:
-                raise NotFound(
-                    f"the app {app.id!r} has no channel {channel!r} in {environment}"
-                ) from error
+                gone = f"the app {app.id!r} has no channel {channel!r} in {environment}"
+                raise NotFound(gone) from error
             raise
         view = ChannelView(
             id=channel,
             environment=environment,
             storage_policy=found.storage_policy,
             name=None if row is None else row.name,
-            created_at=milliseconds(self._clock) if row is None else row.created_at,
+            created_at=milliseconds(self.clock) if row is None else row.created_at,
         )
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             await remember(connection, app, [view])
         return view
 
@@ -221,9 +214,9 @@ class Channels:
         Activities on it get no more updates. Raises `InvalidInput`, and as the class says.
         """
         channel, environment = str(check_channel(channel)), _environment(app, environment)
-        async with self._client_for(app, environment) as client:
+        async with self.client_for(app, environment) as client:
             was_there = await client.channels.delete(channel)
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             await self._forget(connection, app, environment, [channel])
         return was_there
 
@@ -233,58 +226,41 @@ class Channels:
         Raises `InvalidInput`, and as the class says.
         """
         environment = _environment(app, environment)
-        begun = milliseconds(self._clock)
-        async with self._client_for(app, environment) as client:
+        begun = milliseconds(self.clock)
+        async with self.client_for(app, environment) as client:
             listed = {str(channel) for channel in await client.channels.list()}
         table = schema.channels
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             query = select(table.c.channel_id, table.c.created_at)
             rows = await rows_of(connection, query.where(*_here(app, environment)))
-            # One that was created while Apple wrote its list is not gone.
-            removed = sorted(
-                row.channel_id
-                for row in rows
-                if row.channel_id not in listed and row.created_at < begun
-            )
+            # One that was created while Apple made its list may be missing there.
+            old = {row.channel_id for row in rows if row.created_at < begun}
+            removed = sorted(old - listed)
             added = sorted(listed - {row.channel_id for row in rows})
             await self._forget(connection, app, environment, removed)
-            views = (
-                ChannelView(
-                    id=channel,
-                    environment=environment,
-                    storage_policy=None,
-                    name=None,
-                    created_at=begun,
-                )
-                for channel in added
-            )
-            await remember(connection, app, views)
+            values: dict[str, Any] = {"environment": environment, "created_at": begun}
+            values |= {"storage_policy": None, "name": None}
+            await remember(connection, app, [ChannelView(id=one, **values) for one in added])
         return Reconciled(channels=len(listed), added=added, removed=removed)
 
     async def _forget(
         self, connection: AsyncConnection, app: App, environment: str, channels: Iterable[str]
     ) -> None:
-        table = schema.channels
+        gone = update(schema.channels).values(deleted_at=milliseconds(self.clock))
         for part in chunks(channels):
-            await connection.execute(
-                update(table)
-                .where(*_here(app, environment), table.c.channel_id.in_(part))
-                .values(deleted_at=milliseconds(self._clock))
-            )
+            await connection.execute(gone.where(*_here(app, environment, *part)))
 
 
 def _environment(app: App, environment: str | None) -> str:
     return app.environment if environment is None else checks.environment(environment)
 
 
-def _here(app: App, environment: str) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions of an app's channels in an environment."""
-    table = schema.channels
-    return (
-        table.c.app_id == app.row,
-        table.c.environment == environment,
-        table.c.deleted_at.is_(None),
-    )
+def _here(app: App, environment: str, *channels: str) -> list[ColumnElement[bool]]:
+    """Return the conditions of an app's channels in an environment: of these, or of all."""
+    columns = schema.channels.c
+    place = [columns.app_id == app.row, columns.environment == environment]
+    named = [columns.channel_id.in_(channels)] if channels else []
+    return [*place, columns.deleted_at.is_(None), *named]
 
 
 async def check_not_deleted(
@@ -320,20 +296,11 @@ async def remember(
         index_elements=["app_id", "environment", "channel_id"],
         set_={**{name: new[name] for name in told}, "activity_id": owner},
     )
-    values = [
-        {
-            "app_id": app.row,
-            "environment": view.environment,
-            "channel_id": view.id,
-            "storage_policy": UNKNOWN_POLICY
-            if view.storage_policy is None
-            else view.storage_policy,
-            "name": view.name,
-            "activity_id": activity,
-            "deleted_at": None,
-            "created_at": view.created_at,
-        }
-        for view in views
-    ]
+    values = []
+    for view in views:
+        policy = UNKNOWN_POLICY if view.storage_policy is None else view.storage_policy
+        value = {"app_id": app.row, "environment": view.environment, "channel_id": view.id}
+        value |= {"storage_policy": policy, "name": view.name, "activity_id": activity}
+        values.append(value | {"deleted_at": None, "created_at": view.created_at})
     for some in chunks(values):
         await connection.execute(statement, some)

@@ -22,7 +22,7 @@ from ..apps import App
 from ..store import schema
 from ..store.commit import GroupCommit
 from ..store.database import Database
-from ..store.statements import insert_into, json_text
+from ..store.statements import insert_into, json_text, row_of
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -68,10 +68,9 @@ async def once(
     checks.identifier(key.key, "idempotency_key")
     table = schema.idempotency
     place = {"app_id": app.row, "caller": key.caller, "key": key.key}
-    where = [table.c[name] == value for name, value in place.items()]
     # The empty answer claims the key, also one that is too old: on PostgreSQL a second caller waits here
     # for our commit.
-    claim = {"body_hash": _digest(key, request), "response": "", "created_at": now}
+    claim = {"body_hash": key.digest or fingerprint(request), "response": "", "created_at": now}
     expired = table.c.created_at < now - KEPT_MILLISECONDS
     claimed = await connection.execute(
         insert_into(connection, table)
@@ -83,7 +82,7 @@ async def once(
         if known is not None:
             return known
     answer = await do()
-    await connection.execute(update(table).where(*where).values(response=json_text(answer)))
+    await connection.execute(update(table).filter_by(**place).values(response=json_text(answer)))
     return Once(answer, replayed=False)
 
 
@@ -97,27 +96,17 @@ async def answered(
 ) -> Once[Answer] | None:
     """Return the first answer if this key was used after ``since`` (milliseconds). Raises `KeyReused`."""
     table = schema.idempotency
-    found = await connection.execute(
-        select(table.c.body_hash, table.c.response).where(
-            table.c.app_id == app.row,
-            table.c.caller == key.caller,
-            table.c.key == key.key,
-            table.c.created_at >= since,
-        )
-    )
-    row = found.one_or_none()
+    place = {"app_id": app.row, "caller": key.caller, "key": key.key}
+    query = select(table).filter_by(**place).where(table.c.created_at >= since)
+    row = await row_of(connection, query)
     if row is None:
         return None
-    if not hmac.compare_digest(bytes(row.body_hash), _digest(key, request)):
+    if not hmac.compare_digest(bytes(row.body_hash), key.digest or fingerprint(request)):
         raise KeyReused(
             f"the idempotency key {key.key[:16]!r} was used for another request: "
             "use a new key for each request, and the same one only to repeat it"
         )
     return Once(msgspec.json.decode(row.response, type=kind), replayed=True)
-
-
-def _digest(key: Key, request: msgspec.Struct) -> bytes:
-    return fingerprint(request) if key.digest is None else key.digest
 
 
 def fingerprint(request: msgspec.Struct) -> bytes:
@@ -150,21 +139,10 @@ class Writing(msgspec.Struct):
 
     async def add_operation(self, public_id: str, kind: str, partition: int, **values: Any) -> int:
         """Add what was accepted to the operations; return its row."""
-        table = schema.operations
-        statement = insert(table).values(
-            {
-                "app_id": self.app.row,
-                "public_id": public_id,
-                "kind": kind,
-                "partition": partition,
-                "caller": self.caller,
-                "status": "accepted",
-                "created_at": self.now,
-                **values,
-            }
-        )
-        found = await self.connection.execute(statement.returning(table.c.id))
-        return int(found.scalar_one())
+        row = {"app_id": self.app.row, "public_id": public_id, "kind": kind, "status": "accepted"}
+        row |= {"partition": partition, "caller": self.caller, "created_at": self.now, **values}
+        added = insert(schema.operations).values(row).returning(schema.operations.c.id)
+        return int((await self.connection.execute(added)).scalar_one())
 
 
 class Writes:
@@ -180,7 +158,7 @@ class Writes:
         self.commits = GroupCommit(database) if commits is None else commits
         self.written = written
         self._operation = operation
-        """The name under which an answer holds the operation's id."""
+        """The answer's field with the operation's id."""
 
     async def run(
         self,
@@ -213,9 +191,8 @@ class Writes:
         """Run ``work`` unless ``key`` was used before. Raises also `KeyReused`."""
 
         async def store(writing: Writing) -> Once[Answer]:
-            return await once(
-                writing.connection, app, key, request, kind, lambda: work(writing), now=now
-            )
+            at, connection = writing.now, writing.connection
+            return await once(connection, app, key, request, kind, lambda: work(writing), now=at)
 
         done = await self.run(app, now, store, key)
         observed.accepted(getattr(done.answer, self._operation))

@@ -16,6 +16,7 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -73,57 +74,51 @@ LOST = "Apple's answer to the request for one was lost"
 _activities, _channels = schema.activities, schema.channels
 
 
+@dataclass(eq=False, repr=False)
 class OwnChannels:
     """Makes, deletes and finds the service's own channels. ``run`` does the last two from time to time."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        channels: Channels,
-        audiences: Audiences,
-        settings: ServiceSettings,
-        ownership: Ownership,
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._channels = channels
-        self._audiences = audiences
-        self._settings = settings
-        self._ownership = ownership
+    database: Database
+    clock: Clock
+    channels: Channels
+    audiences: Audiences
+    settings: ServiceSettings
+    ownership: Ownership
+
+    def __post_init__(self) -> None:
         self._pauses: dict[tuple[int, str], tuple[float, str]] = {}
-        """Until when no channel is asked for in an app's environment, by the monotonic clock, and why."""
+        """Until when no channel is requested in an app's environment, by the monotonic clock, and why."""
 
     async def give(
         self, app: App, activity: Row[Any], further: Further, terms: Mapping[int, int]
     ) -> tuple[Row[Any], str]:
-        """Give an activity a channel before its start leaves, if it is to have one.
+        """Create a channel for an activity before its start is sent, if it is to have one.
 
-        Returns its row as it is then, and why it has none although it is to; empty if all is well. ``terms`` is
-        as `Ownership.guard` takes it. Raises `NotOwner` and what the store raises.
+        Returns its row afterwards, and the reason if it should have a channel and got none, else an empty text.
+        ``terms`` is as `Ownership.guard` takes it. Raises `NotOwner` and what the store raises.
         """
-        least = self._least(app, activity)
+        least, why = self._least(app, activity), ""
+        started = Started(activity, further)
+        limited = app.settings.get("device_limit", self.settings.device_limit) is not None
         if not least or further.hand_over or activity.channel_id is not None:
             return activity, ""
         if activity.status != "active":  # the end may leave before phones follow the channel
             return activity, ""
         if activity.channel_asked_at is not None:
             return activity, _without(LOST)
-        started = Started(activity, further)
         # A broadcast has one text, and a card on a channel cannot be ended on one device.
-        if broadcast_warning(app, "any", start_alert_of(started)) or self._limited(app):
+        if broadcast_warning(app, "any", start_alert_of(started)) or limited:
             return activity, ""
         if not self._fits(started):
             return activity, _without("its start has no room left for a channel's id")
         if not await self._has_many(app, activity, further, least):
             return activity, ""
-        place = app.row, activity.environment
-        until, why = self._pauses.get(place, (0.0, ""))
-        if until > self._clock.monotonic():
+        until, why = self._pauses.get((app.row, activity.environment), (0.0, ""))
+        if until > self.clock.monotonic():
             return activity, _without(why)
         try:
             async with asyncio.timeout(None) as limit:
-                timer = self._clock.call_later(PATIENCE, lambda: limit.reschedule(0.0))
+                timer = self.clock.call_later(PATIENCE, lambda: limit.reschedule(0.0))
                 try:
                     return await self._make(app, activity, terms), ""
                 finally:
@@ -139,14 +134,11 @@ class OwnChannels:
         if isinstance(given, Mapping):
             given = given.get(activity.attributes_type)
         if given is None and (activity.dialect == "native" or activity.stream_key is not None):
-            given = self._settings.channel_from
+            given = self.settings.channel_from
         return int(given or 0)
 
-    def _limited(self, app: App) -> bool:
-        return app.settings.get("device_limit", self._settings.device_limit) is not None
-
     def _fits(self, started: Started) -> bool:
-        now = self._clock.time()
+        now = self.clock.time()
         message = start_message(started, "en", by_channel=False, now=now)
         try:
             return len(payload.encode(message, now=now).body) <= LIMITS["device"] - _ID_ROOM
@@ -161,16 +153,11 @@ class OwnChannels:
         open_ended = audience.everyone or audience.segments or audience.groups or audience.filter
         if not open_ended and not audience.aliases and len(named) < least:
             return False
-        given = self._settings.channel_devices
-        all_have = app.settings.get("channel_devices", given) == "all"
+        all_have = app.settings.get("channel_devices", self.settings.channel_devices) == "all"
         found = read = 0
-        pages = self._audiences.recipients(
-            app,
-            audience,
-            attributes_type=activity.attributes_type,
-            environment=activity.environment,
-            page=_PAGE,
-        )
+        place: dict[str, Any] = {"environment": activity.environment, "page": _PAGE}
+        place["attributes_type"] = activity.attributes_type
+        pages = self.audiences.recipients(app, audience, **place)
         async with aclosing(pages) as reading:  # type: ignore[type-var]
             with contextlib.suppress(InvalidInput):  # the start itself says it
                 async for page in reading:
@@ -183,34 +170,32 @@ class OwnChannels:
     async def _make(self, app: App, activity: Row[Any], terms: Mapping[int, int]) -> Row[Any]:
         """Ask Apple for a channel and note it; return the activity's row with it."""
         # So that what is on the list later and unknown was made since.
-        await self._channels.reconcile(app, environment=activity.environment)
-        await self._note(activity, terms, channel_asked_at=milliseconds(self._clock))
+        await self.channels.reconcile(app, environment=activity.environment)
+        await self._note(app, activity, terms, channel_asked_at=milliseconds(self.clock))
         try:
-            view = await self._channels.make(app, activity.environment, activity.public_id)
+            view = await self.channels.make(app, activity.environment, activity.public_id)
         except (ChannelError, *_NOT_ASKED) as error:
             if isinstance(error, _NOT_ASKED) or 400 <= error.status < 500:
-                await self._note(activity, terms, channel_asked_at=None)
+                await self._note(app, activity, terms, channel_asked_at=None)
             raise
-        row = await self._note(activity, terms, view, app=app, channel_id=view.id)
+        row = await self._note(app, activity, terms, view, channel_id=view.id)
         logger.info("the activity %r got a broadcast channel", activity.public_id)
         return row
 
     async def _note(
         self,
+        app: App,
         activity: Row[Any],
         terms: Mapping[int, int],
-        made: ChannelView | None = None,
-        *,
-        app: App | None = None,
+        *made: ChannelView,
         **values: Any,
     ) -> Row[Any]:
-        place = _activities.c.id == activity.id
-        async with self._database.write() as connection:
-            await self._ownership.guard(connection, terms)
-            done = update(_activities).where(place).values(**values).returning(_activities)
-            row: Row[Any] = (await connection.execute(done)).one()
-            if made is not None and app is not None:
-                await remember(connection, app, [made], activity=activity.id)
+        """Set columns of an activity, and store the channel that was made for it; return its row."""
+        changed = update(_activities).where(_activities.c.id == activity.id).values(**values)
+        async with self.database.write() as connection:
+            await self.ownership.guard(connection, terms)
+            row: Row[Any] = (await connection.execute(changed.returning(_activities))).one()
+            await remember(connection, app, made, activity=activity.id)
         return row
 
     def _pause(self, app: App, activity: Row[Any], error: BaseException) -> str:
@@ -222,31 +207,24 @@ class OwnChannels:
         if len(self._pauses) >= _PLACES_KEPT:
             del self._pauses[next(iter(self._pauses))]
         place = app.row, activity.environment
-        self._pauses[place] = self._clock.monotonic() + seconds, why
-        logger.warning(
-            "the app %s gets no broadcast channels in %s for %g minutes: %s",
-            app.id,
-            activity.environment,
-            seconds / 60,
-            why,
-        )
+        self._pauses[place] = self.clock.monotonic() + seconds, why
+        said = "the app %s gets no broadcast channels in %s for %g minutes: %s"
+        logger.warning(said, app.id, activity.environment, seconds / 60, why)
         return why
-
-    # What is over, and what was lost.
 
     async def run(self) -> None:
         """Delete channels that are over and find those that were lost, until cancelled."""
         while True:
             await self.find_lost()
             await self.delete_unused()
-            await self._clock.sleep(EVERY)
+            await self.clock.sleep(EVERY)
 
     async def delete_unused(self) -> int:
         """Delete the service's own channels that nothing uses any more; return how many."""
-        now, after, deleted = milliseconds(self._clock), 0, 0
+        now, after, deleted = milliseconds(self.clock), 0, 0
         failed: set[tuple[int, str]] = set()
         while True:
-            async with self._database.write() as connection:
+            async with self.database.write() as connection:
                 rows = await _unused(connection, now, after)
                 for row in rows:
                     # From here on no start may name it.
@@ -257,38 +235,31 @@ class OwnChannels:
                 if place in failed:
                     continue
                 try:
-                    await self._channels.delete(app, row.channel_id, environment=row.environment)
+                    await self.channels.delete(app, row.channel_id, environment=row.environment)
                     deleted += 1
                 except ApnsLiveError as error:
                     failed.add(place)
-                    logger.warning(
-                        "a broadcast channel of the app %s was not deleted; trying again: %s",
-                        app.id,
-                        error,
-                    )
+                    said = "a broadcast channel of the app %s was not deleted; trying again: %s"
+                    logger.warning(said, app.id, error)
             if len(rows) < _BATCH:
                 return deleted
             after = rows[-1].id
 
     async def find_lost(self) -> int:
         """Log channels that Apple may have made for us and that were not noted; return how many."""
-        table, now = _activities, milliseconds(self._clock)
-        query = select(table.c.id, table.c.app_id, table.c.environment, table.c.channel_asked_at)
-        waiting = (
-            table.c.channel_id.is_(None),
-            table.c.channel_asked_at <= now - LOST_MILLISECONDS,
+        table, now = _activities, milliseconds(self.clock)
+        place = table.c.app_id, table.c.environment
+        query = select(table.c.id, table.c.channel_asked_at, *place).where(
+            table.c.channel_id.is_(None), table.c.channel_asked_at <= now - LOST_MILLISECONDS
         )
-        query = query.where(*waiting).order_by(table.c.app_id, table.c.environment).limit(_BATCH)
-        asked = await self._database.rows(query)
-        async with self._database.read() as connection:
+        asked = await self.database.rows(query.order_by(*place).limit(_BATCH))
+        async with self.database.read() as connection:
             apps = await apps_of(connection, (row.app_id for row in asked))
         found = 0
-        for (number, environment), group in groupby(
-            asked, key=lambda row: (row.app_id, row.environment)
-        ):
-            app = apps[number]
+        for where, group in groupby(asked, key=lambda row: (row.app_id, row.environment)):
+            app, environment = apps[where[0]], where[1]
             try:
-                await self._channels.reconcile(app, environment=environment)
+                await self.channels.reconcile(app, environment=environment)
             except ApnsLiveError as error:
                 logger.warning("the channels of the app %s cannot be listed: %s", app.id, error)
                 continue
@@ -296,7 +267,7 @@ class OwnChannels:
         return found
 
     async def _name(self, app: App, environment: str, asked: Sequence[Row[Any]]) -> int:
-        """Log what came to Apple's list since answers were lost, and nothing here names."""
+        """Log channels that appeared on Apple's list since answers were lost, and that nothing uses."""
         query = select(_channels.c.channel_id).where(
             _channels.c.app_id == app.row,
             _channels.c.environment == environment,
@@ -306,7 +277,7 @@ class OwnChannels:
             _channels.c.created_at >= min(row.channel_asked_at for row in asked),
             ~exists().where(_follows()).correlate(_channels),
         )
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             new = await rows_of(connection, query)
             for row in asked:
                 await change_row(connection, _activities, row.id, channel_asked_at=None)

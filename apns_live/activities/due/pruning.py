@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
 from ..accept.idempotency import KEPT_MILLISECONDS
+from ..read.operations import FINISHED
 from ..settings import ServiceSettings
 from ..store import schema
 from ..store.database import Database
@@ -90,7 +91,7 @@ class Pruning:
         ):
             deleted[time.table.name] = await self._old(time, limit)
         # An operation that failed for now, and still does after all that time, is never sent.
-        over: ColumnElement[bool] = schema.operations.c.status.in_(("done", "superseded", "failed"))
+        over: ColumnElement[bool] = schema.operations.c.status.in_(FINISHED)
         time = schema.operations.c.created_at
         deleted["operations"] = await self._parents(time, outcomes, over)
         over, limit = schema.activities.c.status == "ended", now - int(keep.activity_days * _DAY)

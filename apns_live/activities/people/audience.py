@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -80,12 +81,12 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     """Conditions that no index leads to: fine beside others, slow alone on a large app."""
 
 
+@dataclass(eq=False, repr=False)
 class Audiences:
     """Resolves audiences against the store."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
+    database: Database
+    clock: Clock
 
     async def clause(self, connection: AsyncConnection, app: App, audience: Audience) -> Clause:
         """Return the condition on ``devices`` rows of the app.
@@ -93,7 +94,7 @@ class Audiences:
         Raises `InvalidInput` for an empty audience, an unknown segment or group, or a bad filter.
         """
         audience.check()
-        now = milliseconds(self._clock)
+        now = milliseconds(self.clock)
         devices, users = schema.devices, schema.users
         included = await _named(connection, app, audience, "", now)
         included += [true()] if audience.everyone else []
@@ -119,7 +120,7 @@ class Audiences:
         """Count the devices of an audience, and return a few as a sample. Sends nothing. Raises `InvalidInput`."""
         devices, tokens = schema.devices, schema.start_tokens
         count = func.count(devices.c.id)
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             clause = await self.clause(connection, app, audience)
             users = func.count(devices.c.user_id.distinct())
             counts = select(count, users + count - func.count(devices.c.user_id))
@@ -163,7 +164,7 @@ class Audiences:
         ``started`` to devices on which the activity of that row was started and lives.
         """
         tokens = schema.start_tokens
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             clause = await self.clause(connection, app, audience)
         query = living_tokens(tokens, app, environment)
         query = query.where(tokens.c.attributes_type == attributes_type, clause)
@@ -189,7 +190,7 @@ class Audiences:
         query = await self.start_tokens(
             app, audience, attributes_type=attributes_type, environment=environment
         )
-        read = recipient_pages(self._database, query, schema.start_tokens.c.id, after, page)
+        read = recipient_pages(self.database, query, schema.start_tokens.c.id, after, page)
         async with aclosing(read) as pages:
             async for recipients in pages:
                 yield recipients
@@ -306,13 +307,13 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     filter: dict[str, Any]
 
 
+@dataclass(eq=False, repr=False)
 class Segments:
-    """Keeps the segments of each app."""
+    """Stores the segments of each app."""
 
-    def __init__(self, database: Database, clock: Clock, new_id: Callable[[], str]) -> None:
-        self._database = database
-        self._clock = clock
-        self._new_id = new_id
+    database: Database
+    clock: Clock
+    new_id: Callable[[], str]
 
     async def save(
         self,
@@ -333,12 +334,12 @@ class Segments:
             )
         values = {
             "app_id": app.row,
-            "public_id": self._new_id() if id is None else checks.identifier(id, "id", limit=64),
+            "public_id": self.new_id() if id is None else checks.identifier(id, "id", limit=64),
             "name": name,
             "filter": write_filter(parse_filter(rule)),
-            "created_at": milliseconds(self._clock),
+            "created_at": milliseconds(self.clock),
         }
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             statement = insert_into(connection, schema.segments).values(values)
             await connection.execute(
                 statement.on_conflict_do_update(
@@ -353,12 +354,12 @@ class Segments:
         query = select(table).where(table.c.app_id == app.row).order_by(table.c.name)
         if only is not None:
             query = query.where(table.c.name == only)
-        return [view_of(Segment, row) for row in await self._database.rows(query)]
+        return [view_of(Segment, row) for row in await self.database.rows(query)]
 
     async def delete(self, app: App, name_or_id: str) -> None:
         """Delete a segment. Raises `NotFound`."""
         gone = delete(schema.segments).where(is_named(app, name_or_id))
-        if not await self._database.change(gone):
+        if not await self.database.change(gone):
             raise no_segment(app, name_or_id)
 
 

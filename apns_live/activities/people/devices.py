@@ -9,6 +9,7 @@ time that the 410 carries (Apple, "Handling notification responses from APNs").
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from .suspects import SUSPECT, note_switched_off
 from .views import DeviceView, StartTokenView
 
 TOLD = tuple(name for name in DeviceRecord.__struct_fields__ if name not in {"id", "user"})
-"""What is told of a device, beside whose it is."""
+"""The fields of a device except its id and its user."""
 
 Left = Callable[[int, str], object]
 Guard = Callable[[AsyncConnection], Awaitable[None]]
@@ -40,7 +41,7 @@ Guard = Callable[[AsyncConnection], Awaitable[None]]
 
 
 class Registration(msgspec.Struct, frozen=True, gc=False):
-    """The checked tokens of one call. ``attributes_type`` is that of activities nobody knows yet."""
+    """The checked tokens of one call. ``attributes_type`` is that of new activities."""
 
     app: App
     records: Sequence[TokenRecord]
@@ -51,7 +52,7 @@ class Registration(msgspec.Struct, frozen=True, gc=False):
 async def admitted(
     connection: AsyncConnection, items: Sequence[Registration]
 ) -> tuple[list[Exception | None], list[list[Registration]]]:
-    """Run the guards; return the error of each that is stopped, and the others by their apps' rows."""
+    """Run the guards; return the error of each refused item, and the others by app."""
     refusals: list[Exception | None] = []
     by_app: dict[int, list[Registration]] = {}
     for item in items:
@@ -86,25 +87,22 @@ def devices_with_user() -> Select[Any]:
     )
 
 
+@dataclass(eq=False, repr=False)
 class Devices:
     """The devices of each app, and their tokens.
 
     ``left`` is called with an activity's row and a token that must not be used any more.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        left: Left = lambda activity, token: None,
-        commits: GroupCommit | None = None,
-    ) -> None:
-        self._database = database
-        self._commits = GroupCommit(database) if commits is None else commits
+    database: Database
+    clock: Clock
+    left: Left = lambda activity, token: None
+    commits: GroupCommit | None = None
+
+    def __post_init__(self) -> None:
+        self._commits = GroupCommit(self.database) if self.commits is None else self.commits
         self._registrations: Batch[Registration, None] = Batch(self._together)
-        self._clock = clock
-        self._growth = Growth(database)
-        self._left = left
+        self._growth = Growth(self.database)
 
     async def tell(self, app: App, records: Iterable[DeviceRecord]) -> int:
         """Add or change devices; return how many. Fields that are None stay unchanged.
@@ -112,7 +110,7 @@ class Devices:
         Raises `InvalidInput`, and stores nothing, if one of them is wrong.
         """
         checked = [check_device(one, f"devices[{index}]") for index, one in enumerate(records)]
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             await self.tell_within(connection, app, checked)
         await self._growth.stored(len(checked))
         return len(checked)
@@ -122,9 +120,9 @@ class Devices:
     ) -> None:
         """Store checked records inside a transaction of the caller.
 
-        What is known already is not written again: a file that is fed twice changes nothing.
+        Unchanged values are not written again, so importing a file twice changes nothing.
         """
-        now = milliseconds(self._clock)
+        now = milliseconds(self.clock)
         names = [record.user for record in records if record.user]
         users = await rows_of_users(connection, app, names, now)
         rows = [
@@ -151,7 +149,7 @@ class Devices:
         A token of another device moves to the newer registration. Register activity tokens by
         `register_activity_tokens` instead. Raises `InvalidInput`.
         """
-        now = milliseconds(self._clock)
+        now = milliseconds(self.clock)
         checked: list[TokenRecord] = []
         for index, record in enumerate(records):
             if record.kind == "activity":
@@ -177,7 +175,7 @@ class Devices:
     ) -> None:
         """Store checked start and device tokens inside a transaction of the caller."""
         rows = await self.rows(connection, app, [record.device for record in records])
-        now = milliseconds(self._clock)
+        now = milliseconds(self.clock)
         for kind, (register, moved) in _STATEMENTS.items():
             of_kind = newest(
                 (record for record in records if record.kind == kind),
@@ -197,7 +195,7 @@ class Devices:
         self, connection: AsyncConnection, app: App, public_ids: Iterable[str]
     ) -> dict[str, int]:
         """Return the row ids of devices, adding those that are new."""
-        now = milliseconds(self._clock)
+        now = milliseconds(self.clock)
         new = {"created_at": now, "updated_at": now}
         return await row_ids(connection, app, schema.devices, public_ids, lambda _: new)
 
@@ -208,7 +206,7 @@ class Devices:
         Raises `NotFound`.
         """
         start = schema.start_tokens
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             row = await find(connection, app, schema.devices, public_id, devices_with_user())
             living = select(start).where(start.c.device_id == row.id, start.c.retired_at.is_(None))
             shown = []
@@ -223,26 +221,26 @@ class Devices:
         table, members = schema.devices, schema.activity_devices
         place = named(app, table, public_id)
         query = select(members.c.activity_id, members.c.token).join(table)
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             followed = await rows_of(connection, query.where(place, members.c.token.is_not(None)))
             gone = await connection.execute(delete(table).where(place))
         if not gone.rowcount:
             raise NotFound(f"the app {app.id!r} has no device {public_id!r}")
         for row in followed:
-            self._left(row.activity_id, row.token)
+            self.left(row.activity_id, row.token)
 
     async def withdraw(
         self, app: App, device: str, attributes_type: str, *, guard: Guard | None = None
     ) -> bool:
-        """Retire a device's start token, because the app asked for it; return whether there was one."""
+        """Retire a device's start token at the app's request; return whether there was one."""
         table = schema.start_tokens
         owner = id_named(app, schema.devices, device)
         place = (table.c.device_id == owner, table.c.attributes_type == attributes_type)
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             if guard is not None:
                 await guard(connection)
             retiring = update(table).where(*place, table.c.retired_at.is_(None))
-            now = milliseconds(self._clock)
+            now = milliseconds(self.clock)
             retired = retiring.values(retired_at=now, retired_reason="withdrawn")
             return bool((await connection.execute(retired)).rowcount)
 
@@ -269,7 +267,7 @@ WHERE devices.app_id = :app AND devices.public_id = given.id AND ({_NEWS})
 """  # noqa: S608 - names of columns
 _TOGETHER = 1_000
 _GIVEN = "{app, device, scope TEXT, environment TEXT, token TEXT, registered}"
-# Newest wins; the same one told again is not written again.
+# The newest registration wins. A repeated one is not written again.
 _REGISTER = """
 INSERT INTO {table} AS known (app_id, {place}, token, registered_at)
 SELECT app, {given_place}, token, registered FROM {given} WHERE true
@@ -283,7 +281,7 @@ WHERE excluded.registered_at > known.registered_at
 """
 _ALIVE = """known.token <> excluded.token OR known.retired_at IS NULL
         OR excluded.registered_at > known.retired_at"""
-# Another start token has not been tried yet, whatever became of the one before.
+# A new start token has no unanswered starts, whatever became of the one before.
 _UNTRIED = """,
     unanswered = CASE WHEN known.token <> excluded.token THEN 0 ELSE known.unanswered END,
     cleared_at = CASE WHEN known.token <> excluded.token AND known.unanswered > 0
@@ -301,7 +299,7 @@ WHERE {table}.app_id = given.app AND {table}.token = given.token {same}
 
 
 def _statements(table: str, scope: str) -> tuple[str, str]:
-    """Return what registers tokens of a table, and what retires them where they were before."""
+    """Return the statements that register tokens of a table, and retire them on other devices."""
     place, given_place, same, more = "device_id, environment", "device, environment", "", ""
     if scope:
         place, given_place = f"{place}, {scope}", f"{given_place}, scope"

@@ -5,6 +5,7 @@ Each list is read along an index: ``after`` is where the page before ended, neve
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -50,11 +51,11 @@ class Page(NamedTuple, Generic[Item]):
     next: str | None
 
 
+@dataclass(eq=False, repr=False)
 class Directory:
     """Reads devices, users and groups of each app. Times are milliseconds since 1970."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    database: Database
 
     async def devices(
         self,
@@ -72,11 +73,8 @@ class Directory:
         one of the three, and for an ``after`` of another list; `NotFound` for an unknown user.
         """
         if sum(value is not None for value in (user, language, country)) > 1:
-            raise InvalidInput(
-                "are given together",
-                "user, language, country",
-                "Give one of them; a segment combines them.",
-            )
+            remedy = "Give one of them; a segment combines them."
+            raise InvalidInput("are given together", "user, language, country", remedy)
         table = schema.devices
         wanted, along = table.c.app_id == app.row, table.c.public_id
         if language is not None:
@@ -85,7 +83,7 @@ class Directory:
         elif country is not None:
             code = checks.country(country, "country")
             wanted, along = and_(wanted, table.c.country == code), table.c.id
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             if user is not None:
                 # The app goes without saying, and would lead along another index.
                 wanted = table.c.user_id == await find_id(connection, app, schema.users, user)
@@ -106,7 +104,7 @@ class Directory:
             .where(members.c.retired_at.is_(None), members.c.token.is_not(None))
         )
         found: list[TokenView] = []
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
             for kind, table, query in (
                 ("start", start, select(start)),
@@ -115,12 +113,12 @@ class Directory:
             ):
                 newest = query.where(table.c.device_id == owner).order_by(table.c.id.desc())
                 for row in await connection.execute(newest.limit(MOST)):
-                    named = {
-                        name: getattr(row, name, None) for name in ("attributes_type", "activity")
-                    }
+                    named: dict[str, Any] = {"kind": kind}
+                    for name in ("attributes_type", "activity"):
+                        named[name] = getattr(row, name, None)
                     living = kind == "start" and row.retired_at is None
                     named["suspect"] = living and row.unanswered >= SUSPECT
-                    found.append(view_of(TokenView, row, kind=kind, **named))
+                    found.append(view_of(TokenView, row, **named))
         return found
 
     async def users(self, app: App, *, after: str = "", limit: int = 100) -> Page[ListedUser]:
@@ -130,7 +128,7 @@ class Directory:
     async def user(self, app: App, external_id: str) -> WholeUser:
         """Return a user with aliases, tags, attributes, groups and devices. Raises `NotFound`."""
         devices, aliases = schema.devices, schema.user_aliases
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             row = await find(connection, app, schema.users, external_id)
             labels = select(aliases.c.label, aliases.c.value).where(aliases.c.user_id == row.id)
             named: dict[str, list[str]] = {}
@@ -143,7 +141,7 @@ class Directory:
 
     async def belongings(self, app: App, device: str) -> Belongings:
         """Return tags, attributes and groups of a device. Raises `NotFound`."""
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
             return await _belongings(connection, "device", owner)
 
@@ -153,7 +151,7 @@ class Directory:
 
     async def group(self, app: App, slug: str) -> GroupView:
         """Return a group. Raises `NotFound`."""
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             return view_of(GroupView, await find(connection, app, schema.groups, slug))
 
     async def segments(self, app: App, *, after: str = "", limit: int = 100) -> Page[SegmentView]:
@@ -163,7 +161,7 @@ class Directory:
     async def segment(self, app: App, name_or_id: str) -> SegmentView:
         """Return a saved segment. Raises `NotFound`."""
         query = select(schema.segments).where(is_named(app, name_or_id)).limit(1)
-        if (row := await self._database.row(query)) is None:
+        if (row := await self.database.row(query)) is None:
             raise no_segment(app, name_or_id)
         return view_of(SegmentView, row)
 
@@ -173,7 +171,7 @@ class Directory:
 
     async def stream(self, app: App, key: str) -> StreamView:
         """Return a stream with the activity behind it. Raises `NotFound`."""
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             return view_of(StreamView, await find(connection, app, schema.streams, key, _streams()))
 
     async def _list(
@@ -188,7 +186,7 @@ class Directory:
     ) -> Page[Item]:
         """Return a page of an app's rows along one of their columns."""
         query = (select(table) if query is None else query).where(table.c.app_id == app.row)
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             return await _page(connection, query, table.c[by], after, limit, kind)
 
     async def followers(
@@ -200,7 +198,7 @@ class Directory:
         `NotFound`.
         """
         members, devices = schema.activity_devices, schema.devices
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             found = await find_id(connection, app, schema.activities, activity)
             query = (
                 select(members, devices.c.public_id.label("device"))
@@ -213,16 +211,13 @@ class Directory:
         self, app: App, slug: str, kind: Member, *, after: str = "", limit: int = 100
     ) -> Page[MemberView]:
         """Return the devices or the users of a group, the oldest first. Raises `NotFound`."""
-        table, name = (
-            (schema.devices, "public_id") if kind == "device" else (schema.users, "external_id")
-        )
-        owner = schema.group_members.c[f"{kind}_id"]
-        query = select(table.c[name].label("public_id")).join(
-            schema.group_members, table.c.id == owner
-        )
-        async with self._database.read() as connection:
+        devices, users, members = schema.devices, schema.users, schema.group_members
+        name = devices.c.public_id if kind == "device" else users.c.external_id
+        owner = members.c[f"{kind}_id"]
+        query = select(name.label("public_id")).join(members, name.table.c.id == owner)
+        async with self.database.read() as connection:
             found = await find_id(connection, app, schema.groups, slug)
-            query = query.where(schema.group_members.c.group_id == found)
+            query = query.where(members.c.group_id == found)
             return await _page(connection, query, owner, after, limit, MemberView)
 
 
@@ -238,9 +233,8 @@ async def _page(
     start: object = checks.encodable(after, "after")
     if isinstance(along.type, Integer):
         if after and not (after.isascii() and after.isdecimal() and len(after) <= _DIGITS):
-            raise InvalidInput(
-                "is of another list", "after", "Give `next` of this list's last page."
-            )
+            remedy = "Give `next` of this list's last page."
+            raise InvalidInput("is of another list", "after", remedy)
         start = int(after or 0)
     most = min(limit, MOST)
     query = query.add_columns(along.label("place")).where(along > start).order_by(along)

@@ -20,12 +20,18 @@ from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import row_of, view_of
-from .views import ActivityState, OperationState, operation_counts, still_queued, with_activity
+from .operations import (
+    FINISHED,
+    ActivityState,
+    OperationState,
+    operation_counts,
+    still_queued,
+    with_activity,
+)
 
 _KINDS = ("start", "update", "end")
 _LARGE = 2_000
 _SECONDS = 2.0
-FINISHED = frozenset({"done", "superseded", "failed"})
 _Place = tuple[str, int]
 Followed = OperationState | ActivityState
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import insert, select
 
-from ...activities.cards.buttons import Button, TapSigner
-from ...activities.cards.webhooks import Call as Called
-from ...activities.cards.webhooks import WebhookRelay
+from ...activities.cards.buttons import Button, TapSigner, WebhookRelay
+from ...activities.cards.buttons import Call as Called
 from ...activities.store import schema
 from ...activities.store.database import Database
 from ...errors import ActivitiesError

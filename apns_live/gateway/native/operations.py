@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 from starlette.responses import Response, StreamingResponse
 
 from ...activities.accept.receipts import Event, ReceiptRecord, ReceiptView
-from ...activities.read.views import OperationView, OutcomeView
+from ...activities.read.operations import OperationView, OutcomeView
 from ...activities.read.watch import Followed
 from ...errors import Busy
 from ..calls import Call

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.responses import Response
 
 from ...activities import Key
-from ...activities.read.views import OperationView
+from ...activities.read.operations import OperationView
 from ...activities.requests import CANCELLED, End, Presentation
 from ...errors import ActivityEnded, InvalidInput, NotFound
 from ..calls import Call

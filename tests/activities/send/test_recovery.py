@@ -21,9 +21,9 @@ async def kill(world: World) -> None:
     service = world.service
 
     async def gone() -> None:
-        for task in service.background._tasks:
+        for task in service.background:
             task.cancel()
-        await asyncio.gather(*service.background._tasks, return_exceptions=True)
+        await asyncio.gather(*service.background, return_exceptions=True)
         if (writing := service.courier._recorder._under_way) is not None:
             writing.cancel()
             await asyncio.wait([writing])

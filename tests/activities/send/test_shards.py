@@ -69,9 +69,9 @@ async def finished(cluster: Cluster, number: int = 0) -> Any:
 
 async def die(service: Service) -> None:
     """Let a worker be gone at once: nothing is written down, and its leases stay."""
-    for task in service.background._tasks:
+    for task in service.background:
         task.cancel()
-    await asyncio.gather(*service.background._tasks, return_exceptions=True)
+    await asyncio.gather(*service.background, return_exceptions=True)
     if (writing := service.courier._recorder._under_way) is not None:
         writing.cancel()
         await asyncio.wait([writing])

@@ -100,9 +100,9 @@ async def test_what_a_dead_worker_held_goes_on_with_another(cluster: Cluster) ->
     await share(cluster.service, other)
     await cluster.until(lambda: all(len(phone.activities) == 4 for phone in phones))
     await cluster.settled()
-    for task in other.background._tasks:  # it is gone, and says nothing
+    for task in other.background:  # it is gone, and says nothing
         task.cancel()
-    await asyncio.gather(*other.background._tasks, return_exceptions=True)
+    await asyncio.gather(*other.background, return_exceptions=True)
     for name in names:
         await cluster.service.activities.update(cluster.app, an_update(5, name))
     await run_out(cluster, other)

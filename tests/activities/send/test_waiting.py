@@ -6,7 +6,7 @@ from typing import Any
 
 from apns_live.activities import TokenRecord
 from apns_live.activities.read import watch as watching
-from apns_live.activities.read.views import still_queued
+from apns_live.activities.read.operations import still_queued
 from tests.activities.plans import every_query_indexed
 from tests.activities.send.world import World, a_start, an_end, an_update
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import select
 
-from apns_live.activities.cards.webhooks import WebhookRelay
+from apns_live.activities.cards.buttons import WebhookRelay
 from apns_live.activities.store import schema
 from apns_live.gateway.settings import GatewaySettings
 from tests.activities.conftest import Tls, tls  # noqa: F401 - fixture

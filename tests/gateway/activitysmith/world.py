@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import update
 
 from apns_live.activities import DeviceRecord, TokenRecord
-from apns_live.activities.cards.webhooks import WebhookRelay
+from apns_live.activities.cards.buttons import WebhookRelay
 from apns_live.activities.store import schema
 from apns_live.gateway.app import create_app
 from apns_live.gateway.context import Gateway
