@@ -57,10 +57,14 @@ class Certificates:
 
 
 class Folder:
-    """Where a fake keeps certificates and keys: a directory that was given, else a temporary one."""
+    """Where a fake keeps certificates and keys: a directory that was given, else a temporary one.
+
+    ``names`` are those in the certificate; ``made`` is what is in the directory, once it is.
+    """
 
     def __init__(self, given: str | Path | None, names: Sequence[str]) -> None:
         self.names = names
+        self.made: tuple[Certificates, Path] | None = None
         self._given = None if given is None else Path(given)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
@@ -74,12 +78,11 @@ class Folder:
             self._temporary = tempfile.TemporaryDirectory(prefix="apns-live-fake-")
         return Path(self._temporary.name)
 
-    def close(self) -> bool:
-        """Remove a temporary directory; return whether there was one."""
-        temporary, self._temporary = self._temporary, None
-        if temporary is not None:
-            temporary.cleanup()
-        return temporary is not None
+    def close(self) -> None:
+        """Remove a temporary directory."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = self.made = None
 
 
 def certificates_in(
@@ -149,60 +152,48 @@ def _usable(files: Certificates, names: Sequence[str]) -> bool:
 
 
 def _make(files: Certificates, names: Sequence[str]) -> None:
-    now = datetime.datetime.now(datetime.UTC)
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority_name = _name(f"apns-live test authority {x509.random_serial_number() % 10**8:08d}")
+    authority_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority_name = f"apns-live test authority {x509.random_serial_number() % 10**8:08d}"
     authority_id = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
-    authority = (
-        _builder(authority_name, authority_name, authority_key.public_key(), now)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(authority_id, critical=False)
-        .sign(authority_key, hashes.SHA256())
+    authority = _signed(
+        *(authority_name, authority_key, authority_name, authority_key),
+        (x509.BasicConstraints(ca=True, path_length=0), True),
+        (_usage(signs_certificates=True), True),
+        (authority_id, False),
     )
-    leaf_key = ec.generate_private_key(ec.SECP256R1())
-    leaf = (
-        _builder(_name("localhost"), authority_name, leaf_key.public_key(), now)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(_alternative_names(names)), critical=False)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(leaf_key.public_key()), critical=False
-        )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id),
-            critical=False,
-        )
-        .sign(authority_key, hashes.SHA256())
+    leaf = _signed(
+        *("localhost", leaf_key, authority_name, authority_key),
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_usage(signs_certificates=False), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.SubjectAlternativeName(_alternative_names(names)), False),
+        (x509.SubjectKeyIdentifier.from_public_key(leaf_key.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id), False),
     )
     # The authority's key is not kept: nobody can sign a second leaf with it.
-    files.ca_file.write_bytes(authority.public_bytes(Encoding.PEM))
+    files.ca_file.write_bytes(authority)
     write_private(files.key_file, _pem(leaf_key))
-    files.certificate_file.write_bytes(
-        leaf.public_bytes(Encoding.PEM) + authority.public_bytes(Encoding.PEM)
+    files.certificate_file.write_bytes(leaf + authority)
+
+
+def _signed(
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *extensions: tuple[x509.ExtensionType, bool],
+) -> bytes:
+    """Return a certificate as PEM; an extension comes with whether it is critical."""
+    subject, signer = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer)
     )
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
-    now: datetime.datetime,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + _VALID)
-    )
+    now = datetime.datetime.now(datetime.UTC)
+    begins, ends = now - datetime.timedelta(days=1), now + _VALID
+    serial = x509.random_serial_number()
+    builder = x509.CertificateBuilder(signer, subject, key.public_key(), serial, begins, ends)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -18,7 +17,6 @@ LIMIT = 10_000
 """Channels of one app in one environment."""
 LONGEST_ID = 64
 """Bytes of text; an id seen on the wire has 24. Apple: do not assume the size."""
-_FORGET_AFTER = 10_000
 
 Standing = Literal["live", "deleted", "other_environment", "never", "malformed"]
 
@@ -44,18 +42,14 @@ class Channels:
         self._seed = seed
         self._live: dict[str, dict[str, Channel]] = {}
         self._issued = 0
-        self._gone_by_hand: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def create(
-        self, bundle_id: str, storage_policy: int, *, now: float = 0.0, channel_id: str = ""
-    ) -> Channel | None:
-        """Create a channel; None when the app has its 10,000. ``channel_id`` sets a known id."""
+    def create(self, bundle_id: str, storage_policy: int, *, now: float = 0.0) -> Channel | None:
+        """Create a channel; None when the app has its 10,000."""
         live = self._live.setdefault(bundle_id, {})
         if len(live) >= LIMIT:
             return None
-        if not channel_id:
-            self._issued += 1
-            channel_id = self._make(self._issued, bundle_id, self._environment)
+        self._issued += 1
+        channel_id = self._make(self._issued, bundle_id)
         channel = Channel(channel_id, bundle_id, storage_policy, now)
         live[channel_id] = channel
         return channel
@@ -71,41 +65,24 @@ class Channels:
 
     def delete(self, bundle_id: str, channel_id: str) -> bool:
         """Delete for good; False when there is no such channel."""
-        channel = self._live.get(bundle_id, {}).pop(channel_id, None)
-        if channel is None:
-            return False
-        if self._serial_of(channel_id, bundle_id, self._environment) is None:
-            self._gone_by_hand[bundle_id, channel_id] = None
-            if len(self._gone_by_hand) > _FORGET_AFTER:
-                self._gone_by_hand.popitem(last=False)
-        return True
-
-    def delete_all(self, bundle_id: str) -> None:
-        """Do what switching the capability off does: every channel of the app is gone for good."""
-        for channel_id in list(self._live.get(bundle_id, {})):
-            self.delete(bundle_id, channel_id)
-
-    def foreign_id(self, bundle_id: str, serial: int = 1) -> str:
-        """Return an id that the other environment has issued."""
-        return self._make(serial, bundle_id, _other(self._environment))
+        return self._live.get(bundle_id, {}).pop(channel_id, None) is not None
 
     def standing(self, bundle_id: str, channel_id: str) -> Standing:
         """Say what is known of an id: live, deleted, the other environment's, never issued."""
         if self.get(bundle_id, channel_id) is not None:
             return "live"
-        if (bundle_id, channel_id) in self._gone_by_hand:
-            return "deleted"
         if not is_well_formed(channel_id):
             return "malformed"
         serial = self._serial_of(channel_id, bundle_id, self._environment)
         if serial is not None and serial <= self._issued:
             return "deleted"
-        if self._serial_of(channel_id, bundle_id, _other(self._environment)) is not None:
+        other = "production" if self._environment == "development" else "development"
+        if self._serial_of(channel_id, bundle_id, other) is not None:
             return "other_environment"
         return "never"
 
-    def _make(self, serial: int, bundle_id: str, environment: str) -> str:
-        mark = self._hash(b"mark", serial.to_bytes(6, "big"), bundle_id, environment, 10)
+    def _make(self, serial: int, bundle_id: str) -> str:
+        mark = self._hash(b"mark", serial.to_bytes(6, "big"), bundle_id, self._environment, 10)
         mask = int.from_bytes(self._hash(b"mask", mark, "", "", 6), "big")
         return base64.b64encode((serial ^ mask).to_bytes(6, "big") + mark).decode("ascii")
 
@@ -124,10 +101,6 @@ class Channels:
     def _hash(self, kind: bytes, data: bytes, bundle_id: str, environment: str, size: int) -> bytes:
         text = f"{self._seed}|{bundle_id}|{environment}|".encode() + data
         return blake2b(text, digest_size=size, person=kind).digest()
-
-
-def _other(environment: str) -> str:
-    return "production" if environment == "development" else "development"
 
 
 def is_well_formed(channel_id: str) -> bool:

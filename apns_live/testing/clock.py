@@ -77,72 +77,31 @@ def _threads_work(executor: object) -> bool:
 
 
 class ClockTimer:
-    """A pending call of a clock in this module. ``due`` is in the clock's monotonic seconds."""
+    """A pending call of a clock in this module."""
 
-    __slots__ = ("_owner", "callback", "due")
+    __slots__ = ("callback", "clock")
 
-    def __init__(self, owner: _TimerHeap, due: float, callback: Callable[[], object]) -> None:
-        self._owner: _TimerHeap | None = owner
-        self.due = due
+    def __init__(self, clock: _MovableClock, callback: Callable[[], object]) -> None:
+        self.clock = clock
         self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
         """Call it off; without effect once it has run."""
-        owner, self._owner, self.callback = self._owner, None, None
-        if owner is not None:
-            owner.forget_one()
-
-    def take(self) -> Callable[[], object] | None:
-        """Return the callback of a live timer, once."""
-        callback, self._owner, self.callback = self.callback, None, None
-        return callback
+        if self.callback is not None:
+            self.callback = None
+            self.clock.forget_one()
 
 
-class _TimerHeap:
-    """Timers by due time and then by age. Cancelled ones leave when they are half of the heap."""
+class _MovableClock:
+    """What the two clocks share: a heap of timers, and moving forward through it.
 
-    __slots__ = ("_cancelled", "_count", "_heap")
+    Timers are ordered by due time and then by age. Cancelled ones leave the heap when they are half of it.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, ClockTimer]] = []
         self._count = 0
         self._cancelled = 0
-
-    def __len__(self) -> int:
-        return len(self._heap) - self._cancelled
-
-    def add(self, due: float, callback: Callable[[], object]) -> ClockTimer:
-        timer = ClockTimer(self, due, callback)
-        self._count += 1
-        heapq.heappush(self._heap, (due, self._count, timer))
-        return timer
-
-    def forget_one(self) -> None:
-        self._cancelled += 1
-        if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
-            heapq.heapify(self._heap)
-            self._cancelled = 0
-
-    def first_due(self) -> float | None:
-        heap = self._heap
-        while heap and heap[0][2].callback is None:
-            heapq.heappop(heap)
-            self._cancelled -= 1
-        return heap[0][0] if heap else None
-
-    def pop(self) -> Callable[[], object] | None:
-        """Remove the first live timer and return its callback."""
-        if self.first_due() is None:
-            return None
-        return heapq.heappop(self._heap)[2].take()
-
-
-class _MovableClock:
-    """What the two clocks share: a heap of timers, and moving forward through it."""
-
-    def __init__(self) -> None:
-        self._timers = _TimerHeap()
         self._moving = False
 
     def monotonic(self) -> float:
@@ -151,7 +110,18 @@ class _MovableClock:
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> ClockTimer:
         """Call ``callback`` after ``delay`` seconds of this clock."""
-        return self._timers.add(self.monotonic() + max(0.0, delay), callback)
+        timer = ClockTimer(self, callback)
+        self._count += 1
+        heapq.heappush(self._heap, (self.monotonic() + max(0.0, delay), self._count, timer))
+        return timer
+
+    def forget_one(self) -> None:
+        """Take note that a timer was cancelled."""
+        self._cancelled += 1
+        if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
 
     async def sleep(self, delay: float) -> None:
         """Return after ``delay`` seconds of this clock (and after one pass of the event loop)."""
@@ -168,12 +138,16 @@ class _MovableClock:
     @property
     def pending(self) -> int:
         """The number of pending timers."""
-        return len(self._timers)
+        return len(self._heap) - self._cancelled
 
     @property
     def next_due(self) -> float | None:
         """Monotonic time of the next timer, or None."""
-        return self._timers.first_due()
+        heap = self._heap
+        while heap and heap[0][2].callback is None:
+            heapq.heappop(heap)
+            self._cancelled -= 1
+        return heap[0][0] if heap else None
 
     async def settle(
         self, passes: int = _PASSES, *, until: Callable[[], object] | None = None
@@ -228,7 +202,7 @@ class _MovableClock:
             now = self.monotonic()
             if now >= give_up:
                 raise TimeoutError(f"the condition did not come true within {at_most:g} s")
-            due = self._timers.first_due()
+            due = self.next_due
             nearest = now + step if due is None else min(due, now + step)
             await self.advance(max(0.0, min(nearest, give_up) - now))
 
@@ -242,21 +216,23 @@ class _MovableClock:
         target = self.monotonic() + seconds
         try:
             yield
-            while (due := self._timers.first_due()) is not None and due <= target:
+            while (due := self.next_due) is not None and due <= target:
                 self._jump(due)
                 self._run_due(due)
                 yield
             self._jump(target)
         finally:
-            self._end()
+            self._moving = False
+            self._arrange()
 
-    def _end(self) -> None:
-        self._moving = False
+    def _arrange(self) -> None:
+        """See to it that timers run when time passes by itself."""
 
     def _run_due(self, moment: float) -> None:
         # What a timer adds for this same moment runs in this round too.
-        while (due := self._timers.first_due()) is not None and due <= moment:
-            callback = self._timers.pop()
+        while (due := self.next_due) is not None and due <= moment:
+            timer = heapq.heappop(self._heap)[2]
+            callback, timer.callback = timer.callback, None
             if callback is not None:
                 callback()
 
@@ -333,12 +309,8 @@ class RealClock(_MovableClock):
         if ahead > 0:
             self._offset += ahead
 
-    def _end(self) -> None:
-        super()._end()
-        self._arrange()
-
     def _arrange(self) -> None:
-        due = self._timers.first_due()
+        due = self.next_due
         if due is None or self._moving:
             return
         if self._wakeup is not None:

@@ -99,11 +99,13 @@ class Engine:
         return response
 
     def _plan(self, request: Request, connection: ConnectionIdentity, faults: Faults) -> Plan:
-        target = _target_of(request, connection)
-        key = target.token or ""
+        fields = dict(request.headers)
+        key = key_of(fields)
+        told = (_text(fields, _TOLD[name]) for name in ("topic", "push_type", "priority"))
+        target = Target(connection.connection_id, request.face, key, *told)
         nth = faults.nth(key) if key else 1
         delay = self._delay(self.latency, self.spread, "latency", key, nth)
-        for active in faults.choose_for_request(target, nth):
+        for active in faults.choose(target, nth):
             fault = active.fault
             if fault.action == "throttle" and not faults.over_limit(active, key):
                 continue
@@ -236,15 +238,3 @@ def key_of(fields: dict[bytes, bytes]) -> str:
     if path.startswith("/3/device/"):
         return path[len("/3/device/") :].lower()
     return fields.get(b"apns-channel-id", b"").decode("latin-1") or path
-
-
-def _target_of(request: Request, connection: ConnectionIdentity) -> Target:
-    fields = dict(request.headers)
-    return Target(
-        connection.connection_id,
-        request.face,
-        key_of(fields),
-        _text(fields, b"apns-topic"),
-        _text(fields, b"apns-push-type"),
-        _text(fields, b"apns-priority"),
-    )

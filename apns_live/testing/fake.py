@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from time import time as wall_time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -20,14 +19,14 @@ from .certificates import (
     provider_key_in,
     untrusted_certificates,
 )
-from .channels import Channel, Channels
+from .channels import Channels
 from .clock import FakeClock, RealClock, SimulatedClock
 from .engine import Engine
-from .faults import ACTIONS, Action, Fault, Faults
+from .faults import ACTIONS, Faults
 from .jwt import Environment, RegisteredKey, TokenVerifier
 from .listener import WireFace
 from .log import DeliveryLog
-from .namespaces import Namespaces
+from .namespaces import Namespaces, Part
 from .phones import PhoneSettings, SimulatedPhones
 from .recorder import Listener, Recorder, Refusal, Ring
 from .scenario import Scenario
@@ -58,7 +57,7 @@ class FakeEndpoint(NamedTuple):
     manage_port: int
 
 
-class FakeApns:
+class FakeApns(Part):
     """A local APNs over real TLS and HTTP/2.
 
     ::
@@ -143,7 +142,8 @@ class FakeApns:
             cut_streams=plan.choose("cut_streams", cut_streams, False),
             error_limit=plan.choose("error_limit", error_limit, 0),
         )
-        self.simulated_phones: SimulatedPhones | None = None
+        self.namespaces = Namespaces(self)
+        self.simulated_phones = None
         if phones is not None:
             self.state.phones = phones
         else:
@@ -161,18 +161,17 @@ class FakeApns:
             self.faults,
             self.recorder,
             wall=wall_time if clock is None else self.clock.time,
-            latency=plan.seconds("latency", latency),
-            spread=plan.seconds("spread", spread),
+            latency=plan.choose("latency", latency, 0.0),
+            spread=plan.choose("spread", spread, 0.0),
         )
         self._options = FaceOptions(
             first_streams=plan.choose("first_streams", first_streams, 1),
             max_streams=plan.choose("max_streams", max_streams, 1000),
-            idle_timeout=plan.optional_seconds("idle_timeout", idle_timeout),
+            idle_timeout=plan.choose("idle_timeout", idle_timeout, None),
         )
         self._wanted_ports = (port, manage_port)
         own = () if self._name == "localhost" else (host,)
         self._folder = Folder(directory, (*LOCAL_NAMES, *own, *hostnames))
-        self._made: tuple[Certificates, Path] | None = None
         self._faces: list[WireFace] | list[AsgiFace] = []
 
     # --- life ----------------------------------------------------------------------------------
@@ -227,8 +226,7 @@ class FakeApns:
             self.namespaces.remove(space.name)
         if isinstance(self.clock, RealClock):
             self.clock.close()
-        if self._folder.close():
-            self._made = None
+        self._folder.close()
 
     # --- where it is ---------------------------------------------------------------------------
 
@@ -286,18 +284,6 @@ class FakeApns:
         return self.state.phones
 
     @property
-    def devices(self) -> SimulatedPhones:
-        """The simulated phones. Raises FakeError when other ``phones`` were given."""
-        if self.simulated_phones is None:
-            raise FakeError("this fake APNs was given phones of its own: see ``phones``")
-        return self.simulated_phones
-
-    @property
-    def log(self) -> DeliveryLog:
-        """The delivery log: each change of a push's state, in the terms of Apple's log."""
-        return self.devices.log
-
-    @property
     def pushes(self) -> Ring[Push]:
         """The newest accepted pushes, oldest first."""
         return self.recorder.pushes
@@ -325,22 +311,11 @@ class FakeApns:
 
         Connections, keys, channels and namespaces stay.
         """
-        phones = self.simulated_phones
-        if faults:
-            self.faults.clear()
-        if devices and phones is not None:
-            phones.clear()
+        super().reset(devices=devices, pushes=pushes, faults=faults)
         if pushes:
             self.recorder.clear()
-            if phones is not None:
-                phones.log.clear()
         for face in self._faces if devices and pushes and faults else ():
             face.forget_closed()
-
-    @cached_property
-    def namespaces(self) -> Namespaces:
-        """Parts of this fake for tests that share it; see ``apns_live.testing.namespaces``."""
-        return Namespaces(self)
 
     # --- what Apple's portal would do ----------------------------------------------------------
 
@@ -377,15 +352,6 @@ class FakeApns:
         """Revoke a provider key."""
         self.state.verifier.revoke(key_id)
 
-    def add_channel(self, storage_policy: int = 0, *, bundle_id: str | None = None) -> Channel:
-        """Create a broadcast channel."""
-        channel = self.state.channels.create(
-            bundle_id or self.bundle_id, storage_policy, now=self.clock.time()
-        )
-        if channel is None:
-            raise FakeError("the app has its 10,000 channels")
-        return channel
-
     async def advance(self, seconds: float, *, tokens: bool = False) -> None:
         """Move the clock; everything due happens, in order. With ``tokens`` provider tokens age too.
 
@@ -398,10 +364,6 @@ class FakeApns:
         await self.clock.advance(seconds)
 
     # --- what goes wrong at once ---------------------------------------------------------------
-
-    def fault(self, action: Action, **values: Any) -> int:
-        """Add a fault (see ``Fault``) and return its id for ``faults.remove``."""
-        return self.faults.add(Fault.from_mapping({"action": action, **values}))
 
     def go_away(
         self,
@@ -464,10 +426,11 @@ class FakeApns:
         return phones
 
     def _files(self) -> tuple[Certificates, Path]:
-        if self._made is None:
-            made = certificates_in(self._folder.path, self._folder.names)
-            self._made = made, self.add_key(self.key_id)
-        return self._made
+        folder = self._folder
+        if folder.made is None:
+            made = certificates_in(folder.path, folder.names)
+            folder.made = made, self.add_key(self.key_id)
+        return folder.made
 
     def _untrusted_context(self) -> ssl.SSLContext:
         return untrusted_certificates(self.directory).server_context()

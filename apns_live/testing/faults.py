@@ -290,15 +290,10 @@ class Faults:
             counts.popitem(last=False)
         return number
 
-    def choose_for_request(self, target: Target, nth: int) -> list[ActiveFault]:
-        """Return the faults that strike a request, in the order they were added."""
-        return [each for each in self.for_requests if self._strikes(each, target, nth)]
-
-    def choose_for_connection(self, target: Target) -> list[ActiveFault]:
-        """Return the faults that strike a new connection."""
-        return [
-            each for each in self.for_connections if self._strikes(each, target, target.connection)
-        ]
+    def choose(self, target: Target, nth: int) -> list[ActiveFault]:
+        """Return the faults that strike a request, or a new connection, in the order they were added."""
+        faults = self.for_connections if target.token is None else self.for_requests
+        return [each for each in faults if self._strikes(each, target, nth)]
 
     def over_limit(self, active: ActiveFault, key: str) -> bool:
         """Whether a throttle refuses this request: a bucket per key, refilled evenly."""
@@ -333,8 +328,9 @@ class Faults:
         return True
 
     def _sort(self) -> None:
-        self.for_requests = [each for each in self if each.fault.action not in CONNECTION_ACTIONS]
-        self.for_connections = [each for each in self if each.fault.action in CONNECTION_ACTIONS]
+        of_connections = CONNECTION_ACTIONS
+        self.for_requests = [each for each in self if each.fault.action not in of_connections]
+        self.for_connections = [each for each in self if each.fault.action in of_connections]
 
 
 def _matches(fault: Fault, target: Target) -> bool:

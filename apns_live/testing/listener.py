@@ -118,8 +118,11 @@ class WireFace(Connections):
             _break(accepted)
             return
         struck: tuple[ActiveFault, ...] = ()
-        if self.engine.faults.for_connections:
-            struck = self._strike(connection_id)
+        faults = self.engine.faults
+        if faults.for_connections:
+            struck = tuple(faults.choose(Target(connection_id, self.kind), connection_id))
+        for active in struck:
+            self.engine.record_strike(active, connection_id, "", connection_id)
         context = self._context
         for active in struck:
             if active.fault.action == "refuse_connection":
@@ -163,12 +166,6 @@ class WireFace(Connections):
                 ssl_handshake_timeout=self.options.handshake_timeout,
                 ssl_shutdown_timeout=1.0,
             )
-
-    def _strike(self, connection_id: int) -> tuple[ActiveFault, ...]:
-        struck = self.engine.faults.choose_for_connection(Target(connection_id, self.kind))
-        for active in struck:
-            self.engine.record_strike(active, connection_id, "", connection_id)
-        return tuple(struck)
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:

@@ -8,7 +8,7 @@ says why a phone showed nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
@@ -93,22 +93,6 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     why: str = ""
     detail: str = ""
 
-    def as_row(self) -> dict[str, object]:
-        """Return the entry as the control API and the exports write it."""
-        push = self.record.push
-        return {
-            "sequence": self.sequence,
-            "time": self.time,
-            "push": self.record.number,
-            "apns_id": push.apns_id,
-            "token": push.token,
-            "device": self.device,
-            "activity": self.activity,
-            "state": self.state,
-            "why": self.why,
-            "detail": self.detail,
-        }
-
 
 class DeliveryLog:
     """The recorded pushes and the changes of their states.
@@ -134,19 +118,10 @@ class DeliveryLog:
         pushes.append(record)
         return record
 
-    def refused(self, push: Push, status: int, reason: str) -> PushRecord:
-        """Record a request that APNs answered with an error."""
-        record = PushRecord(self.pushes.total + 1, push, status, reason, "")
-        self.pushes.append(record)
-        self.refused_by[reason or str(status)] += 1
-        for listener in self.listeners:
-            listener(record)
-        return record
-
-    def refusal(self, refusal: Refusal) -> PushRecord | None:
+    def refusal(self, refusal: Refusal) -> None:
         """Record what the fake refused at the push port; the management port is not recorded."""
         if refusal.face != "device":
-            return None
+            return
         push = Push(
             number=refusal.number,
             apns_id=refusal.apns_id[:_FIELD_KEPT],
@@ -162,7 +137,12 @@ class DeliveryLog:
             connection_id=refusal.connection_id,
             channel_id=refusal.channel_id[:_FIELD_KEPT] or None,
         )
-        return self.refused(push, refusal.status, refusal.reason)
+        status, reason = refusal.status, refusal.reason
+        record = PushRecord(self.pushes.total + 1, push, status, reason, "")
+        self.pushes.append(record)
+        self.refused_by[reason or str(status)] += 1
+        for listener in self.listeners:
+            listener(record)
 
     def note(
         self,
@@ -195,11 +175,6 @@ class DeliveryLog:
     def entries_of(self, number: int) -> list[LogEntry]:
         """Return the kept entries of one push, oldest first."""
         return [entry for entry in self.entries if entry.record.number == number]
-
-    def lines(self) -> Iterator[bytes]:
-        """Iterate over the kept entries as lines of JSON, oldest first."""
-        for entry in self.entries:
-            yield msgspec.json.encode(entry.as_row()) + b"\n"
 
     def clear(self) -> None:
         """Forget pushes, entries and counts, and count from 1 again."""

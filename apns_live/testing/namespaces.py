@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -32,40 +32,65 @@ MOST = 1000
 _is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
 
-class Whole(Protocol):
-    """What namespaces need of the `FakeApns` that they are parts of."""
+class Part:
+    """What a fake has of its own, and each of its namespaces too: phones, a log, faults and a clock.
+
+    All else is shared.
+    """
 
     seed: int
     clock: FakeClock
+    faults: Faults
+    simulated_phones: SimulatedPhones | None
     state: ApnsState
     engine: Engine
     recorder: Recorder
-    faults: Faults
+    bundle_id: str
+    namespaces: Namespaces
 
     @property
     def devices(self) -> SimulatedPhones:
-        """Its own phones."""
+        """The simulated phones. Raises FakeError when other ``phones`` were given."""
+        if self.simulated_phones is None:
+            raise FakeError("this fake APNs was given phones of its own: see ``phones``")
+        return self.simulated_phones
 
     @property
     def log(self) -> DeliveryLog:
-        """What became of its own pushes."""
+        """The delivery log: each change of a push's state, in the terms of Apple's log."""
+        return self.devices.log
 
-    @property
-    def namespaces(self) -> Namespaces:
-        """Its namespaces."""
+    def fault(self, action: Action, **values: Any) -> int:
+        """Add a fault (see ``Fault``) and return its id for ``faults.remove``."""
+        return self.faults.add(Fault.from_mapping({"action": action, **values}))
 
     def add_channel(self, storage_policy: int = 0, *, bundle_id: str | None = None) -> Channel:
-        """Create a broadcast channel."""
+        """Create a broadcast channel. Raises FakeError when the app has its 10,000."""
+        channel = self.state.channels.create(
+            bundle_id or self.bundle_id, storage_policy, now=self.clock.time()
+        )
+        if channel is None:
+            raise FakeError("the app has its 10,000 channels")
+        return channel
+
+    def reset(self, *, devices: bool = True, pushes: bool = True, faults: bool = True) -> None:
+        """Forget phones, pushes and faults, or some of them."""
+        if faults:
+            self.faults.clear()
+        phones = self.simulated_phones
+        if phones is not None and devices:
+            phones.clear()
+        if phones is not None and pushes:
+            phones.log.clear()
 
 
-class Namespace:
+class Namespace(Part):
     """One part of a fake. What is not its own (endpoint, keys, connections) is the fake's.
 
-    ``devices``, ``log``, ``faults`` and ``clock`` are as those of `FakeApns`. Its tokens follow from
-    the fake's seed and its name, so no two namespaces share one.
+    Its tokens follow from the fake's seed and its name, so no two namespaces share one.
     """
 
-    def __init__(self, fake: Whole, name: str) -> None:
+    def __init__(self, fake: Part, name: str) -> None:
         self._fake = fake
         self.name = name
         digest = blake2b(f"{fake.seed}|{name}".encode(), digest_size=6).digest()
@@ -75,15 +100,15 @@ class Namespace:
             self.clock = RealClock()
             self.clock.advance_sync(fake.clock.offset)
         known = fake.devices
-        self.log = DeliveryLog(pushes=fake.log.pushes.limit, entries=fake.log.entries.limit)
-        self.devices = SimulatedPhones(
+        phones = SimulatedPhones(
             replace(known.settings, seed=self.seed),
             clock=self.clock,
-            log=self.log,
+            log=DeliveryLog(pushes=known.log.pushes.limit, entries=known.log.entries.limit),
             bundle_id=known.bundle_id,
         )
-        self.devices.kit.schemas.contracts = known.kit.schemas.contracts
-        self.devices.channel_exists = known.channel_exists
+        phones.kit.schemas.contracts = known.kit.schemas.contracts
+        phones.channel_exists = known.channel_exists
+        self.simulated_phones = phones
         self.faults = Faults(
             seed=self.seed,
             monotonic=self.clock.monotonic,
@@ -93,24 +118,11 @@ class Namespace:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._fake, name)
 
-    def fault(self, action: Action, **values: Any) -> int:
-        """Add a fault for pushes to this namespace's tokens and channels; return its id."""
-        return self.faults.add(Fault.from_mapping({"action": action, **values}))
-
     def add_channel(self, storage_policy: int = 0, *, bundle_id: str | None = None) -> Channel:
         """Create a broadcast channel of this namespace."""
         channel = self._fake.add_channel(storage_policy, bundle_id=bundle_id)
         self._fake.namespaces.channels[channel.channel_id] = self
         return channel
-
-    def reset(self, *, devices: bool = True, pushes: bool = True, faults: bool = True) -> None:
-        """Forget this namespace's phones, pushes and faults, or some of them."""
-        if devices:
-            self.devices.clear()
-        if pushes:
-            self.log.clear()
-        if faults:
-            self.faults.clear()
 
     async def advance(self, seconds: float, *, tokens: bool = False) -> None:
         """Move this namespace's clock. Raises `FakeError` where it is not its own, and for ``tokens``."""
@@ -130,7 +142,7 @@ class Namespaces:
     that made it, or whose phone was the first to follow it.
     """
 
-    def __init__(self, fake: Whole) -> None:
+    def __init__(self, fake: Part) -> None:
         self._fake = fake
         self._by_name: dict[str, Namespace] = {}
         self._made = 0
@@ -188,7 +200,7 @@ class Namespaces:
             for bundle_id in state.apps:
                 state.channels.delete(bundle_id, channel_id)
 
-    def adopt(self, where: Whole | Namespace, text: str) -> Token:
+    def adopt(self, where: Part, text: str) -> Token:
         """Give a phone to a token that was not issued here: pushes to it then belong to ``where``.
 
         Raises `FakeError` for what is no token, and for one that a phone elsewhere has.

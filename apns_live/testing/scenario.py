@@ -151,20 +151,12 @@ class Scenario:
         return cls(values, tuple(faults))
 
     def choose(self, name: str, given: T | None, default: T) -> T:
-        """Return what was given, else what the scenario says, else the default."""
-        if given is not None:
-            return given
-        value: T = self.values.get(name, default)
-        return value
-
-    def seconds(self, name: str, given: float | str | None) -> float:
-        """Return a duration as ``choose`` does, 0 by default."""
-        return parse_duration(self.choose(name, given, 0.0), name)
-
-    def optional_seconds(self, name: str, given: float | None) -> float | None:
-        """Return a duration as ``choose`` does, None by default."""
-        value = given if given is not None else self.values.get(name)
-        return None if value is None else parse_duration(value, name)
+        """Return what was given, else what the scenario says, else the default; durations in seconds."""
+        value: Any = given if given is not None else self.values.get(name, default)
+        if name in _DURATIONS and value is not None:
+            value = parse_duration(value, name)
+        chosen: T = value
+        return chosen
 
     def phone_settings(
         self, seed: int, schemas: Mapping[str, str | Path | Mapping[str, object]] | None = None

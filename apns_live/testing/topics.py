@@ -58,11 +58,6 @@ def split(topic: str) -> tuple[str, str]:
     return topic, ""
 
 
-def is_bundle_id(text: str) -> bool:
-    """Whether the text has the shape of a bundle id."""
-    return _SHAPE.fullmatch(text) is not None
-
-
 def judge(
     topic: bytes | None, push_type: bytes | None, apps: frozenset[str], strict: bool
 ) -> TopicVerdict:
@@ -75,7 +70,7 @@ def judge(
     bundle_id, suffix = split(text)
     if not text:
         topic_reason = "MissingTopic"
-    elif not is_bundle_id(text):
+    elif not _SHAPE.fullmatch(text):
         topic_reason = "BadTopic"
     elif bundle_id not in apps:
         topic_reason = "TopicDisallowed"

@@ -3,9 +3,11 @@
 import itertools
 import json
 
+import msgspec
 import pytest
 
 from apns_live.testing.clock import SimulatedClock
+from apns_live.testing.control.rows import row_of
 from apns_live.testing.phones import PhoneSettings, SimulatedPhones
 from apns_live.testing.state import Push, TokenCondition
 
@@ -13,6 +15,11 @@ BUNDLE = "com.example.scores"
 TOPIC = f"{BUNDLE}.push-type.liveactivity"
 GAME = "GameAttributes"
 ALERT = {"title": "Kick-off", "body": "It begins"}
+
+
+def log_lines(log):
+    """Return the kept entries of a log as lines of JSON, oldest first."""
+    return b"".join(msgspec.json.encode(row_of(entry, None)) + b"\n" for entry in log.entries)
 
 
 class Sender:

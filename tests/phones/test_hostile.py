@@ -5,7 +5,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from .conftest import BUNDLE, GAME, Sender
+from .conftest import BUNDLE, GAME, Sender, log_lines
 
 NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70),
@@ -60,7 +60,7 @@ def test_any_value_of_any_key(event, changes, priority, expiration, online):
     sender.broadcast("Y2g=", body, policy=1, expiration=expiration)
     sender.clock.advance_sync(13 * 3600)
     sender.phones.configure(phone, {"online": True})
-    assert b"".join(sender.log.lines())
+    assert log_lines(sender.log)
 
 
 @given(data=st.binary(max_size=200))

@@ -14,7 +14,7 @@ from apns_live.testing.phones import PhoneSettings
 from apns_live.testing.phones.settings import BEFORE_17_2, HOUR, OBSERVED, BudgetLaw, StartBudgetLaw
 from apns_live.testing.state import TokenCondition
 
-from .conftest import BUNDLE, GAME
+from .conftest import BUNDLE, GAME, log_lines
 
 NO_LAW = {"seed", "asleep", "offline_cycle", "max_devices", "max_dead_tokens"}
 
@@ -268,7 +268,7 @@ def test_the_log_says_why_a_push_was_late(make_sender):
     _, activity = sender.started()
     record = sender.update(activity.token.text)
     sender.clock.advance_sync(60)
-    rows = [json.loads(line) for line in sender.log.lines()]
+    rows = [json.loads(line) for line in log_lines(sender.log).splitlines()]
     assert [(row["state"], row["why"]) for row in rows if row["push"] == record.number] == [
         ("received", ""),
         ("stored", "budget"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from apns_live.testing import FakeApns, SimulatedClock
+from apns_live.testing.control.rows import row_of
 from apns_live.testing.engine import Plan
 from apns_live.testing.state import ConnectionIdentity, RegisteredKey, Response
 
@@ -147,7 +149,9 @@ def test_one_recorded_sequence_gives_the_same_log_byte_for_byte() -> None:
                 request, identity = device_request(jwt, token=token, body=body), connection
             answer = fake.engine.answer(request, identity)
             answers.append(answer.response if isinstance(answer, Plan) else answer)
-        return b"".join(fake.log.lines()), [each for each in answers if each is not None]
+        return b"".join(
+            msgspec.json.encode(row_of(entry, fake)) + b"\n" for entry in fake.log.entries
+        ), [each for each in answers if each is not None]
 
     private = ec.generate_private_key(ec.SECP256R1())
     jwt = Signer({KEY_ID: private})(issued_at=int(SimulatedClock().time()))

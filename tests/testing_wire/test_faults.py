@@ -21,7 +21,7 @@ from .wire_client import WireClient, bearer, push_headers, token_of
 
 def struck(faults: Faults, token: str, **details: Any) -> bool:
     target = Target(1, "device", token, **details)
-    return bool(faults.choose_for_request(target, faults.nth(token)))
+    return bool(faults.choose(target, faults.nth(token)))
 
 
 def test_a_draw_depends_on_nothing_but_its_arguments() -> None:
@@ -57,7 +57,7 @@ def test_a_fraction_hits_about_its_share_and_two_faults_hit_different_ones() -> 
     counts = {1: 0, 2: 0, 3: 0}
     for number in range(10_000):
         target = Target(1, "device", token_of(number))
-        for active in faults.choose_for_request(target, 1):
+        for active in faults.choose(target, 1):
             counts[active.fault_id] += 1
     assert 1200 < counts[1] < 1600
     assert 1200 < counts[2] < 1600

@@ -105,7 +105,8 @@ def test_random_requests_to_the_rules(
         if number % 500 == 0:
             connection = ConnectionIdentity(number)
             for each in states:
-                each.channels.delete_all("com.example.scores")
+                for channel in each.channels.of("com.example.scores"):
+                    each.channels.delete("com.example.scores", channel.channel_id)
                 each.channels.create("com.example.scores", 0)
         request = disturbed(source.choice(originals), source)
         response = answer(request, states[number % 2], connection, NOW + number / 1000)

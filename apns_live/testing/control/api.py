@@ -21,7 +21,7 @@ from apns_live.testing.phones import Activity, Device, SimulatedPhones, Token
 from apns_live.testing.recorder import Ring
 
 from . import rows
-from .hub import Hub, TooManySubscribersError
+from .hub import Hub
 from .routes import BadRequestError, Filters, Fits, Routes
 
 T = TypeVar("T")
@@ -469,10 +469,8 @@ class ControlApi:
 
         A snapshot has so many phones and pushes at most, and these with their ``payload`` or without.
         """
-        try:
-            self.hub.check_room()
-        except TooManySubscribersError:
-            raise BadRequestError("too many readers of the event stream", status=429) from None
+        if self.hub.is_full:
+            raise BadRequestError("too many readers of the event stream", status=429)
         stream = self.hub.stream(devices, pushes, payload)
         return StreamingResponse(stream, media_type="text/event-stream")
 

@@ -26,10 +26,6 @@ MOST_SUBSCRIBERS = 32
 _MOST_COLLECTED = 5000
 
 
-class TooManySubscribersError(Exception):
-    """The event stream has as many readers as it takes."""
-
-
 class Subscriber:
     """One reader of the event stream, and what it has not been told yet."""
 
@@ -143,10 +139,10 @@ class Hub:
             self._subscribers.discard(subscriber)
             self._detach()
 
-    def check_room(self) -> None:
-        """Raise ``TooManySubscribersError`` when no more readers are taken."""
-        if len(self._subscribers) >= MOST_SUBSCRIBERS:
-            raise TooManySubscribersError
+    @property
+    def is_full(self) -> bool:
+        """Whether the event stream has as many readers as it takes."""
+        return len(self._subscribers) >= MOST_SUBSCRIBERS
 
     def _snapshot(self, subscriber: Subscriber) -> bytes:
         fake = self.fake

@@ -16,7 +16,10 @@ from .asserting import PATIENCE, PAUSE, Difference, describe, differences, waite
 
 
 class Sent:
-    """What a push said: its body, and what is in it."""
+    """What a push said: its body, and what is in it as it was sent.
+
+    ``event`` is ``start``, ``update``, ``end``, or None.
+    """
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -24,36 +27,12 @@ class Sent:
         self.payload: Any = payload
         aps = payload.get("aps") if isinstance(payload, dict) else None
         self.aps: dict[str, Any] = aps if isinstance(aps, dict) else {}
-
-    @property
-    def event(self) -> str | None:
-        """``start``, ``update``, ``end``, or None."""
-        return self.aps.get("event")
-
-    @property
-    def content_state(self) -> Any:
-        """The content state that was sent."""
-        return self.aps.get("content-state")
-
-    @property
-    def attributes(self) -> Any:
-        """The attributes that were sent."""
-        return self.aps.get("attributes")
-
-    @property
-    def attributes_type(self) -> str | None:
-        """The attributes type that was sent."""
-        return self.aps.get("attributes-type")
-
-    @property
-    def alert(self) -> Any:
-        """The alert that was sent."""
-        return self.aps.get("alert")
-
-    @property
-    def timestamp(self) -> Any:
-        """The timestamp that was sent."""
-        return self.aps.get("timestamp")
+        self.event: str | None = self.aps.get("event")
+        self.content_state: Any = self.aps.get("content-state")
+        self.attributes: Any = self.aps.get("attributes")
+        self.attributes_type: str | None = self.aps.get("attributes-type")
+        self.alert: Any = self.aps.get("alert")
+        self.timestamp: Any = self.aps.get("timestamp")
 
 
 class PushView(Sent):

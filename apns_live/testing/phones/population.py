@@ -21,7 +21,7 @@ from .broadcasts import Feeds, kept_until
 from .decoding import as_json, peek_event
 from .draws import draw, short_id
 from .model import NOTIFICATIONS_KEPT, Activity, Device, StoredPush, Token
-from .registry import Registry
+from .registry import Registry, second_key
 from .schedule import Schedule, Sleeper
 from .settings import Consent, PhoneSettings, check_consent, parse_version
 
@@ -69,7 +69,9 @@ class SimulatedPhones:
         self.kit.channel_exists = lambda *named: self.channel_exists(*named)  # noqa: PLW0108 - it may be set later
         self.kit.join = self._join
         self.kit.leave = self.feeds.leave
-        self.kit.hold = self._demote
+        self.kit.hold = lambda record, activity, now: self._hold(
+            StoredPush(record, activity.device, activity, activity.token), now
+        )
         self._clock = clock
         self._last = 0.0
         self._tokens = self.registry.tokens
@@ -166,7 +168,7 @@ class SimulatedPhones:
         """
         settings = self.settings
         version = parse_version(os_version or settings.os_version)
-        serial = self.registry.next_serial()
+        serial = self.registry.serial + 1
         device = Device(
             id=device_id or f"phone-{serial}",
             serial=serial,
@@ -369,7 +371,7 @@ class SimulatedPhones:
         if device is None:
             device = Device(
                 id=device_id,
-                serial=self.registry.next_serial(),
+                serial=self.registry.serial + 1,
                 automatic=True,
                 os_version=parse_version(settings.os_version),
                 awake=not settings.asleep
@@ -386,7 +388,7 @@ class SimulatedPhones:
         if known is not None:
             if not known.automatic:
                 return known
-            second = self.registry.adopted(text, topic)
+            second = self._tokens.get(second_key(text, topic))
             if second is not None:
                 return second
         device = known.device if known is not None else self._automatic_device(text)
@@ -461,9 +463,6 @@ class SimulatedPhones:
         if until != inf:
             self.schedule.add(device, until)
         self.kit.touch(device)
-
-    def _demote(self, record: PushRecord, activity: Activity, now: float) -> None:
-        self._hold(StoredPush(record, activity.device, activity, activity.token), now)
 
     def _hold(self, item: StoredPush, now: float) -> None:
         record, device, shown = item.record, item.device, item.shown

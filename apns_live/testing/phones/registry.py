@@ -22,7 +22,7 @@ _WRONG_TOPIC = TokenStatus(TokenCondition.WRONG_TOPIC)
 
 
 class Registry:
-    """Tokens by their text, phones and activities by their id.
+    """Tokens by their text, phones and activities by their id; ``serial`` is the newest phone's number.
 
     ``on_token`` is called with (device, activity, token text) when an activity token is issued;
     ``on_issue`` with every ``Token`` that a phone issues. They must be quick and must not raise.
@@ -61,15 +61,11 @@ class Registry:
         if device.id in self.devices:
             raise FakeError(f"there is a phone {device.id!r} already; choose another id")
         self.devices[device.id] = device
+        self.serial = device.serial
         if device.automatic:
             self._automatic.append(device)
             while len(self._automatic) > self.settings.max_devices:
                 self.forget_device(self._automatic.popleft())
-
-    def next_serial(self) -> int:
-        """Return a number that no phone had before."""
-        self.serial += 1
-        return self.serial
 
     def forget_device(self, device: Device) -> None:
         """Remove a phone, its tokens and activities without a trace."""
@@ -79,7 +75,7 @@ class Registry:
         device.removed = True
         for token in device.tokens:
             self.tokens.pop(token.text, None)
-            self.tokens.pop(_second_key(token.text, token.topic), None)
+            self.tokens.pop(second_key(token.text, token.topic), None)
         for activity in device.activities:
             self.activities.pop(activity.id, None)
 
@@ -88,13 +84,9 @@ class Registry:
     def adopt(self, text: str, kind: TokenKind, topic: str, device: Device) -> Token:
         """Take a token that was not issued here for one of ``device``."""
         token = Token(text, kind, topic, device, automatic=True)
-        self.tokens[_second_key(text, topic) if text in self.tokens else text] = token
+        self.tokens[second_key(text, topic) if text in self.tokens else text] = token
         device.tokens.append(token)
         return token
-
-    def adopted(self, text: str, topic: str) -> Token | None:
-        """Return the token that an automatic phone uses for a further topic."""
-        return self.tokens.get(_second_key(text, topic))
 
     def issue(
         self,
@@ -162,7 +154,8 @@ class Registry:
         self.generation += 1
 
 
-def _second_key(text: str, topic: str) -> str:
+def second_key(text: str, topic: str) -> str:
+    """Return the key of the token that an automatic phone uses for a further topic."""
     return f"{text} {topic}"
 
 
