@@ -52,73 +52,6 @@ _REMEMBERED = 5000
 _LARGEST_BODY = 65_536
 
 
-class ApnsApp:
-    """The rules as an ASGI application. ``kind`` says which port this is."""
-
-    def __init__(self, engine: Engine, kind: Face) -> None:
-        self._engine = engine
-        self._kind: Face = kind
-        self._known: OrderedDict[tuple[str, int], tuple[ConnectionIdentity, float]] = OrderedDict()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope."""
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-        elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
-
-    def snapshots(self) -> list[ConnectionSnapshot]:
-        """Return what is known of the connections: little."""
-        return [
-            ConnectionSnapshot.of(identity, f"{address[0]}:{address[1]}", since)
-            for address, (identity, since) in self._known.items()
-        ]
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            if len(body) <= _LARGEST_BODY:
-                body += message.get("body", b"")
-            if not message.get("more_body", False):
-                break
-        request = Request(_fields(scope), bytes(body), self._kind)
-        answer = self._engine.answer(request, self._identity(scope))
-        if isinstance(answer, Plan):
-            await self._carry_out(answer, receive, send)
-        else:
-            await _answer(answer, send)
-
-    async def _carry_out(self, plan: Plan, receive: Receive, send: Send) -> None:
-        if plan.delay > 0:
-            arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._engine.clock.call_later(
-                plan.delay, lambda: None if arrived.done() else arrived.set_result(None)
-            )
-            await arrived
-        if plan.act == "answer" and plan.response is not None:
-            await _answer(plan.response, send)
-            return
-        if plan.act == "stall":
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b'{"reas', "more_body": True})
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    def _identity(self, scope: Scope) -> ConnectionIdentity:
-        address = tuple(scope.get("client") or ("", 0))
-        found = self._known.pop(address, None)
-        if found is None:
-            identity = ConnectionIdentity(self._engine.next_connection_id(), self._kind)
-            found = (identity, self._engine.clock.time())
-        self._known[address] = found
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return found[0]
-
-
 class Served:
     """hypercorn on sockets that listen already, until it is closed. ``settings`` are its own."""
 
@@ -148,16 +81,20 @@ class Served:
 
 
 class AsgiFace:
-    """One listening port served by hypercorn."""
+    """One listening port: the rules as an ASGI application, served by hypercorn.
+
+    ``kind`` says which port this is.
+    """
 
     def __init__(
         self, engine: Engine, kind: Face, certificates: Certificates, options: FaceOptions
     ) -> None:
         self.kind: Face = kind
         self.port = 0
-        self._app = ApnsApp(engine, kind)
+        self._engine = engine
         self._certificates = certificates
         self._options = options
+        self._known: OrderedDict[tuple[str, int], tuple[ConnectionIdentity, float]] = OrderedDict()
         self._served: Served | None = None
 
     async def start(self, host: str, port: int) -> None:
@@ -165,7 +102,7 @@ class AsgiFace:
         listeners = listening_sockets(host, port)
         self.port = listeners[0].getsockname()[1]
         self._served = Served(
-            self._app,
+            self,
             listeners,
             certfile=str(self._certificates.certificate_file),
             keyfile=str(self._certificates.key_file),
@@ -184,12 +121,66 @@ class AsgiFace:
         if self._served is not None:
             await self._served.close()
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+
     def snapshots(self) -> list[ConnectionSnapshot]:
-        """Return what is known of the connections."""
-        return self._app.snapshots()
+        """Return what is known of the connections: little."""
+        return [
+            ConnectionSnapshot.of(identity, f"{address[0]}:{address[1]}", since)
+            for address, (identity, since) in self._known.items()
+        ]
 
     def forget_closed(self) -> None:
         """Nothing: this face does not see connections close."""
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            if len(body) <= _LARGEST_BODY:
+                body += message.get("body", b"")
+            if not message.get("more_body", False):
+                break
+        request = Request(_fields(scope), bytes(body), self.kind)
+        answer = self._engine.answer(request, self._identity(scope))
+        if isinstance(answer, Plan):
+            await self._carry_out(answer, receive, send)
+        else:
+            await _answer(answer, send)
+
+    async def _carry_out(self, plan: Plan, receive: Receive, send: Send) -> None:
+        if plan.delay > 0:
+            arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._engine.clock.call_later(
+                plan.delay, lambda: None if arrived.done() else arrived.set_result(None)
+            )
+            await arrived
+        if plan.act == "answer" and plan.response is not None:
+            await _answer(plan.response, send)
+            return
+        if plan.act == "stall":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b'{"reas', "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    def _identity(self, scope: Scope) -> ConnectionIdentity:
+        address = tuple(scope.get("client") or ("", 0))
+        found = self._known.pop(address, None)
+        if found is None:
+            identity = ConnectionIdentity(self._engine.next_connection_id(), self.kind)
+            found = (identity, self._engine.clock.time())
+        self._known[address] = found
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return found[0]
 
 
 def _fields(scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -43,6 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
     fault: Fault | None = None
 
 
+@dataclass(slots=True, eq=False)
 class Engine:
     """Rules, faults, latency and record of one fake.
 
@@ -51,34 +53,23 @@ class Engine:
     that provider tokens are held against.
     """
 
-    def __init__(
-        self,
-        state: ApnsState,
-        clock: FakeClock,
-        faults: Faults,
-        recorder: Recorder,
-        *,
-        wall: Callable[[], float],
-        latency: float = 0.0,
-        spread: float = 0.0,
-    ) -> None:
-        self.state = state
-        self.clock = clock
-        self.faults = faults
-        self.recorder = recorder
-        self.wall = wall
-        self.latency = latency
-        self.spread = spread
-        self.token_offset = 0.0
-        """Seconds that the clock of provider tokens was moved ahead of ``wall``."""
-        self.faults_of: Callable[[str], Faults] | None = None
-        """The faults for a token or channel, where namespaces have faults of their own."""
-        self._connections = 0
+    state: ApnsState
+    clock: FakeClock
+    faults: Faults
+    recorder: Recorder
+    wall: Callable[[], float]
+    latency: float = 0.0
+    spread: float = 0.0
+    token_offset: float = 0.0
+    """Seconds that the clock of provider tokens was moved ahead of ``wall``."""
+    faults_of: Callable[[str], Faults] | None = None
+    """The faults for a token or channel, where namespaces have faults of their own."""
+    connections: int = 0
 
     def next_connection_id(self) -> int:
         """Return the number of a new connection, from 1, counted over both ports."""
-        self._connections += 1
-        return self._connections
+        self.connections += 1
+        return self.connections
 
     def answer(self, request: Request, connection: ConnectionIdentity) -> Response | Plan:
         """Return the response to send at once, or a plan when it is not that simple."""

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
+from itertools import count
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -217,6 +218,7 @@ def draw(seed: int, name: str, token: str, nth: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
+@dataclass(slots=True, eq=False)
 class Faults:
     """The faults in force.
 
@@ -224,22 +226,15 @@ class Faults:
     done: another server's HTTP/2 stack cannot break frames, and a namespace has no connections.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        monotonic: Callable[[], float] | None = None,
-        possible: frozenset[str] = ACTIONS,
-    ) -> None:
-        self.seed = seed
-        self._monotonic: Callable[[], float] = monotonic or (lambda: 0.0)
-        self.possible = possible
-        self._added = 0
-        self._active: dict[int, ActiveFault] = {}
-        self._next_id = 1
-        self._counts: OrderedDict[str, int] = OrderedDict()
-        self.for_requests: list[ActiveFault] = []
-        self.for_connections: list[ActiveFault] = []
+    seed: int = 0
+    monotonic: Callable[[], float] = lambda: 0.0
+    possible: frozenset[str] = ACTIONS
+    for_requests: list[ActiveFault] = field(default_factory=list)
+    for_connections: list[ActiveFault] = field(default_factory=list)
+    _ids: Iterator[int] = field(default_factory=lambda: count(1))
+    _added: int = 0
+    _active: dict[int, ActiveFault] = field(default_factory=dict)
+    _counts: OrderedDict[str, int] = field(default_factory=OrderedDict)
 
     def __iter__(self) -> Iterator[ActiveFault]:
         return iter(list(self._active.values()))
@@ -257,11 +252,10 @@ class Faults:
             raise FakeError(
                 f"{fault.action} cannot be done here; use {', '.join(sorted(self.possible))}"
             )
-        fault_id = self._next_id
-        self._next_id += 1
+        fault_id = next(self._ids)
         self._added += 1
         draws_as = fault.name or f"{fault.action} {self._added}"
-        self._active[fault_id] = ActiveFault(fault_id, fault, self._monotonic(), draws_as)
+        self._active[fault_id] = ActiveFault(fault_id, fault, self.monotonic(), draws_as)
         self._sort()
         return fault_id
 
@@ -297,7 +291,7 @@ class Faults:
 
     def over_limit(self, active: ActiveFault, key: str) -> bool:
         """Whether a throttle refuses this request: a bucket per key, refilled evenly."""
-        fault, now = active.fault, self._monotonic()
+        fault, now = active.fault, self.monotonic()
         room, then = active.buckets.pop(key, (float(fault.limit), now))
         room = min(float(fault.limit), room + (now - then) * fault.limit / fault.per)
         over = room < 1.0
@@ -308,7 +302,7 @@ class Faults:
 
     def _strikes(self, active: ActiveFault, target: Target, nth: int) -> bool:
         fault = active.fault
-        elapsed = self._monotonic() - active.since
+        elapsed = self.monotonic() - active.since
         if elapsed < fault.after or (
             fault.lasting is not None and elapsed >= fault.after + fault.lasting
         ):

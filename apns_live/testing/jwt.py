@@ -12,7 +12,7 @@ import math
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -25,7 +25,6 @@ Environment = Literal["production", "development"]
 
 _STRICT_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _LENIENT_SHAPE = re.compile(r"[A-Za-z0-9_-]+={0,2}\.[A-Za-z0-9_-]+={0,2}\.[A-Za-z0-9_-]+={0,2}")
-_TEN = re.compile(r"[A-Za-z0-9]{10}")
 _RAW_SIGNATURE = 64
 _LONGEST = 4096
 """Bytes; a genuine token has about 200."""
@@ -67,6 +66,27 @@ class VerifiedToken:
 
     key: RegisteredKey
     issued_at: float
+
+
+_Whole = Annotated[int, msgspec.Meta(gt=-(2**53), lt=2**53)]
+
+
+class _Header(msgspec.Struct):
+    alg: Literal["ES256"]
+    kid: str
+
+
+class _StrictHeader(_Header, forbid_unknown_fields=True):
+    kid: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]{10}$")]
+
+
+class _Claims(msgspec.Struct):
+    iss: str
+    iat: _Whole | float | str
+
+
+class _StrictClaims(_Claims):
+    iat: _Whole
 
 
 class TokenVerifier:
@@ -128,53 +148,20 @@ class TokenVerifier:
         shape = _STRICT_SHAPE if self.strict else _LENIENT_SHAPE
         if not shape.fullmatch(text):
             return None
+        kind, claimed = (_StrictHeader, _StrictClaims) if self.strict else (_Header, _Claims)
         try:
-            header = msgspec.json.decode(base64url_decode(text.partition(".")[0]))
-        except (ValueError, msgspec.DecodeError):
-            return None
-        key = self._key_of(header)
-        if key is None:
-            return None
-        try:
+            header = msgspec.json.decode(base64url_decode(text.partition(".")[0]), type=kind)
+            key = self._keys[header.kid]
             if not self.strict:
                 text = _with_raw_signature(text)
             decoded = self._jws.decode_complete(text, key.public_key, algorithms=["ES256"])
-            claims = msgspec.json.decode(decoded["payload"])
-        except (PyJWTError, ValueError, msgspec.DecodeError):
+            claims = msgspec.json.decode(decoded["payload"], type=claimed)
+            issued_at = float(claims.iat)
+        except (PyJWTError, KeyError, ValueError, msgspec.DecodeError):
             return None
-        issued_at = self._issued_at(claims)
-        if issued_at is None or claims.get("iss") != key.team_id:
+        if not math.isfinite(issued_at) or claims.iss != key.team_id:
             return None
         return VerifiedToken(key, issued_at)
-
-    def _key_of(self, header: object) -> RegisteredKey | None:
-        if not isinstance(header, dict) or header.get("alg") != "ES256":
-            return None
-        kid = header.get("kid")
-        if not isinstance(kid, str):
-            return None
-        if self.strict and (set(header) != {"alg", "kid"} or not _TEN.fullmatch(kid)):
-            return None
-        return self._keys.get(kid)
-
-    def _issued_at(self, claims: object) -> float | None:
-        if not isinstance(claims, dict):
-            return None
-        issued_at = claims.get("iat")
-        if isinstance(issued_at, bool):
-            return None
-        if isinstance(issued_at, int):
-            return float(issued_at) if abs(issued_at) < 2**53 else None
-        if self.strict:
-            return None
-        if isinstance(issued_at, str):
-            try:
-                issued_at = float(issued_at)
-            except ValueError:
-                return None
-        if isinstance(issued_at, float) and math.isfinite(issued_at):
-            return issued_at
-        return None
 
 
 def _with_raw_signature(text: str) -> str:

@@ -70,9 +70,7 @@ class ThreadedFakeApns:
 
     def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
         """Enter ``manager`` in the fake's thread; it is left before the fake stops."""
-        if self._portal is None:
-            raise FakeError("this fake APNs does not run: use it in a with, or start it")
-        return self._stack.enter_context(self._portal.wrap_async_context_manager(manager))
+        return self._stack.enter_context(self._open().wrap_async_context_manager(manager))
 
     def call(
         self, function: Callable[[FakeApns], Awaitable[T] | T], *, timeout: float | None = 30.0
@@ -81,11 +79,14 @@ class ThreadedFakeApns:
 
         Raises TimeoutError after ``timeout`` seconds, and whatever the function raises.
         """
-        if self._portal is None:
-            raise FakeError("this fake APNs does not run: use it in a with, or start it")
 
         async def run() -> T:
             result = function(self.fake)
             return await result if isinstance(result, Awaitable) else result
 
-        return self._portal.start_task_soon(run).result(timeout)
+        return self._open().start_task_soon(run).result(timeout)
+
+    def _open(self) -> BlockingPortal:
+        if self._portal is None:
+            raise FakeError("this fake APNs does not run: use it in a with, or start it")
+        return self._portal

@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import msgspec
 
 from apns_live.errors import Http2ConnectionError, InvalidSetting
 from apns_live.http2 import ErrorCode, RequestReceived, ServerConnection, Setting
+from apns_live.http2.frames import END_HEADERS, END_STREAM, PADDED, FrameType, frame, header_frames
+from apns_live.http2.header_encoder import encode_string
 
 from .clock import Timer
 from .engine import Engine, Plan
 from .faults import ActiveFault, Fault
-from .raw_frames import half_a_response, response_in_pieces
 from .recorder import ConnectionChange
 from .state import ConnectionIdentity, Effect, Face, Request, Response
 
@@ -36,6 +37,7 @@ FIRST_SETTINGS: dict[int, int] = {
 """As seen on APNs; the number of streams comes with them."""
 
 _GRANT_INTERVAL = 0.05
+_PIECES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +91,17 @@ class FaceOptions:
     handshake_timeout: float = 10.0
 
 
+@dataclass(eq=False)
 class Connections:
     """The connections of one port: the open ones, and what the last closed ones were."""
 
-    def __init__(self, engine: Engine, kind: Face, options: FaceOptions) -> None:
-        self.engine = engine
-        self.kind: Face = kind
-        self.options = options
-        self.connections: dict[int, WireConnection] = {}
-        self._closed: deque[ConnectionSnapshot] = deque(maxlen=_REMEMBERED)
+    engine: Engine
+    kind: Face
+    options: FaceOptions
+    connections: dict[int, WireConnection] = field(default_factory=dict, init=False)
+    _closed: deque[ConnectionSnapshot] = field(
+        default_factory=lambda: deque(maxlen=_REMEMBERED), init=False
+    )
 
     def forget(self, connection: WireConnection) -> None:
         """Keep only a snapshot of a connection that was lost."""
@@ -113,13 +117,13 @@ class Connections:
         self._closed.clear()
 
 
+@dataclass(slots=True)
 class SlowWindow:
     """Gives windows back at the rate that a fault names, never more than was received."""
 
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
-        self.received = 0
-        self.granted = 0
+    fault: Fault
+    received: int = 0
+    granted: int = 0
 
     def grant(self, http: ServerConnection) -> None:
         """Give back what is due for one interval."""
@@ -269,11 +273,11 @@ class WireConnection(asyncio.Protocol):
             code = ErrorCode.REFUSED_STREAM if fault.action == "refuse_stream" else fault.error_code
             self.http.reset_stream(stream_id, ErrorCode.INTERNAL_ERROR if code is None else code)
         elif plan.act == "stall":
-            self.http.send_raw(half_a_response(stream_id, response or Response(200, ())))
+            self.http.send_raw(_half_a_response(stream_id, response or Response(200, ())))
         elif response is not None and plan.act in ("answer", "goaway"):
             self._apply(response.effects, stream_id)
             if fault is not None and fault.in_pieces:
-                self.http.send_raw(response_in_pieces(stream_id, response))
+                self.http.send_raw(_response_in_pieces(stream_id, response))
                 # The stream is over for the client; this lets the server forget it too.
                 self.http.reset_stream(stream_id, ErrorCode.NO_ERROR)
             else:
@@ -429,3 +433,35 @@ class WireConnection(asyncio.Protocol):
         self._engine.recorder.record(
             ConnectionChange(kind, self.identity.connection_id, self._engine.clock.time(), detail)
         )
+
+
+# Frames for answers that no HTTP/2 library would send. All of it is legal HTTP/2, only unusual
+# (RFC 9113, sections 4 and 6). Header fields are literals without indexing (RFC 7541, 6.2.2): they need
+# no table.
+
+
+def _header_block(response: Response) -> bytes:
+    """Return a header block that uses and changes no table."""
+    fields = [(b":status", str(response.status).encode("ascii")), *response.headers]
+    return b"".join(b"\x00" + encode_string(name) + encode_string(value) for name, value in fields)
+
+
+def _response_in_pieces(stream_id: int, response: Response) -> bytes:
+    """Return a response with its headers in CONTINUATION frames and a padded body in pieces."""
+    block, body = _header_block(response), response.body
+    out = header_frames(stream_id, block, max(1, len(block) // 3), end_stream=not body)
+    if body:
+        step = max(1, -(-len(body) // _PIECES))
+        for start in range(0, len(body), step):
+            padding = 1 + start % 7
+            payload = bytes((padding,)) + body[start : start + step] + bytes(padding)
+            out.append(frame(FrameType.DATA, PADDED, stream_id, payload))
+        out.append(frame(FrameType.DATA, END_STREAM, stream_id, b""))
+    return b"".join(out)
+
+
+def _half_a_response(stream_id: int, response: Response) -> bytes:
+    """Return the headers and the first half of the body; the rest never comes."""
+    half = response.body[: len(response.body) // 2] or b'{"reas'
+    head = frame(FrameType.HEADERS, END_HEADERS, stream_id, _header_block(response))
+    return head + frame(FrameType.DATA, 0, stream_id, half)

@@ -1,9 +1,12 @@
 """What the page is for: watch a push arrive, break something, move the clock, see the end."""
 
+import re
+
 import pytest
 from playwright.async_api import expect
 
 from apns_live import Alert, Verdict
+from apns_live.contracts import Contract
 from apns_live.testing.faults import ACTIONS
 
 from .scene import MATCH, ordinary_day
@@ -41,6 +44,29 @@ async def test_a_push_arrives(play, open_page):
     await expect(rows.first).to_contain_text("update")
     await expect(rows.first).to_contain_text("Delivered")
     await expect(rows.last).to_contain_text("start")
+
+
+async def test_a_state_that_the_app_cannot_decode_names_its_field(play, open_page):
+    page = await open_page()
+    token = await started(play)
+    source = """struct MatchAttributes: ActivityAttributes {
+        struct ContentState: Codable, Hashable { var home: Int; var away: Int }
+    }"""
+    play.fake.devices.kit.schemas.contracts = {"": Contract({"Match.swift": source})}
+    await play.update(token, {"home": "one", "away": 0})
+    await play.update(token, {"home": 1})
+    phone = page.locator(".phone-item[data-id=anna]")
+    await expect(phone.locator(".caption-last")).to_have_text("Ignored: undecodable")
+    # Two mistakes look different in the list, and a search finds each.
+    await expect(page.locator(".push-row").first).to_contain_text("away is missing")
+    await page.get_by_label("Search pushes").fill("Swift needs Int")
+    row = page.locator(".push-row")
+    await expect(row).to_have_count(1)
+    await expect(row).to_contain_text("home: Swift needs Int and finds a string.")
+    await row.click()
+    said = page.locator("#detail .verdict p:not(.faint)").last
+    await expect(said).to_have_text(re.compile("^home: Swift needs Int .* without quotes.$"))
+    await expect(page.locator("#detail .log-row").last).to_contain_text("home: Swift needs Int")
 
 
 async def test_a_push_that_is_ignored_says_why(play, open_page):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -26,21 +27,21 @@ MOST_SUBSCRIBERS = 32
 _MOST_COLLECTED = 5000
 
 
+@dataclass(slots=True, eq=False)
 class Subscriber:
     """One reader of the event stream, and what it has not been told yet."""
 
-    def __init__(self, devices: int, pushes: int, payload: bool) -> None:
-        self.most_devices = devices
-        self.most_pushes = pushes
-        self.payload = payload
-        self.included: set[str] = set()
-        self.devices: dict[str, Device] = {}
-        self.pushes: dict[int, PushRecord] = {}
-        self.skipped = 0
-        self.wakeup = asyncio.Event()
-        self.sequence = 0
-        self.told: dict[str, bytes] = {}
-        """The connections and faults of the last event, as JSON."""
+    most_devices: int
+    most_pushes: int
+    payload: bool
+    included: set[str] = field(default_factory=set)
+    devices: dict[str, Device] = field(default_factory=dict)
+    pushes: dict[int, PushRecord] = field(default_factory=dict)
+    skipped: int = 0
+    wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    sequence: int = 0
+    told: dict[str, bytes] = field(default_factory=dict)
+    """The connections and faults of the last event, as JSON."""
 
 
 class Hub:

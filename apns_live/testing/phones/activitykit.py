@@ -283,9 +283,8 @@ class ActivityKit:
         if size > DATA_LIMIT:
             return words.TOO_LARGE, f"attributes and content state are {size} bytes, over 4096"
         if len(self.schemas):
-            version, schemas = device.app_version, self.schemas
-            problem = schemas.problem(attributes_type, content, version) if content else ""
-            problem = problem or schemas.attributes_problem(attributes_type, attributes, version)
+            named = attributes_type, attributes, content
+            problem = self.schemas.problem(*named, device.app_version)
             if problem:
                 return words.UNDECODABLE, problem
         return None

@@ -16,13 +16,12 @@ from apns_live.testing.state import Push, TokenStatus
 from apns_live.testing.topics import LIVE_ACTIVITY
 
 from .activitykit import PUSH_TO_START, ActivityKit
-from .availability import away_until, is_held, next_burst
 from .broadcasts import Feeds, kept_until
 from .decoding import as_json, peek_event
 from .draws import draw, short_id
 from .model import NOTIFICATIONS_KEPT, Activity, Device, StoredPush, Token
 from .registry import Registry, second_key
-from .schedule import Schedule, Sleeper
+from .schedule import Schedule, Sleeper, away_until, is_held, next_burst
 from .settings import Consent, PhoneSettings, check_consent, parse_version
 
 Fate = Literal["unregistered", "expired", "silent"]

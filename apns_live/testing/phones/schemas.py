@@ -33,9 +33,6 @@ class ContentStateSchemas:
     def __len__(self) -> int:
         return len(self._validators) + len(self.contracts)
 
-    def _contract(self, app_version: str) -> Contract | None:
-        return self.contracts.get(app_version) or self.contracts.get("")
-
     def add(self, attributes_type: str, schema: Mapping[str, object]) -> None:
         """Hold content states of ``attributes_type`` to ``schema`` from now on.
 
@@ -58,58 +55,50 @@ class ContentStateSchemas:
         self._verdicts.clear()
 
     def problem(
-        self, attributes_type: str | None, content_state: bytes, app_version: str = ""
+        self, attributes_type: str | None, attributes: bytes, content: bytes, app_version: str = ""
     ) -> str:
-        """Return what keeps the state from decoding, ``""`` if nothing is known against it.
+        """Return what keeps a card's state or attributes from decoding, ``""`` if nothing is known.
 
         An unknown type (None) is held to the contract or schema if there is exactly one.
         """
-        contract = self._contract(app_version)
-        if contract is not None:
+        contract = self.contracts.get(app_version) or self.contracts.get("")
+        if contract is not None and content:
             names = contract.names
             kind = attributes_type or (names[0] if len(names) == 1 else "")
-            verdict = contract.check(kind, content_state)
+            verdict = contract.check(kind, content)
             if verdict.ok is False:
                 return f"content-state does not decode: {verdict.message}"
+        problem = self._schema_problem(attributes_type, content) if content else ""
+        if not problem and contract is not None and attributes_type is not None and attributes:
+            verdict = contract.check_attributes(attributes_type, attributes)
+            if verdict.ok is False:
+                return f"attributes do not decode: {verdict.message}"
+        return problem
+
+    def _schema_problem(self, attributes_type: str | None, content: bytes) -> str:
         validators = self._validators
-        if attributes_type is None:
-            if len(validators) != 1:
-                return ""
+        if attributes_type is None and len(validators) == 1:
             attributes_type = next(iter(validators))
-        validator = validators.get(attributes_type)
+        validator = validators.get(attributes_type or "")
         if validator is None:
             return ""
-        key = (attributes_type, content_state)
+        key = (attributes_type or "", content)
         problem = self._verdicts.get(key)
         if problem is None:
-            problem = self._judge(validator, content_state)
+            problem = _judge(validator, content)
             if len(self._verdicts) >= _REMEMBERED:
                 self._verdicts.clear()
             self._verdicts[key] = problem
         return problem
 
-    def attributes_problem(
-        self, attributes_type: str | None, attributes: bytes, app_version: str = ""
-    ) -> str:
-        """Return what keeps a start's attributes from decoding, or an empty string."""
-        contract = self._contract(app_version)
-        if contract is None or attributes_type is None or not attributes:
-            return ""
-        verdict = contract.check_attributes(attributes_type, attributes)
-        if verdict.ok is False:
-            return f"attributes do not decode: {verdict.message}"
-        return ""
 
-    @staticmethod
-    def _judge(
-        validator: Any, content_state: bytes
-    ) -> str:  # jsonschema's class is made at run time
-        try:
-            state = msgspec.json.decode(content_state)
-        except (msgspec.DecodeError, RecursionError) as error:
-            return str(error)
-        errors = sorted(validator.iter_errors(state), key=lambda error: list(map(str, error.path)))
-        if not errors:
-            return ""
-        place = ".".join(map(str, errors[0].path))
-        return f"content-state.{place}: {errors[0].message}" if place else errors[0].message
+def _judge(validator: Any, content: bytes) -> str:  # jsonschema's class is made at run time
+    try:
+        state = msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return str(error)
+    errors = sorted(validator.iter_errors(state), key=lambda error: list(map(str, error.path)))
+    if not errors:
+        return ""
+    place = ".".join(map(str, errors[0].path))
+    return f"content-state.{place}: {errors[0].message}" if place else errors[0].message

@@ -367,7 +367,7 @@ function log(pushes) {
             h("b", null, `#${push.number} ${eventOf(push)}`),
             h("span", { "data-kind": told.kind }, told.label),
             told.text ? foreign(told.text, "faint", 160) : null,
-            detailOf(push) ? foreign(push.detail, "faint", 160) : null,
+            detailOf(push) ? foreign(detailOf(push), "faint", 160) : null,
           ),
           h("time", null, timeOfDay(push.received_at)),
         ),

@@ -7,7 +7,7 @@ import { facts, when } from "./facts.js";
 import { count, firstDigits, timeOfDay } from "./format.js";
 import { jsonText, visible } from "./json_view.js";
 import { eventOf } from "./pushes.js";
-import { detailOf, verdict, WHY } from "./words.js";
+import { detailOf, said, verdict } from "./words.js";
 
 export class PushDetail {
   constructor(store, number, redraw) {
@@ -65,8 +65,12 @@ export class PushDetail {
           h("b", null, told.label),
           h("span", null, `${push.status} ${push.reason}`.trim()),
         ),
-        told.text && push.status === 200 ? h("p", null, foreign(told.text, "", 200)) : null,
-        detailOf(push) ? h("p", { class: "faint" }, foreign(visible(push.detail), "", 300)) : null,
+        told.text && push.status === 200
+          ? h("p", null, foreign(visible(told.text), "", 600))
+          : null,
+        detailOf(push)
+          ? h("p", { class: "faint" }, foreign(visible(detailOf(push)), "", 300))
+          : null,
       ),
       this.why
         ? h(
@@ -104,8 +108,8 @@ export class PushDetail {
                     "span",
                     { class: "log-what" },
                     h("b", null, entry.state),
-                    entry.why ? h("span", null, WHY.get(entry.why) ?? entry.why) : null,
-                    detailOf(entry) ? foreign(visible(entry.detail), "faint", 200) : null,
+                    entry.why ? foreign(visible(said(entry)), "", 300) : null,
+                    detailOf(entry) ? foreign(visible(detailOf(entry)), "faint", 200) : null,
                   ),
                   h("time", null, timeOfDay(entry.time)),
                 ),

@@ -29,7 +29,7 @@ export function verdict(push) {
   if (push.status !== 200) {
     return { kind: "refused", label: "Refused", text: `${push.status} ${push.reason}`.trim() };
   }
-  const text = WHY.get(push.why) ?? push.why ?? "";
+  const text = said(push);
   switch (push.state) {
     case "delivered":
       return { kind: "delivered", label: "Delivered", text: "" };
@@ -48,8 +48,15 @@ export function verdict(push) {
   }
 }
 
-/** What the phone adds to the reason, or null when it says the same. */
+/** Why a push was stored or ignored. What cannot be decoded names the field, which differs each time. */
+export function said({ why, detail }) {
+  if (why === "undecodable" && detail) return detail.replace(/^content-state does not decode: /, "");
+  return WHY.get(why) ?? why ?? "";
+}
+
+/** What there is to add to `said`, or null when it is the same. */
 export function detailOf({ why, detail }) {
+  if (why === "undecodable" && detail) return WHY.get(why);
   const plain = (text) => text.toLowerCase().replace(/\.$/, "");
   return detail && plain(detail) !== plain(WHY.get(why) ?? "") ? detail : null;
 }
