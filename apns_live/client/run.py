@@ -15,7 +15,7 @@ from typing import Generic, Self, TypeVar
 
 from ..errors import ClientClosed
 from ..outcome import Outcome
-from .attachment import Acceptances, End
+from .attachment import End
 from .drops import DropSink, DropsTo
 from .reading import TokenReader
 
@@ -57,10 +57,6 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self.unread) + self._packed_count
-
-    def put_accepted(self, batch: Acceptances) -> None:
-        """Keep acceptances for the caller."""
-        self.put_packed(len(batch.tokens), batch.outcomes)
 
     def put_packed(self, count: int, unpack: Callable[[], list[Outcome]]) -> None:
         """Keep ``count`` outcomes that ``unpack`` creates when the caller reads them."""
@@ -197,7 +193,7 @@ class BaseRun(ABC, Generic[ReportT]):
                 raise ClientClosed("this run was closed before it began; nothing was sent")
             self._begin()
             self.life = Life.READING
-            self._reader.open(self.resume)
+            self._open_reader()
             self.review()
             self.resume()
 
@@ -246,6 +242,10 @@ class BaseRun(ABC, Generic[ReportT]):
     @abstractmethod
     def _begin(self) -> None:
         """Start sending, on the running event loop. Raises `ClientClosed`."""
+
+    def _open_reader(self) -> None:
+        """Begin to read."""
+        self._reader.open(self.resume)
 
     @abstractmethod
     def resume(self) -> None:

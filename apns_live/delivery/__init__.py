@@ -4,10 +4,9 @@ from .activity import LiveActivity, Version
 from .budget import DEFAULT, FREQUENT, OBSERVED, OBSERVED_FREQUENT, Budget, Law, Urgency
 from .delivery import Delivery
 from .guard import SpikeGuard
-from .journal import Entry, Journal
+from .journal import Entry, Journal, SqliteJournal
 from .run import Run, RunReport
 from .sources import FileTokens, TokenPage, TokenSource
-from .sqlite_journal import SqliteJournal
 from .state import Ticket
 from .statistics import ActivityReport, DeliveryStatistics
 

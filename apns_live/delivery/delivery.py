@@ -56,7 +56,7 @@ from .journal import Journal
 from .lane import HEADROOM_URGENT, Errand, Lane, restore_lane
 from .lanes import Lanes
 from .run import Run
-from .sources import Tokens, TrackedReader
+from .sources import Tokens
 from .state import Options, State, Ticket, make_state
 from .statistics import DeliveryStatistics
 
@@ -121,7 +121,6 @@ class Delivery:
         """States and tokens of unknown outcome from before a restart, which are sent again."""
         self._clock: Clock = clock or getattr(client, "clock", None) or SystemClock()
         self._time = SteadyTime(self._clock, _clock_was_set)
-        self._journal = journal
         self._response_timeout = response_timeout
         self._close_timeout = close_timeout
         self._dispatch = Dispatch(
@@ -131,7 +130,7 @@ class Delivery:
             journal=journal,
             commit_interval=commit_interval,
             on_outcome=Guarded(on_outcome, "on_outcome") if on_outcome else None,
-            failed=self._journal_failed,
+            failed=self._stop,
         )
         self._lanes = Lanes(
             self._dispatch,
@@ -168,12 +167,13 @@ class Delivery:
         """Open the journal, restore its unfinished work, and start sending."""
         if self._phase is not Phase.NEW:
             raise DeliveryError("a delivery is opened once; make a new one.")
-        if self._journal is not None:
-            await self._journal.open()
+        journal = self._dispatch.journal
+        if journal is not None:
+            await journal.open()
             try:
-                await self._restore(self._journal)
+                await self._restore(journal)
             except BaseException:
-                await self._journal.close()
+                await journal.close()
                 raise
         self._phase = Phase.OPEN
         self._dispatch.open(self._lanes, self._response_timeout)
@@ -195,9 +195,8 @@ class Delivery:
         for kept in await journal.activities():
             newest = max(newest, kept.lane.last_timestamp)
             members = await journal.members(kept.activity)
-            self.in_doubt += LiveActivity(self._activities, kept.activity).restore(
-                kept, members, now
-            )
+            activity = LiveActivity(self._activities, kept.activity)
+            self.in_doubt += activity.restore(kept, members, now)
         for device, waiting in await journal.wakeups():
             self._lanes.wakeups[device] = restore_lane(waiting, now)
         if newest > wall + HEADROOM_URGENT:
@@ -247,30 +246,25 @@ class Delivery:
         finally:
             draining.cancel()
             self._dispatch.detach()
-            self._let_go()
+            self._stop()
             self._phase = Phase.CLOSED
             if writer is not None:
                 await writer.close()
-            if self._journal is not None:
-                await self._journal.close()
+            if self._dispatch.journal is not None:
+                await self._dispatch.journal.close()
 
-    def _let_go(self) -> None:
-        """Give every waiting push its outcome."""
-        kept = "; the journal keeps it" if self._journal is not None else ""
-        self._lanes.stop(_CLOSED, kept=kept, flying=True)
+    def _stop(self, error: JournalError | None = None) -> None:
+        """Give every waiting push its outcome: at the end, or when intents cannot be stored."""
+        kept = "; the journal keeps it" if self._dispatch.journal is not None and not error else ""
+        why = str(error or _CLOSED)
+        self._lanes.stop(why, kept=kept, flying=error is None)
         for activity in self._activities:
-            activity.close(_CLOSED + kept)
+            activity.close(why + kept)
         for run in list(self._runs.values()):
-            run.abandon(_CLOSED + kept)
-
-    def _journal_failed(self, error: JournalError) -> None:
-        """Stop sending, because intents cannot be stored; unsent pushes get their outcomes."""
-        why = str(error)
-        self._lanes.stop(why, flying=False)
-        for activity in self._activities:
-            activity.close(why)
-        for run in list(self._runs.values()):
-            run.fail(error)
+            if error is None:
+                run.abandon(why + kept)
+            else:
+                run.fail(error)
 
     # Single activity tokens.
 
@@ -314,13 +308,8 @@ class Delivery:
         ordered = isinstance(message, Update | End)
         home = self._activities.owner(token) if ordered else None
         if home is not None:
-            raise refused(
-                InvalidInput,
-                "token_of_an_activity",
-                "token",
-                shown=token[:8],
-                activity=home.activity,
-            )
+            told = {"shown": token[:8], "activity": home.activity}
+            raise refused(InvalidInput, "token_of_an_activity", "token", **told)
         lane = self._lanes.get(token) if ordered else None
         last = (lane.last_timestamp if lane else 0) if ordered else None
         state = make_state(message, self._dispatch, last, ticket=ticket, token=token, **options)
@@ -394,7 +383,7 @@ class Delivery:
         a journal, which keeps its activities.
         """
         known = self._activities.homes.get(activity.activity) is activity
-        if not known or self._journal is not None or not activity.idle:
+        if not known or self._dispatch.journal is not None or not activity.idle:
             return False
         self._activities.let_go(activity)
         return True
@@ -437,7 +426,8 @@ class Delivery:
             self._runs,
             name,
             self._dispatch.check_decodes(encode(message, now=self._time.wall())),
-            TrackedReader(tokens, dedupe=dedupe),
+            tokens,
+            dedupe=dedupe,
             deadline=deadline,
             resend_unknown=resend_unknown,
             guard=guard,

@@ -244,14 +244,14 @@ class Dispatch:
         if self.writer is not None:
             self._intend(self.time.now())
             if home.unrecorded:
-                self.writer.soon(home)
+                self.writer.note(home, at_once=False)
         self._wake()
         self._ask_later(home)
 
     def commit(self, home: Home, *, at_once: bool = False) -> None:
         """Record what a home has."""
         if self.writer is not None:
-            (self.writer.now if at_once else self.writer.soon)(home)
+            self.writer.note(home, at_once=at_once)
 
     def leave(self, home: Home) -> None:
         """Ask a home no more."""
@@ -323,9 +323,8 @@ class Dispatch:
         items = self._choose(room, now)
         self.waiting += len(items)
         for home in {item.context[0]: None for item in items}:
-            self.writer.now(home)
-        if items:
-            self.writer.now(items[-1].context[0], items)
+            self.writer.note(home, at_once=True)
+        self.writer.release_later(items)
 
     def _released(self, items: list[Any]) -> None:
         """Let items leave whose intents are committed: of lanes before all others."""

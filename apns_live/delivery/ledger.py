@@ -15,11 +15,12 @@ It is pure: no clock, no client, no file.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..outcome import Outcome, Verdict
 from .dispatch import AHEAD, STEP
-from .journal import CODE, PENDING, SHARD, UNSENT, Entry, Known, RunRecord, classify, pack
+from .journal import CODE, PENDING, SHARD, UNSENT, Entry, RunRecord, in_doubt, pack
+from .pacing import Trouble
 
 OPEN_SHARDS = 64
 READ_AHEAD = 4 * SHARD
@@ -51,6 +52,10 @@ class Ledger:
         """Positions that wait to be sent."""
         self.intended: set[int] = set()
         """Positions whose intents are asked for or committed, and which have not left."""
+        self.held: list[tuple[float, int]] = []
+        """A heap of positions that wait for a time, each with that time."""
+        self.troubles: dict[int, Trouble] = {}
+        """What is known of positions that did not accept their push."""
         self.unrecorded = 0
         self._journalled = journalled
         self._shards: dict[int, Shard] = {}
@@ -59,19 +64,16 @@ class Ledger:
         self._touched: set[int] = set()
         self._problems: list[Entry] = []
 
-    def load(
-        self, number: int, tokens: list[str], verdicts: bytes
-    ) -> Iterator[tuple[int, str, Known, int]]:
-        """Take up a shard of an earlier life; yield (position, token, what is known, verdict byte)."""
+    def load(self, number: int, tokens: list[str], verdicts: bytes) -> list[tuple[int, str]]:
+        """Take up a shard of an earlier life; return position and token of what is in doubt."""
         self._shards[number] = Shard(tokens, verdicts)
-        # What is decided about one token changes its byte: look at the bytes as they were kept.
-        for position, (token, code) in enumerate(
-            zip(tokens, verdicts, strict=True), number * SHARD
-        ):
-            known = classify(position, self.record.intended, code)
-            if known is Known.NOT_SENT:
+        doubtful: list[tuple[int, str]] = []
+        for position, code in enumerate(verdicts, number * SHARD):
+            if in_doubt(position, self.record.intended, code):
+                doubtful.append((position, tokens[position % SHARD]))
+            elif code in (PENDING, UNSENT):
                 self.queue.append(position)
-            yield position, token, known, code
+        return doubtful
 
     def add(
         self,
@@ -127,8 +129,8 @@ class Ledger:
 
     @property
     def waiting(self) -> bool:
-        """Whether anything waits to leave (what is held for a time is not in here)."""
-        return bool(self.queue or self.intended)
+        """Whether anything waits to leave."""
+        return bool(self.queue or self.intended or self.held)
 
     @property
     def dirty(self) -> bool:
@@ -163,10 +165,6 @@ class Ledger:
         self.intended.remove(position)
         return True
 
-    def token(self, position: int) -> str:
-        """Return the token at a position that is not finished."""
-        return self._shards[position // SHARD].tokens[position % SHARD]
-
     def unsent(self, position: int) -> None:
         """Note that a push certainly was not processed, so that a crash does not put it in doubt."""
         number, index = divmod(position, SHARD)
@@ -187,17 +185,14 @@ class Ledger:
         elif shard.left == 0:
             self._retire(number, shard)
 
-    def withdraw(self) -> list[int]:
-        """Take back every intent that has not left; return those positions."""
-        positions = sorted(self.intended)
+    def withdraw(self) -> None:
+        """Take back every intent that has not left, and what is held."""
+        for position in (*self.intended, *(position for _, position in self.held)):
+            trouble = self.troubles.get(position)
+            if trouble is None or not trouble.may_have_been_sent:
+                self.unsent(position)
         self.intended.clear()
-        return positions
-
-    def give_up(self) -> list[int]:
-        """Take back everything that has not left, intended or not; return those positions."""
-        positions = [*self.withdraw(), *self.queue]
-        self.queue.clear()
-        return positions
+        self.held.clear()
 
     def unsettled(self) -> list[tuple[int, str, int]]:
         """Return position, token and verdict byte of everything that has no outcome."""

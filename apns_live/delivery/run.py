@@ -26,10 +26,10 @@ from ..payload import EncodedMessage, are_tokens, check_token
 from .budget import StartAccounts
 from .dispatch import AHEAD, Dispatch, Home
 from .guard import SpikeGuard
-from .journal import PENDING, SHARD, Entry, Journal, Known, RunRecord
+from .journal import PENDING, SHARD, Entry, Journal, RunRecord
 from .ledger import VERDICT_OF, Ledger
 from .pacing import NEVER, Trouble, follows, last_moment, with_tries
-from .sources import TrackedReader
+from .sources import Bookmark, Tokens, reader_of
 from .state import expired, unsent
 
 _ACCEPTED = Verdict.ACCEPTED
@@ -116,16 +116,15 @@ class Run(BaseRun[RunReport], Home):
     name. Raises JournalError if the journal fails.
     """
 
-    _reader: TrackedReader
-
     def __init__(
         self,
         dispatch: Dispatch,
         under_way: dict[str, Run],
         name: str,
         encoded: EncodedMessage,
-        reader: TrackedReader,
+        tokens: Tokens | None,
         *,
+        dedupe: bool,
         deadline: float | None,
         resend_unknown: bool | None,
         guard: SpikeGuard | None,
@@ -133,8 +132,10 @@ class Run(BaseRun[RunReport], Home):
         on_outcome: Callable[[Outcome], object] | None,
         drops_to: DropsTo | None,
     ) -> None:
-        super().__init__(reader, drops_to)
+        super().__init__(reader_of(tokens, dedupe=dedupe), drops_to)
         self.name = name
+        self._bookmark = Bookmark(self._reader, kept=dispatch.journal is not None)
+        self._is_given = tokens is not None
         self.guard = guard or SpikeGuard()
         self._dispatch = dispatch
         self._under = under_way
@@ -148,10 +149,7 @@ class Run(BaseRun[RunReport], Home):
             RunRecord(name=name, message=encoded, deadline=deadline),
             journalled=dispatch.journal is not None,
         )
-        self._troubles: dict[int, Trouble] = {}
         self._over_budget: set[int] = set()
-        self._held: list[tuple[float, int]] = []
-        """When a position that waits for a time is sent again."""
         self._tally = _Tally()
         self._in_flight = 0
         self._stopped = ""
@@ -217,11 +215,11 @@ class Run(BaseRun[RunReport], Home):
             self.fail(error)
 
     def _begin_reading(self, known: RunRecord | None) -> None:
-        if known is None and not self._reader.is_given:
+        if known is None and not self._is_given:
             raise DeliveryError(
                 f"there is no fan-out named {self.name!r} in the journal; give its tokens to begin it."
             )
-        if known is not None and not known.exhausted and not self._reader.is_given:
+        if known is not None and not known.exhausted and not self._is_given:
             raise DeliveryError(
                 f"the source of {self.name!r} was not read to its end; give the same tokens again."
             )
@@ -234,8 +232,16 @@ class Run(BaseRun[RunReport], Home):
             deadline=record.deadline, expiration=self._encoded.expiration, step=time.step
         )
         self._sendable = self._dispatch.prepare(self._encoded)
-        self._reader.begin(known)
-        self.resume()
+        if known is not None:
+            self._bookmark.find(known)
+        if self.life is not Life.NEW:
+            self._open_reader()
+            self.resume()
+
+    def _open_reader(self) -> None:
+        """Begin to read, once the journal has said what was read before."""
+        if self._sendable is not None and not self._reader.ended:
+            super()._open_reader()
 
     async def _restore(self, journal: Journal, known: RunRecord) -> None:
         """Resume after a restart, by the verdict bytes of unfinished shards."""
@@ -254,14 +260,15 @@ class Run(BaseRun[RunReport], Home):
         first = 0
         while shards := await journal.shards(self.name, first, 100):
             for number, tokens, verdicts in shards:
-                for position, token, what, code in ledger.load(number, tokens, verdicts):
-                    if what is Known.SETTLED:
-                        tally.counts[VERDICT_OF[code]] += 1
-                    elif what is Known.UNKNOWN and resend:
+                for code, count in Counter(verdicts).items():
+                    if code in VERDICT_OF:
+                        tally.counts[VERDICT_OF[code]] += count
+                for position, token in ledger.load(number, tokens, verdicts):
+                    if resend:
                         tally.resent += 1
-                        self._troubles[position] = doubt
+                        ledger.troubles[position] = doubt
                         ledger.queue.append(position)
-                    elif what is Known.UNKNOWN:
+                    else:
                         self._settle(position, unsent(token, kept.priority, _IN_DOUBT, doubt))
             first = shards[-1][0] + 1
         self._commit()
@@ -271,7 +278,7 @@ class Run(BaseRun[RunReport], Home):
         if not self._sends:
             return
         while self._ledger.wants_tokens:
-            tokens = self._reader.take(SHARD)
+            tokens = self._bookmark.take(SHARD)
             if not tokens:
                 break
             self._take_in(tokens)
@@ -299,8 +306,7 @@ class Run(BaseRun[RunReport], Home):
                 kept = outcome.token.encode("ascii", "backslashreplace").decode()
                 tokens[index] = kept = kept.replace("\n", "\\n").replace("\r", "\\r")
                 refused[index] = msgspec.structs.replace(outcome, token=kept)
-        digest = b"" if self._dispatch.journal is None else self._reader.digest
-        self._ledger.add(tokens, self._reader.after, digest, refused)
+        self._ledger.add(tokens, self._bookmark.after, self._bookmark.digest, refused)
         for outcome in told:
             self._tell(outcome)
 
@@ -357,7 +363,7 @@ class Run(BaseRun[RunReport], Home):
         if self.life is Life.OVER:
             return
         self._in_flight -= 1
-        if outcome.verdict is not _ACCEPTED or self._troubles or self._over_budget:
+        if outcome.verdict is not _ACCEPTED or self._ledger.troubles or self._over_budget:
             final = self._considered(position, outcome, now)
             if final is None:
                 return
@@ -366,7 +372,7 @@ class Run(BaseRun[RunReport], Home):
 
     def _considered(self, position: int, outcome: Outcome, now: float) -> Outcome | None:
         """Return the final outcome of a push, or None when it goes again."""
-        trouble = self._troubles.pop(position, None)
+        trouble = self._ledger.troubles.pop(position, None)
         if position in self._over_budget:
             self._over_budget.discard(position)
             outcome = msgspec.structs.replace(outcome, over_budget=True)
@@ -383,13 +389,13 @@ class Run(BaseRun[RunReport], Home):
         )
         if isinstance(next_, Outcome):
             return next_
-        self._troubles[position] = next_
+        self._ledger.troubles[position] = next_
         if not next_.may_have_been_sent:
             self._ledger.unsent(position)
         if self._stopped:
             return None
         if next_.not_before > now:
-            heapq.heappush(self._held, (next_.not_before, position))
+            heapq.heappush(self._ledger.held, (next_.not_before, position))
         else:
             self._ledger.queue.appendleft(position)
         return None
@@ -422,38 +428,28 @@ class Run(BaseRun[RunReport], Home):
         """Return when `tick` has something to do, None when it has not."""
         if self.life is not Life.READING and self.life is not Life.LANDING:
             return None
-        first = min(self._last_moment, self._held[0][0]) if self._held else self._last_moment
+        held = self._ledger.held
+        first = min(self._last_moment, held[0][0]) if held else self._last_moment
         return None if first == NEVER else first
 
     def tick(self, now: float) -> None:
         """Queue what was held; end what is past its last moment."""
         if self.life is Life.OVER:
             return
-        while self._held and self._held[0][0] <= now:
-            self._ledger.queue.appendleft(heapq.heappop(self._held)[1])
+        ledger = self._ledger
+        while ledger.held and ledger.held[0][0] <= now:
+            ledger.queue.appendleft(heapq.heappop(ledger.held)[1])
         if now >= self._last_moment:
             self._expire()
 
     # The end.
 
     def _expire(self) -> None:
-        """End it at its last moment: nothing more is read or sent; what was read is answered."""
+        """End it at its last moment: nothing more is read or sent."""
         self._last_moment = NEVER
-        late = [*self._ledger.give_up(), *(position for _, position in self._held)]
-        self._held.clear()
         self._stopped = self._stopped or _TOO_LATE
         self.halt(End.DEADLINE)
-        priority = self._encoded.priority
-        for position in late:
-            trouble = self._troubles.pop(position, None)
-            token = self._ledger.token(position)
-            self._settle(
-                position,
-                expired(token, priority, trouble, _TOO_LATE)
-                if trouble
-                else unsent(token, priority, _TOO_LATE),
-            )
-        self._commit()
+        self._withdraw()
         self.outbox.tell()
         self.review()
 
@@ -471,14 +467,11 @@ class Run(BaseRun[RunReport], Home):
         if self.end is End.FAILED:
             why = str(self._failure) or repr(self._failure)
         self._stopped = self._stopped or why
-        for position in (*self._ledger.withdraw(), *(position for _, position in self._held)):
-            trouble = self._troubles.get(position)
-            if trouble is None or not trouble.may_have_been_sent:
-                self._ledger.unsent(position)
-        self._held.clear()
+        self._ledger.withdraw()
         self._commit()
 
     def _never_left(self, tokens: list[str]) -> None:
+        tokens = tokens[self._bookmark.skip :]
         self._tally.unread += len(tokens)
         for token in tokens:
             why = self._stopped or self.end.value
@@ -488,16 +481,22 @@ class Run(BaseRun[RunReport], Home):
     def _under_way(self) -> bool:
         if self._in_flight:
             return True
-        return not self._stopped and bool(self._ledger.waiting or self._held)
+        return not self._stopped and self._ledger.waiting
 
     def _ended(self) -> None:
         ledger = self._ledger
         self._tally.ended = self._dispatch.time.now()
         if self._stopped:
-            # The journal keeps these as unsent: the same name goes on with them.
+            # Unless it is too late, the journal keeps these as unsent: the same name goes on with them.
+            priority, why = self._encoded.priority, self._stopped
             for position, token, _ in ledger.unsettled():
-                trouble = self._troubles.get(position)
-                self._tell(unsent(token, self._encoded.priority, self._stopped, trouble))
+                trouble = self._ledger.troubles.get(position)
+                if why is not _TOO_LATE:
+                    self._tell(unsent(token, priority, why, trouble))
+                elif trouble is None:
+                    self._settle(position, unsent(token, priority, why))
+                else:
+                    self._settle(position, expired(token, priority, trouble, why))
         elif ledger.record.exhausted:
             ledger.record.finished = True
             ledger.changed = True
@@ -532,8 +531,8 @@ class Run(BaseRun[RunReport], Home):
             waiting = set(self._ledger.queue)
             for position, _, code in self._ledger.unsettled():
                 if code == PENDING and position not in waiting:
-                    before = self._troubles.get(position) or Trouble()
-                    self._troubles[position] = Trouble(
+                    before = self._ledger.troubles.get(position) or Trouble()
+                    self._ledger.troubles[position] = Trouble(
                         attempts=before.attempts + 1, may_have_been_sent=True
                     )
         self.review()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -56,7 +56,7 @@ class FileTokens:
             return TokenPage(tokens, str(file.tell())) if tokens else None
 
 
-class _PagedReader(AsyncReader):
+class PagedReader(AsyncReader):
     """A `TokenSource`, read one page ahead."""
 
     def __init__(self, source: TokenSource, *, dedupe: bool) -> None:
@@ -89,26 +89,29 @@ class _PagedReader(AsyncReader):
             yield page
 
 
-class TrackedReader(TokenReader):
-    """The reader of a fan-out under delivery: it knows how to find its place again.
+def reader_of(tokens: Tokens | None, *, dedupe: bool) -> TokenReader:
+    """Return the reader of a source. Raises InvalidInput for anything that is not one."""
+    if isinstance(tokens, TokenSource):
+        return PagedReader(tokens, dedupe=dedupe)
+    return read_tokens(() if tokens is None else tokens, dedupe=dedupe)
 
-    Nothing is read before `begin`. Tokens that an earlier life read are passed over: a
-    `TokenSource` goes on behind ``after``, a plain source must begin with the same ones (``digest``).
-    Raises InvalidInput for anything that is not a source of tokens.
+
+class Bookmark:
+    """Where a fan-out stands in its source, so that it can be resumed behind that.
+
+    A `TokenSource` goes on behind ``after``. A plain source must begin with the tokens that an earlier
+    life read: a running digest of them is kept, and they are passed over.
     """
 
-    def __init__(self, tokens: Tokens | None, *, dedupe: bool = False) -> None:
-        self.is_given = tokens is not None
-        pages = _PagedReader(tokens, dedupe=dedupe) if isinstance(tokens, TokenSource) else None
-        self._pages = pages
-        self._inner: TokenReader = pages or read_tokens(
-            () if tokens is None else tokens, dedupe=dedupe
-        )
-        super().__init__()
-        self._digest = _Digest()
-        self._skip = 0
+    def __init__(self, reader: TokenReader, *, kept: bool) -> None:
+        self.skip = 0
+        """Tokens of an earlier life that are still to be passed over."""
+        self._reader = reader
+        self._pages = reader if isinstance(reader, PagedReader) else None
+        self._counts = kept and self._pages is None
         self._expected = b""
-        self._open = self._begun = False
+        self._full = b""
+        self._rest: list[str] = []
 
     @property
     def after(self) -> str | None:
@@ -117,80 +120,46 @@ class TrackedReader(TokenReader):
 
     @property
     def digest(self) -> bytes:
-        """What the tokens of a plain source that were taken come to."""
-        return b"" if self._pages is not None else self._digest.value()
+        """What the tokens of a plain source that were taken come to, in this order."""
+        return _hash(self._full, self._rest) if self._rest else self._full
 
-    def open(self, wake: Callable[[], object]) -> None:
-        """Be ready to read; `begin` begins."""
-        super().open(wake)
-        self._open = True
-        self._go()
+    def find(self, record: RunRecord) -> None:
+        """Go on behind what ``record`` says was read before. To be called before the reader is open."""
+        self._reader.exhausted = record.exhausted
+        if self._pages is not None:
+            self._pages.after = record.after
+        elif not record.exhausted:
+            self.skip, self._expected = record.read, record.digest
 
-    def begin(self, record: RunRecord | None) -> None:
-        """Begin to read, behind what ``record`` says was read before."""
-        if record is not None:
-            self.exhausted = record.exhausted
-            if self._pages is not None:
-                self._pages.after = record.after
-            else:
-                self._skip, self._expected = record.read, record.digest
-        self._begun = True
-        self._go()
-
-    def _go(self) -> None:
-        if self._open and self._begun and not self.ended:
-            self._inner.open(self._wake)
-
-    def _next(self, limit: int) -> list[str]:
-        if not self._begun:
-            return []
-        inner = self._inner
-        while self._expected:
-            skipped = inner.take(self._skip)
-            self._digest.add(skipped)
-            self._skip -= len(skipped)
-            if self._skip and not inner.ended:
+    def take(self, limit: int) -> list[str]:
+        """Return at most ``limit`` new tokens that are there now."""
+        reader = self._reader
+        if self._expected:
+            skipped = reader.take(self.skip)
+            self._add(skipped)
+            self.skip -= len(skipped)
+            if self.skip and not reader.ended:
                 return []
-            if self._digest.value() != self._expected:
-                self.error = JournalError(
+            if self.digest != self._expected:
+                reader.error = JournalError(
                     "the tokens are not those that this fan-out was begun with. Give the same ones "
                     "in the same order, or another name."
                 )
                 return []
             self._expected = b""
-        tokens = inner.take(limit)
-        if self._pages is None:
-            self._digest.add(tokens)
-        self.exhausted, self.error = inner.exhausted, inner.error
-        self.duplicates = inner.duplicates
+        tokens = reader.take(limit)
+        self._add(tokens)
         return tokens
 
-    def _left(self) -> list[str]:
-        return self._inner.stop()[self._skip :]
-
-    async def aclose(self) -> None:
-        """Stop, and wait until the source is closed."""
-        await super().aclose()
-        await self._inner.aclose()
-
-
-class _Digest:
-    """A running digest of tokens. It depends on their order alone, not on how they were cut."""
-
-    def __init__(self) -> None:
-        self._full = b""
-        self._rest: list[str] = []
-
-    def add(self, tokens: list[str]) -> None:
+    def _add(self, tokens: list[str]) -> None:
+        if not self._counts:
+            return
         self._rest.extend(
             token if isinstance(token, str) else type(token).__name__ for token in tokens
         )
         while len(self._rest) >= SHARD:
             self._full = _hash(self._full, self._rest[:SHARD])
             del self._rest[:SHARD]
-
-    def value(self) -> bytes:
-        return _hash(self._full, self._rest) if self._rest else self._full
 
 
 def _hash(before: bytes, tokens: list[str]) -> bytes:

@@ -63,21 +63,19 @@ class Writer:
         """Begin to write; needs a running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="apns-live-journal")
 
-    def soon(self, home: Recorded) -> None:
-        """Commit what ``home`` has within the interval."""
+    def note(self, home: Recorded, *, at_once: bool) -> None:
+        """Commit what ``home`` has within the interval, or as soon as the last commit is done."""
         if self.closing or self.error is not None:
             return
         self._changed[home] = None
-        if not self._go.is_set():
+        if at_once:
+            self._go.set()
+        elif not self._go.is_set():
             self._alarm.set(self._clock.monotonic() + self._interval)
 
-    def now(self, home: Recorded, items: Sequence[Any] = ()) -> None:
-        """Commit what ``home`` has as soon as the last commit is done; ``items`` wait for that."""
-        if self.closing or self.error is not None:
-            return
-        self._changed[home] = None
+    def release_later(self, items: Sequence[Any]) -> None:
+        """Pass ``items`` to ``released`` after the next commit."""
         self._items.extend(items)
-        self._go.set()
 
     async def flush(self, *homes: Recorded) -> None:
         """Return when what ``homes`` (and everything said before) have is committed.
@@ -104,19 +102,15 @@ class Writer:
 
     async def _run(self) -> None:
         try:
-            while True:
+            while not self.closing:
                 await self._go.wait()
                 self._go.clear()
                 self._alarm.cancel()
-                while self._changed or self._waiters:
-                    await self._commit()
-                    if not self._go.is_set() and not self.closing:
-                        break
-                    self._go.clear()
-                if self.closing:
-                    return
+                await self._commit()
                 if self._changed:
                     self._alarm.set(self._clock.monotonic() + self._interval)
+            while self._changed or self._waiters:
+                await self._commit()
         except Exception as problem:  # noqa: BLE001 - whatever it is, nothing may leave without its intent
             error = problem if isinstance(problem, JournalError) else JournalError(repr(problem))
             error.__cause__ = None if error is problem else problem
@@ -132,8 +126,8 @@ class Writer:
         entries = [entry for home in homes for entry in home.collect()]
         if entries:
             await self._journal.commit(entries)
-        self.commits += 1
-        self.records += len(entries)
+            self.commits += 1
+            self.records += len(entries)
         for home in homes:
             home.committed()
         self._released(items)

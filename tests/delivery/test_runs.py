@@ -9,7 +9,7 @@ import pytest
 
 from apns_live.clock import SystemClock
 from apns_live.delivery import Delivery, FileTokens, SqliteJournal, TokenPage
-from apns_live.delivery.journal import CODE, PENDING, UNSENT, Known, classify
+from apns_live.delivery.journal import CODE, PENDING, UNSENT, in_doubt
 from apns_live.errors import DeliveryError, InvalidInput, JournalError
 from apns_live.outcome import Verdict
 from apns_live.payload import Alert, End, Start
@@ -52,7 +52,7 @@ def kill(delivery, client):
     for run in list(delivery._runs.values()):
         run._commit = lambda: None
         run.abandon("killed")
-    journal = delivery._journal
+    journal = dispatch.journal
     journal._thread.shutdown(wait=True)
     journal._connection.close()
 
@@ -64,10 +64,10 @@ async def arrived(client):
 
 
 def test_what_is_known_of_a_token():
-    assert classify(5, 10, PENDING) is Known.UNKNOWN
-    assert classify(10, 10, PENDING) is Known.NOT_SENT
-    assert classify(5, 10, UNSENT) is Known.NOT_SENT
-    assert all(classify(5, 10, code) is Known.SETTLED for code in CODE.values())
+    assert in_doubt(9, 10, PENDING)
+    assert not in_doubt(10, 10, PENDING)
+    assert not in_doubt(5, 10, UNSENT)
+    assert not any(in_doubt(5, 10, code) for code in CODE.values())
 
 
 @pytest.mark.parametrize("journalled", [True, False])
@@ -173,7 +173,7 @@ async def test_after_a_death_nothing_is_lost_and_only_the_unknown_may_be_doubled
     # A start in doubt is reported, in whichever life found it; an update is sent again.
     async with Delivery(make_client(Log()), journal=SqliteJournal(path)) as last:
         after, kept = -1, []
-        while page := await last._journal.problems("r", after, 500):
+        while page := await last._dispatch.journal.problems("r", after, 500):
             kept += page
             after = page[-1].position
     unknown = {names[record.position] for record in kept}

@@ -18,7 +18,6 @@ from apns_live.client.single import WaitingRoom
 from apns_live.delivery import ledger
 from apns_live.delivery.activity import Activities, LiveActivity
 from apns_live.delivery.audience import Audience
-from apns_live.delivery.journal import PENDING, UNSENT, Known
 from apns_live.http2.client_connection import ClientConnection
 from apns_live.pool import Push
 
@@ -103,11 +102,7 @@ def _a_run_goes_on_after_break() -> list[Any]:
 
 
 def _what_may_have_left_counts_as_not_sent() -> list[Any]:
-    def classify(position: int, intended: int, code: int) -> Known:
-        del position, intended
-        return Known.NOT_SENT if code in (PENDING, UNSENT) else Known.SETTLED
-
-    return [mock.patch.object(ledger, "classify", classify)]
+    return [mock.patch.object(ledger, "in_doubt", return_value=False)]
 
 
 DEFECTS: dict[str, Callable[[], list[Any]]] = {

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from apns_live.client import reading
-from apns_live.delivery.sqlite_journal import _TABLES, _VERSION
+from apns_live.delivery.journal import _TABLES, _VERSION
 from apns_live.errors import ApnsLiveError
 from apns_live.pool import PushState
 from apns_live.testing import FakeApns, Fault
