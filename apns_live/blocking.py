@@ -254,7 +254,6 @@ class Run:
         self._ready: deque[Outcome] = deque()
         self._condition = threading.Condition()
         self._waits = False
-        self._begun = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -275,7 +274,9 @@ class Run:
             while (outcome := next(self, None)) is not None:
                 yield outcome
         finally:
-            self._leave()
+            # Left early: stop, without waiting.
+            if self._portal.process == os.getpid() and self._run.life is not Life.OVER:
+                self._tell(self._run.stop)
 
     def __next__(self) -> Outcome:
         if not self._ready:
@@ -309,8 +310,7 @@ class Run:
         """Wait for outcomes, reading tokens meanwhile; return without any at the end."""
         if self._closed:
             return
-        if not self._begun:
-            self._begun = True
+        if self._run.life is Life.NEW:
             self._portal.call_plain(self._begin)
         while True:
             if self._portal.process != os.getpid():
@@ -344,11 +344,6 @@ class Run:
         if count and len(self._unread) < WATERMARK:
             self._tell(self._run.resume)
         return count > 0
-
-    def _leave(self) -> None:
-        """Stop without waiting: the iteration was left."""
-        if self._portal.process == os.getpid() and self._run.life is not Life.OVER:
-            self._tell(self._run.stop)
 
     def _tell(self, call: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop has ended

@@ -85,7 +85,7 @@ _LIST = _Operation("list", "GET", "all-channels", 200, repeatable=True)
 _DELETE = _Operation("delete", "DELETE", "channels", 204, repeatable=True)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Link:
     """One HTTP/2 connection and the provider token that it is bound to."""
 
@@ -123,6 +123,7 @@ class Channels:
         self._bundle_id = check_bundle_id(bundle_id)
         self._host = host
         self._port = port
+        self._where = f"{host}:{port}"
         self._environment = environment
         self._ca_file = ca_file
         self._proxy = proxy
@@ -136,7 +137,7 @@ class Channels:
         self._policies: OrderedDict[str, int] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"Channels({self._bundle_id!r} at {self._host}:{self._port})"
+        return f"Channels({self._bundle_id!r} at {self._where})"
 
     async def create(self, storage_policy: int = 1) -> BroadcastChannel:
         """Create a channel and return it.
@@ -301,9 +302,8 @@ class Channels:
             self._retired.append(link)
 
     async def _close_retired(self) -> None:
-        unused = [link for link in self._retired if link.users == 0]
-        self._retired = [link for link in self._retired if link.users > 0]
-        for link in unused:
+        for link in [link for link in self._retired if link.users == 0]:
+            self._retired.remove(link)
             await link.client.aclose()
 
     # What a caller is told.
@@ -331,10 +331,10 @@ class Channels:
     def _malformed(
         self, operation: _Operation, response: httpx.Response, problem: str
     ) -> ChannelError:
-        status = response.status_code
-        remedy = f"Check that {self._host}:{self._port} is Apple's management host."
+        what = f"answered {response.status_code}, but {problem}"
+        remedy = f"Check that {self._where} is Apple's management host."
         request_id = response.headers.get("apns-request-id", "")
-        return _error(operation, f"answered {status}, but {problem}", remedy, request_id, status)
+        return _error(operation, what, remedy, request_id, response.status_code)
 
     def _refused(
         self, operation: _Operation, answer: Answer, request_id: str, response: httpx.Response
@@ -355,12 +355,11 @@ class Channels:
         if operation.name == "create":
             remedy = "The channel may exist: list the channels before creating another."
         what = "no answer in time" if isinstance(error, httpx.TimeoutException) else "no answer"
-        where = f"{self._host}:{self._port} ({type(error).__name__})"
-        return _error(operation, f"{what} from {where}", remedy, request_id)
+        what += f" from {self._where} ({type(error).__name__})"
+        return _error(operation, what, remedy, request_id)
 
     def _unreachable(self, error: httpx.TransportError) -> ConnectFailed:
-        where = f"{self._host}:{self._port}"
-        cause = _root_cause(error)
+        where, cause = self._where, _root_cause(error)
         if isinstance(cause, ssl.SSLError):
             return ConnectFailed(
                 f"TLS with the management host {where} failed ({cause}). "

@@ -126,7 +126,7 @@ class EngineRun(Run):
         for batch in batches:
             like = batch.like
             self._tally.accepted(len(batch.tokens), like.round_trip, like.connection_id)
-            self.outbox.put_packed(len(batch.tokens), batch.outcomes)
+            self.outbox.put_accepted(batch)
         self.resume()
         self.review()
 

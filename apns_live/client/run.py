@@ -15,7 +15,7 @@ from typing import Generic, Self, TypeVar
 
 from ..errors import ClientClosed
 from ..outcome import Outcome
-from .attachment import End
+from .attachment import Acceptances, End
 from .drops import DropSink, DropsTo
 from .reading import TokenReader
 
@@ -57,6 +57,10 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self.unread) + self._packed_count
+
+    def put_accepted(self, batch: Acceptances) -> None:
+        """Keep acceptances for the caller. A worker process packs them instead."""
+        self.put_packed(len(batch.tokens), batch.outcomes)
 
     def put_packed(self, count: int, unpack: Callable[[], list[Outcome]]) -> None:
         """Keep ``count`` outcomes that ``unpack`` creates when the caller reads them."""

@@ -77,14 +77,12 @@ class Account(NamedTuple):
 FULL = Account(0.0, 0)
 
 
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class SharedAccount:
     """The account of several activities on one phone (iOS was seen to pool them; unverified)."""
 
-    __slots__ = ("__weakref__", "account", "device")
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.account = FULL
+    device: str
+    account: Account = FULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +105,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         for field in ("per_hour", "burst", "starts_per_hour"):
-            if getattr(self, field) < 1:
-                raise refused(
-                    InvalidSetting, "budget_number", f"budget.{field}", value=getattr(self, field)
-                )
+            value = getattr(self, field)
+            if value < 1:
+                raise refused(InvalidSetting, "budget_number", f"budget.{field}", value=value)
         if self.reserve < 0:
             raise refused(InvalidSetting, "budget_reserve", "budget.reserve", reserve=self.reserve)
         try:
@@ -119,14 +116,8 @@ class Budget:
             raise refused(InvalidSetting, "budget_law", "budget.law", law=self.law) from None
         kept = self.depth if self.law is Law.BUCKET else self.reserve
         if kept >= self.per_hour:
-            raise refused(
-                InvalidSetting,
-                "budget_nothing_left",
-                "budget",
-                reserve=self.reserve,
-                burst=self.burst,
-                per_hour=self.per_hour,
-            )
+            told = {"reserve": self.reserve, "burst": self.burst, "per_hour": self.per_hour}
+            raise refused(InvalidSetting, "budget_nothing_left", "budget", **told)
 
     @property
     def depth(self) -> int:

@@ -34,7 +34,7 @@ from .budget import (
 from .encoding import restamp
 from .journal import LaneRecord
 from .pacing import NEVER, Trouble, follows, with_tries
-from .state import State, Ticket, expired, inherit, superseded
+from .state import State, expired, inherit, superseded
 
 HEADROOM_SILENT = 1
 HEADROOM_URGENT = 2
@@ -273,7 +273,6 @@ def restore_lane(record: LaneRecord, now: float) -> Lane:
         lane.waiting = State(
             record.message,
             urgency=Urgency(record.urgency),
-            ticket=Ticket(),
             revision=record.revision,
             deadline=record.deadline,
         )
