@@ -26,8 +26,7 @@ from apns_live.activities import AlertText, Audience, Presentation, Service, Sta
 from apns_live.activities.people.records import TokenRecord
 from apns_live.activities.read.operations import Operations
 from apns_live.activities.store.sealing import Sealer, new_key
-from apns_live.bench.machine import cores
-from apns_live.bench.processes import Worker, answer_until_closed, say, worker
+from apns_live.bench.processes import Worker, answer_until_closed, cores, say, worker
 from apns_live.bench.senders import provider_key
 from apns_live.bench.service import BATCH, TYPE, Place, new_app, opened
 from apns_live.bench.sinks import Sink, SinkOptions, sink

@@ -19,8 +19,7 @@ import httpx
 
 from apns_live.activities.store.sealing import new_key
 from apns_live.bench.gateway import APP, STATE, Traffic, run_served, serve_app
-from apns_live.bench.machine import cores
-from apns_live.bench.processes import Worker, worker
+from apns_live.bench.processes import Worker, cores, worker
 from apns_live.bench.senders import provider_key
 from apns_live.bench.service import new_app, opened
 from apns_live.bench.sinks import SinkOptions, sink

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from apns_live.bench.machine import cores
+from apns_live.bench.processes import cores
 from apns_live.bench.runner import message_of
 from apns_live.bench.senders import Plan, our_client
 from apns_live.bench.sinks import SinkOptions, sink

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from apns_live.bench.machine import conditions
-from apns_live.bench.results import Result, Run
+from apns_live.bench.results import Result, Run, conditions
 
 MEASUREMENTS = Path(__file__).resolve().parents[1] / "docs" / "measurements"
 

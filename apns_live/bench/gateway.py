@@ -10,7 +10,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,9 +22,8 @@ from ..gateway import create_app
 from ..gateway.scopes import ALL
 from ..gateway.serving import calm_collector, raise_descriptor_limit, serving
 from .load import Make, Seen, closed_loop, post
-from .machine import conditions, cores
-from .processes import Worker, answer_until_closed, say, worker
-from .results import Result, Run, quantiles
+from .processes import Worker, answer_until_closed, cores, say, worker
+from .results import Result, Run, conditions, quantiles
 from .runner import Progress, Setup
 from .senders import provider_key
 from .service import new_app, opened
@@ -94,31 +93,30 @@ def run_served(work: Any) -> None:
 # --- the load
 
 
+@dataclass(slots=True)
 class Traffic:
     """Activities with ``phones`` tokens each, one activity for each connection, and calls for them."""
 
-    def __init__(self, activities: int, phones: int, count: int | None) -> None:
-        self.activities = activities
-        self.phones = phones
-        self._count = count
-        self._numbers = itertools.count(1)
-        self._devices = itertools.count()
+    activities: int
+    phones: int
+    count: int | None
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _devices: Iterator[int] = field(default_factory=itertools.count)
 
     def _each(self, call: Callable[[int], bytes]) -> list[Make]:
         """Return a maker for each activity; together they make ``count`` requests, or go on."""
-        left = itertools.count() if self._count is None else iter(range(self._count))
+        left = itertools.count() if self.count is None else iter(range(self.count))
         return [
             lambda index=index: None if next(left, None) is None else call(index)  # type: ignore[misc]
             for index in range(self.activities)
         ]
 
     def setup(self, key: str) -> Iterator[bytes]:
-        """Yield the calls that hand in each phone's token for its activity."""
+        """Return the calls that register each phone's token for its activity."""
         every = [
             self._token(f"a{index}") for index in range(self.activities) for _ in range(self.phones)
         ]
-        for first in range(0, len(every), _BATCH):
-            yield post("/v1/tokens", {"tokens": every[first : first + _BATCH]}, f"Bearer {key}")
+        return _registering(every, key)
 
     def beginning(self, key: str, devices: int) -> Iterator[bytes]:
         """Yield the calls that register so many other devices, and the one that starts on all of them."""
@@ -131,8 +129,7 @@ class Traffic:
             }
             for number in range(devices)
         ]
-        for first in range(0, devices, _BATCH):
-            yield post("/v1/tokens", {"tokens": every[first : first + _BATCH]}, f"Bearer {key}")
+        yield from _registering(every, key)
         start = {
             "id": "for-everyone",
             "attributes_type": TYPE,
@@ -181,9 +178,21 @@ class Traffic:
         return self._each(calls.get(what, update))
 
 
+def _registering(tokens: list[dict[str, str]], key: str) -> Iterator[bytes]:
+    """Yield the calls that register tokens, a batch in each."""
+    for first in range(0, len(tokens), _BATCH):
+        yield post("/v1/tokens", {"tokens": tokens[first : first + _BATCH]}, f"Bearer {key}")
+
+
+def _call_all(calls: Iterator[bytes], place: dict[str, Any]) -> None:
+    """Make calls one after the other."""
+    makers = [lambda: next(calls, None)]
+    asyncio.run(closed_loop(place["host"], place["port"], makers, seconds=600))
+
+
 @dataclass(frozen=True, slots=True)
 class _Measuring:
-    """What every contender of one measurement shares."""
+    """What the contenders of one measurement share."""
 
     result: Result
     seconds: float
@@ -275,10 +284,7 @@ def gateway(
                 "rounds": f"{setup.rounds}, alternating; figures are medians",
             }
             traffic = Traffic(max(connections, overload), phones, count)
-            calls = traffic.setup(facts["native"])
-            asyncio.run(
-                closed_loop(facts["host"], facts["port"], [lambda: next(calls, None)], seconds=600)
-            )
+            _call_all(traffic.setup(facts["native"]), facts)
             measuring = _Measuring(result, seconds, apns, setup.progress)
             for turn in range(setup.rounds):
                 for name in contenders if turn % 2 == 0 else reversed(contenders):
@@ -290,12 +296,7 @@ def gateway(
             makers = traffic.makers("update", facts)[:connections]
             measuring.run("update, half load", ours, facts, makers, rate=half)
             if start:
-                calls = traffic.beginning(facts["native"], start)
-                asyncio.run(
-                    closed_loop(
-                        facts["host"], facts["port"], [lambda: next(calls, None)], seconds=600
-                    )
-                )
+                _call_all(traffic.beginning(facts["native"], start), facts)
                 makers = traffic.makers("update", facts)[:connections]
                 measuring.run("update, during a start", ours, facts, makers, rate=half)
             if overload:

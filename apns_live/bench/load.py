@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import msgspec
 
@@ -31,60 +32,64 @@ class Seen:
     wall: float = 0.0
 
 
+@dataclass(eq=False)
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection: asks again as soon as it was answered, or when it is due."""
+    """One keep-alive connection: sends the next request when the last was answered, or when it is due.
 
-    def __init__(self, make: Make, seen: Seen, pause: Callable[[], float]) -> None:
-        self._make = make
-        self._seen = seen
-        self._pause = pause
-        self._buffer = b""
-        self._sent = 0.0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ``each`` is the time between two requests in seconds, 0 for none; ``due`` is the next one's time.
+    """
+
+    make: Make
+    seen: Seen
+    each: float
+    due: float
+    buffer: bytes = b""
+    sent: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self.loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self._ask()
 
     def _ask(self) -> None:
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             return
-        request = self._make()
-        if request is None:
-            self._transport.close()
+        if (request := self.make()) is None:
+            self.transport.close()
             return
-        self._sent = time.perf_counter()
-        self._transport.write(request)  # type: ignore[attr-defined]
+        self.sent = time.perf_counter()
+        self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        end = self._buffer.find(_END)
+        self.buffer += data
+        end = self.buffer.find(_END)
         if end < 0:
             return
-        head = self._buffer[:end].lower()
+        head = self.buffer[:end].lower()
         mark = head.find(b"content-length:")
         length = int(head[mark + 15 :].split(b"\r\n", 1)[0]) if mark >= 0 else 0
-        if len(self._buffer) < end + 4 + length:
+        if len(self.buffer) < end + 4 + length:
             return
-        self._buffer = b""  # one request a time: nothing can follow
-        self._take(int(head[9:12]), head)
-
-    def _take(self, status: int, head: bytes) -> None:
-        seen, took = self._seen, time.perf_counter() - self._sent
+        self.buffer = b""  # one request at a time: nothing can follow
+        seen, took, status = self.seen, time.perf_counter() - self.sent, int(head[9:12])
         seen.answers[status] += 1
         if status in _REFUSALS:
             seen.refusals.append(took)
             seen.without_retry_after += b"retry-after:" not in head
         else:
             seen.times.append(took)
-        pause = self._pause()
+        self.due += self.each
+        pause = self.due - self.loop.time() if self.each else 0.0
         if pause > 0:
-            asyncio.get_running_loop().call_later(pause, self._ask)
+            self.loop.call_later(pause, self._ask)
         else:
             self._ask()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._seen.lost += error is not None
+        self.seen.lost += error is not None
         if not self.done.done():
             self.done.set_result(None)
 
@@ -111,7 +116,8 @@ async def closed_loop(
         made = _Connection(
             lambda make=make: make() if loop.time() < until else None,  # type: ignore[misc]
             seen,
-            _paced(loop, each, loop.time() + each * index / len(makers)),
+            each,
+            loop.time() + each * index / len(makers),
         )
         await loop.create_connection(lambda made=made: made, host, port)  # type: ignore[misc]
         connections.append(made.done)
@@ -122,15 +128,6 @@ async def closed_loop(
     seen.lost += len(waiting)
     seen.wall = time.perf_counter() - begin
     return seen
-
-
-def _paced(loop: asyncio.AbstractEventLoop, each: float, due: float) -> Callable[[], float]:
-    def pause() -> float:
-        nonlocal due
-        due += each
-        return max(0.0, due - loop.time()) if each else 0.0
-
-    return pause
 
 
 async def _tell(seen: Seen, begin: float, tell: Callable[[float, Seen], None] | None) -> None:

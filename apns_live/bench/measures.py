@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .relay import carries, relayed
 from .results import Result
 from .runner import Contender, Setup, stand
 from .senders import Plan
+from .sinks import carries, relayed
 
 OURS = (
     Contender("apns_live fan_out", sender="fan_out"),

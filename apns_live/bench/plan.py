@@ -10,9 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .relay import carries
 from .results import Result, median
-from .sinks import SinkOptions
+from .sinks import SinkOptions, carries
 
 POOL_SHARE = 0.8
 """Of what windows can carry, what the pool is promised to use (docs/measurements/distance.md)."""

@@ -30,7 +30,10 @@ def draw(result: Result, path: str | Path) -> None:
     ]
     if not panels:
         raise InvalidInput("holds nothing to draw", field="result", remedy="Measure a rate.")
-    below = _conditions(result, width=round(len(panels) * 100))
+    pairs = {**result.conditions, **result.settings}
+    lines = [f"{key}: {value}" for key, value in pairs.items()] + result.notes
+    width = round(len(panels) * 100)
+    below = "\n".join(piece for line in lines for piece in textwrap.wrap(line, width))
     height = 4.6 + 0.17 * (below.count("\n") + 1)
     figure = Figure(figsize=(WIDTH * len(panels), height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -40,12 +43,6 @@ def draw(result: Result, path: str | Path) -> None:
         panel(one, result.named())
     figure.supxlabel(below, fontsize=8, ha="left", x=0.01, family="monospace")
     figure.savefig(path, dpi=110)
-
-
-def _conditions(result: Result, width: int) -> str:
-    pairs = {**result.conditions, **result.settings}
-    lines = [f"{key}: {value}" for key, value in pairs.items()] + result.notes
-    return "\n".join(piece for line in lines for piece in textwrap.wrap(line, width))
 
 
 def _bars(axes: Any, named: dict[str, list[Run]]) -> None:

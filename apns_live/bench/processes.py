@@ -11,6 +11,8 @@ import contextlib
 import inspect
 import multiprocessing
 import os
+import resource
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,7 +21,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ..errors import BenchError
-from .machine import peak_bytes
 
 _SPAWN = multiprocessing.get_context("spawn")
 START_TIMEOUT = 180.0
@@ -113,3 +114,17 @@ async def answer_until_closed(connection: Connection) -> None:
         await closed.wait()
     finally:
         loop.remove_reader(connection.fileno())
+
+
+def peak_bytes() -> int:
+    """Return this process's highest resident memory so far; Linux counts kilobytes, macOS bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def cores() -> tuple[int | None, int | None]:
+    """Return the core for servers and the core for the sender; None where nothing can be pinned."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    allowed = sorted(os.sched_getaffinity(0))
+    return (allowed[0], allowed[1]) if len(allowed) > 1 else (None, None)

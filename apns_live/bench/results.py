@@ -1,19 +1,28 @@
-"""Results of a measurement: runs and conditions; prints and saves them."""
+"""Results of a measurement: runs and conditions; prints, saves and compares them."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import datetime
+import importlib.metadata
 import io
+import math
+import os
+import platform
+import ssl
 import statistics
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from ..errors import InvalidInput
 from ..misfits import misfit
+from .processes import cores
 
 SHARES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
 """The quantiles that a run keeps."""
@@ -128,10 +137,6 @@ def median(values: Iterable[float]) -> float:
     return statistics.median(found) if found else 0.0
 
 
-def _keys(mappings: Iterable[dict[str, float]]) -> list[str]:
-    return list(dict.fromkeys(key for one in mappings for key in one))
-
-
 def _row(name: str, runs: list[Run]) -> dict[str, str]:
     row = {"": name}
     if any(run.rate for run in runs):
@@ -143,7 +148,7 @@ def _row(name: str, runs: list[Run]) -> dict[str, str]:
     for share in ("0.5", "0.99"):
         if times := [run.quantiles[share] for run in runs if share in run.quantiles]:
             row[f"p{float(share) * 100:g} ms"] = f"{median(times) * 1e3:,.2f}"
-    for key in _keys(run.figures for run in runs):
+    for key in dict.fromkeys(key for run in runs for key in run.figures):
         value = median(run.figures[key] for run in runs if key in run.figures)
         row[key] = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
     if any(run.sink_busy for run in runs):
@@ -152,3 +157,152 @@ def _row(name: str, runs: list[Run]) -> dict[str, str]:
         row["count"] = f"{sum(run.count for run in runs):,}"
         row["failed"] = f"{sum(run.failed for run in runs):,}"
     return row
+
+
+# --- conditions
+
+LIBRARIES = ("apns-live", "hpack", "msgspec", "cryptography", "httpx", "h2", "aioapns", "uvloop")
+CALIBRATION_TURNS = 2_000_000
+CALIBRATION_ROUNDS = 5
+
+
+def calibrate(turns: int = CALIBRATION_TURNS, rounds: int = CALIBRATION_ROUNDS) -> float:
+    """Return how many million turns a second one core makes of a fixed loop in pure Python.
+
+    The best of the rounds, so that a busy neighbour does not make the core look slower than it is.
+    Compare figures between machines by this number.
+    """
+    best = float("inf")
+    for _ in range(rounds):
+        value, table = 1, {}
+        begin = time.perf_counter()
+        for turn in range(turns):
+            value = (value * 31 + turn) & 0xFFFF
+            table[value & 63] = turn
+        best = min(best, time.perf_counter() - begin)
+    return turns / best / 1e6
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def conditions() -> dict[str, str]:
+    """Return the conditions as printable pairs. Takes a second: it calibrates."""
+    pinned = cores() != (None, None)
+    there = {one.name: one.version for one in importlib.metadata.distributions()}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": cpu_model(),
+        "cores": f"{os.cpu_count()}, "
+        + ("servers and sender on one each" if pinned else "servers and sender not pinned"),
+        "one core": f"{calibrate():.1f} million calibration turns a second",
+        "load before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown",
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "TLS": ssl.OPENSSL_VERSION,
+        "libraries": ", ".join(f"{name} {there.get(name, 'absent')}" for name in LIBRARIES),
+    }
+
+
+# --- comparison
+
+T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160)
+"""Student's t for 1 to 13 degrees of freedom, two-sided 95 %."""
+SHARE_OF_NORMAL = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How many times the first's rate the second has; ``low`` and ``high`` are infinite for one round."""
+
+    name: str
+    before: float
+    after: float
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+    alternating: bool
+
+    @property
+    def verdict(self) -> str:
+        """Say whether a difference is shown."""
+        if self.low > 1:
+            return "faster"
+        return "slower" if self.high < 1 else "no difference shown"
+
+
+def compare(first: Result, second: Result) -> list[Comparison]:
+    """Compare each contender of both results. Raises InvalidInput when they share none."""
+    ours, theirs = first.named(), second.named()
+    found = [
+        _compared(name, ours[name], theirs[name])
+        for name in ours
+        if name in theirs and all(run.rate for run in ours[name] + theirs[name])
+    ]
+    if not found or first.measure != second.measure:
+        raise InvalidInput(
+            f"{first.measure} and {second.measure} share no contender with a rate",
+            field="files",
+            remedy="Give two results of one measure.",
+        )
+    return found
+
+
+def compare_contenders(result: Result) -> list[Comparison]:
+    """Compare the other contenders of one result with its first."""
+    (name, runs), *others = result.named().items()
+    return [_compared(f"{other} / {name}", runs, theirs) for other, theirs in others]
+
+
+def _compared(name: str, first: Sequence[Run], second: Sequence[Run]) -> Comparison:
+    first, second = (sorted(runs, key=lambda run: run.at) for runs in (first, second))
+    before, after = ([math.log(run.rate) for run in runs] for runs in (first, second))
+    alternating = _alternate(first, second)
+    if alternating:
+        differences = [b - a for a, b in zip(before, after, strict=True)]
+        middle = statistics.mean(differences)
+        error, freedom = _error(differences), len(differences) - 1.0
+    else:
+        # Welch: two groups with a spread of their own.
+        middle = statistics.mean(after) - statistics.mean(before)
+        parts = [_error(before) ** 2, _error(after) ** 2]
+        error = math.sqrt(sum(parts))
+        below = sum(
+            part**2 / max(1, len(group) - 1)
+            for part, group in zip(parts, (before, after), strict=True)
+        )
+        freedom = error**4 / below if below else 1.0
+    place = max(1, math.floor(freedom))
+    student = T_95[place - 1] if place <= len(T_95) else SHARE_OF_NORMAL + 2.4 / freedom
+    spread = student * error if min(len(before), len(after)) > 1 else math.inf
+    return Comparison(
+        name=name,
+        before=math.exp(statistics.mean(before)),
+        after=math.exp(statistics.mean(after)),
+        ratio=math.exp(middle),
+        low=math.exp(middle - spread),
+        high=math.exp(min(middle + spread, 700.0)),
+        rounds=min(len(before), len(after)),
+        alternating=alternating,
+    )
+
+
+def _alternate(first: Sequence[Run], second: Sequence[Run]) -> bool:
+    """Whether both took turns: each pair of rounds was over before the next began."""
+    if len(first) != len(second):
+        return False
+    pairs = [sorted((a.at, b.at)) for a, b in zip(first, second, strict=True)]
+    return all(before[1] <= after[0] for before, after in pairwise(pairs))
+
+
+def _error(values: Sequence[float]) -> float:
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0

@@ -27,9 +27,8 @@ from ..misfits import misfit
 from ..payload import Update, encode
 from ..testing.certificates import write_private
 from . import senders
-from .machine import conditions, cores
-from .processes import worker
-from .results import Result, Run
+from .processes import cores, worker
+from .results import Result, Run, conditions
 from .senders import BUNDLE_ID, KEY_ID, PEERS, TEAM_ID, Plan
 from .sinks import Sink, SinkOptions, sink
 
@@ -126,21 +125,22 @@ def message_of(size: int) -> Update:
     return padded("x" * missing)
 
 
+@dataclass(slots=True)
 class Stand:
-    """Where contenders take their turns: one sink, one core for whoever sends, one result."""
+    """Where contenders take their turns: one sink, one core for the sender, one result."""
 
-    def __init__(self, result: Result, sink: Sink, setup: Setup) -> None:
-        self.result = result
-        self.sink = sink
-        self.setup = setup
-        self.server_core, self.core = cores()
+    result: Result
+    sink: Sink
+    setup: Setup
+    server_core: int | None = field(default_factory=lambda: cores()[0])
+    core: int | None = field(default_factory=lambda: cores()[1])
 
     def run(
         self, contenders: Sequence[Contender], plan: Plan, rounds: int = 1, sink: Sink | None = None
     ) -> None:
         """Give each contender its turn in each round.
 
-        Every other round goes backwards, so that nobody always runs after the same one. A command
+        Every other round goes backwards, so that no contender always runs after the same one. A command
         that fails is left out from then on, and a note says why.
         """
         plan = plan.at(sink or self.sink)

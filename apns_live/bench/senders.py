@@ -30,8 +30,7 @@ from ..delivery import Delivery
 from ..outcome import Outcome
 from ..payload import Message, Update, encode
 from ..testing.certificates import write_private
-from .machine import peak_bytes
-from .processes import say
+from .processes import peak_bytes, say
 from .results import Run, quantiles, taken
 from .sinks import Sink
 

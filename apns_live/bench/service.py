@@ -24,8 +24,7 @@ from ..activities.read.operations import Operations
 from ..activities.store.database import Database
 from ..activities.store.sealing import Sealer, new_key
 from ..activities.store.upgrade import upgrade
-from .machine import peak_bytes
-from .processes import say, worker
+from .processes import peak_bytes, say, worker
 from .results import Result, Run, taken
 from .runner import Contender, Setup, stand
 from .senders import BUNDLE_ID, KEY_ID, TEAM_ID, Plan, provider_key

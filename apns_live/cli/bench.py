@@ -253,9 +253,8 @@ def gateway(bench: Bench, phones: int = 1, overload: int = 0, start: int = 0) ->
 @command("A.json [B.json]: Results.")
 def compare(shared: Shared, files: list[str]) -> None:
     """Compare two results, or the senders of one result, with confidence intervals."""
-    from ..bench.compare import compare as compared
-    from ..bench.compare import compare_contenders
-    from ..bench.results import load
+    from ..bench.results import compare as compared
+    from ..bench.results import compare_contenders, load
 
     if len(files) > 2:
         raise InvalidInput("two results are compared, or one with itself", field="files")

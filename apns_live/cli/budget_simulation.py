@@ -2,8 +2,8 @@
 
 It uses the real lane, timestamps and budget. The clock, APNs' answers and the phone are simulated. The
 simulated phone has an hourly budget by the clock (or rolling), whose size the sender does not know.
-Over it the phone shows nothing at once, while APNs answers 200. Priority 5 is shown in ``bursts``, as
-Apple describes it; Apple does not say how often.
+When it is spent the phone shows nothing at once, although APNs answers 200. The phone shows pushes of
+priority 5 in bursts, as Apple describes it; Apple does not say how often.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from ..payload import Alert, End, Update, encode
 from ..testing.phones.budget import Budget as PhoneBudget
 
 EPOCH = 1_800_000_000.0
+BURSTS = 30.0
+"""Seconds after which a phone shows pushes of priority 5, together."""
+ROUND_TRIP = 0.1
+"""Seconds until APNs answers a push."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,10 @@ class Simulation:
         """Return plain values; counts first, then every push."""
         values = asdict(self)
         del values["left"]
-        values["sent_at_10"] = sum(push.priority == 10 for push in self.sent)
-        values["sent_at_5"] = sum(push.priority == 5 for push in self.sent)
-        values["demoted"] = sum(push.demoted for push in self.sent)
-        values["over_budget"] = sum(push.over_budget for push in self.sent)
-        values["throttled"] = sum(push.throttled for push in self.sent)
+        for priority in (10, 5):
+            values[f"sent_at_{priority}"] = sum(push.priority == priority for push in self.sent)
+        for name in ("demoted", "over_budget", "throttled"):
+            values[name] = sum(getattr(push, name) for push in self.sent)
         values["sent"] = [asdict(push) for push in self.sent]
         return values
 
@@ -90,17 +93,15 @@ class Simulation:
 class _Phone:
     """The fake's own budgets, on a clock whose hour began ``offset`` seconds before the start."""
 
-    def __init__(
-        self, capacity: int, law: Literal["clock hour", "rolling"], bursts: float, offset: float
-    ) -> None:
-        self.bursts, self.offset = bursts, offset
+    def __init__(self, capacity: int, law: Literal["clock hour", "rolling"], offset: float) -> None:
+        self.offset = offset
         self.budget = PhoneBudget(capacity, HOUR, law)
         self.left = [(0.0, float(capacity))]
 
     def shows(self, at: float, priority: int) -> tuple[float | None, bool]:
         """Return when it shows a push that arrives, and whether it was throttled."""
         if priority != 10:
-            return (at // self.bursts + 1) * self.bursts, False
+            return (at // BURSTS + 1) * BURSTS, False
         now = at + self.offset
         refill = self.budget.refills_at(self.left[-1][0] * 60 + self.offset)
         if refill is not None and refill <= now:
@@ -117,27 +118,21 @@ def simulate(
     minimum_interval: float = 0.0,
     capacity: int = 15,
     law: Literal["clock hour", "rolling"] = "clock hour",
-    bursts: float = 30.0,
     hour_offset: float = 0.0,
-    round_trip: float = 0.1,
     constant_priority: int | None = None,
 ) -> Simulation:
     """Play a plan against a phone whose budget of ``capacity`` an hour the engine does not know.
 
-    ``bursts`` are the seconds after which priority 5 is looked at, ``hour_offset`` the seconds of
-    the phone's hour that have passed at the start. ``constant_priority`` sends everything at that
-    priority, for comparison. Raises InvalidInput for a plan that cannot be, InvalidSetting for
-    settings that cannot be.
+    ``hour_offset`` are the seconds of the phone's hour that have passed at the start.
+    ``constant_priority`` sends everything at that priority, for comparison. Raises InvalidInput for an
+    impossible plan, InvalidSetting for impossible settings.
     """
     allowance = check_budget(budget)
-    if capacity < 1 or bursts <= 0 or round_trip < 0 or law not in ("clock hour", "rolling"):
-        raise InvalidSetting(
-            "capacity, bursts, round trip and law must be possible",
-            field="phone",
-            remedy='Give capacity >= 1, bursts > 0, round_trip >= 0, law "clock hour" or "rolling".',
-        )
+    if capacity < 1 or law not in ("clock hour", "rolling"):
+        remedy = 'Give capacity >= 1, law "clock hour" or "rolling".'
+        raise InvalidSetting("capacity and law must be possible", "phone", remedy)
     lane = Lane("simulated")
-    phone = _Phone(capacity, law, bursts, hour_offset)
+    phone = _Phone(capacity, law, hour_offset)
     pending = sorted(enumerate(plan), key=lambda entry: entry[1].at)
     sent: list[Sent] = []
     index: dict[int, int] = {}
@@ -160,8 +155,7 @@ def simulate(
             number, planned = pending[at]
             at += 1
             state = _state(planned, lane, EPOCH + now)
-            replaced = lane.offer(state)
-            superseded += replaced is not None
+            superseded += lane.offer(state) is not None
             index[id(state)] = number
         waiting = lane.waiting
         if (
@@ -170,10 +164,9 @@ def simulate(
             and lane.ready_at(EPOCH + now, EPOCH + now, minimum_interval) <= EPOCH + now + 1e-6
         ):
             encoded = lane.depart(EPOCH + now, EPOCH + now, allowance).encoded
-            decision = waiting.decision
+            decision = waiting.decision if not constant_priority else None
             priority = constant_priority or encoded.priority
-            arrived = now + round_trip / 2
-            shown_at, throttled = phone.shows(arrived, priority)
+            shown_at, throttled = phone.shows(now + ROUND_TRIP / 2, priority)
             kind = "end" if waiting.is_end else "alert" if encoded.has_alert else "update"
             sent.append(
                 Sent(
@@ -181,18 +174,18 @@ def simulate(
                     submitted=index[id(waiting)],
                     priority=priority,
                     kind=kind,
-                    demoted=bool(decision and decision.demoted and not constant_priority),
-                    over_budget=bool(decision and decision.over_budget and not constant_priority),
+                    demoted=bool(decision and decision.demoted),
+                    over_budget=bool(decision and decision.over_budget),
                     shown_at=shown_at,
                     throttled=throttled,
                 )
             )
-            answered_at = now + round_trip
+            answered_at = now + ROUND_TRIP
     ages = _ages(plan, sent, now)
     alerts = [push for push in sent if push.kind == "alert"]
     return Simulation(
         budget={**asdict(allowance), "minimum_interval": minimum_interval},
-        phone={"capacity": capacity, "law": law, "bursts": bursts, "hour_offset": hour_offset},
+        phone={"capacity": capacity, "law": law, "bursts": BURSTS, "hour_offset": hour_offset},
         updates=len(plan),
         superseded=superseded,
         sent=tuple(sent),
@@ -208,11 +201,7 @@ def simulate(
 
 def _state(planned: Planned, lane: Lane, now: float) -> State:
     alert = Alert(title="alert", body="alert") if planned.alert else None
-    message = (
-        End(content_state={"n": 0}, alert=alert)
-        if planned.end
-        else Update(content_state={"n": 0}, alert=alert)
-    )
+    message = (End if planned.end else Update)(content_state={"n": 0}, alert=alert)
     stamp = max(int(now), lane.last_timestamp + 1)
     return State(
         encode(message, now=now, timestamp=stamp),
@@ -243,25 +232,22 @@ def read_plan(path: str | Path) -> list[Planned]:
     Raises InvalidInput with the line that cannot be read.
     """
     text = Path(path).read_text(encoding="utf-8")
-    rows: list[dict[str, Any]]
-    if text.lstrip().startswith("{"):
-        rows = []
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise _bad(number, str(error)) from None
-                if not isinstance(row, dict):
-                    raise _bad(number, "it is not a JSON object")
-                rows.append(row)
-    else:
+    rows: list[dict[str, Any]] = []
+    if not text.lstrip().startswith("{"):
         rows = list(csv.DictReader(io.StringIO(text)))
+    else:
+        for number, line in enumerate(text.splitlines(), 1):
+            try:
+                row = json.loads(line) if line.strip() else None
+            except json.JSONDecodeError as error:
+                raise _bad(number, str(error)) from None
+            if isinstance(row, dict):
+                rows.append(row)
+            elif line.strip():
+                raise _bad(number, "it is not a JSON object")
     plan = [_planned(number, row) for number, row in enumerate(rows, 1)]
     if not plan:
-        raise InvalidInput(
-            "the file has no updates", field="updates", remedy="Give one update a line."
-        )
+        raise InvalidInput("the file has no updates", "updates", "Give one update a line.")
     return plan
 
 
@@ -283,11 +269,8 @@ def _true(value: object) -> bool:
 
 
 def _bad(number: int, problem: str) -> InvalidInput:
-    return InvalidInput(
-        problem,
-        field=f"updates, row {number}",
-        remedy='Write lines such as {"at": 12.5, "urgency": "normal", "alert": false}.',
-    )
+    remedy = 'Write lines such as {"at": 12.5, "urgency": "normal", "alert": false}.'
+    return InvalidInput(problem, f"updates, row {number}", remedy)
 
 
 def plot(simulation: Simulation, path: str | Path) -> None:
@@ -301,14 +284,10 @@ def plot(simulation: Simulation, path: str | Path) -> None:
             f"{target.suffix!r} is not a valid format", field="plot", remedy="Name it .png or .svg."
         )
     try:
-        # matplotlib is an extra, and heavy: only who draws needs it.
         from matplotlib.figure import Figure
     except ImportError:
-        raise InvalidSetting(
-            "matplotlib is not installed",
-            field="plot",
-            remedy='Install it: pip install "apns-live[plot]".',
-        ) from None
+        remedy = 'Install it: pip install "apns-live[plot]".'
+        raise InvalidSetting("matplotlib is not installed", "plot", remedy) from None
     figure: Any = Figure(figsize=(11, 6), layout="constrained")
     sends, budget = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
     kinds: tuple[tuple[str, str, Callable[[Sent], bool]], ...] = (

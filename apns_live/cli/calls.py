@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 KEPT = 100
 SAMPLES: dict[str, Any] = json.loads(Path(__file__).with_name("samples.json").read_text("utf-8"))
 _SHOWN_BYTES = 8_192
-# What the simulated phones send, and where FCM's access tokens are handed out.
+# Calls of the simulated phones, and the one that returns FCM's access tokens.
 _NOT_SHOWN = ("/v1/device", "/token", "/v1/tokens")
 _SECRETS = frozenset({"secret", "credential", "pem", "p8", "private_key", "access_token"})
 _SECRET = re.compile(
@@ -44,12 +44,12 @@ _APIS = {
 
 
 def api_of(path: str) -> str:
-    """Return whose API a path belongs to."""
+    """Return the name of the API that a path belongs to."""
     return next((name for name, paths in _APIS.items() if paths.match(path)), "native")
 
 
 def demo_values(contract: Contract | None = None) -> dict[str, Any]:
-    """Return what the samples show: our order, or values that the contract's app decodes."""
+    """Return the values of the samples: the demo's order, or values that the contract's app decodes."""
     values = dict(SAMPLES["demo"])
     if contract is not None and contract.names:
         from ..contracts.examples import example
@@ -80,12 +80,12 @@ class Calls:
         ]
 
     def open(self, url: str, keys: Mapping[str, str], values: Mapping[str, Any]) -> None:
-        """Say where the gateway listens, its keys by API, and what the samples are filled with."""
+        """Set the gateway's URL, its keys by API, and the values for the samples."""
         self._keys, self._gateway.base_url = keys, httpx.URL(url)
         self._setup = {"url": url, "apis": SAMPLES["apis"], "values": values}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request of the gateway, and keep what was said unless it only reads."""
+        """Serve a request of the gateway, and store it with its answer unless it only reads."""
         if (
             scope["type"] != "http"
             or scope["method"] in ("GET", "HEAD", "OPTIONS")

@@ -196,11 +196,12 @@ def _chosen(contract: Any, name: str | None) -> list[str]:
 
 
 def _list_types(shared: Shared, contract: Any) -> int:
-    from ..contracts.contract import unknowns
+    from ..contracts.shapes import Unknown
 
     for name in contract.names:
         found = contract.types[name]
-        reason = unknowns(found.state.shape)
+        shape = found.state.shape
+        reason = shape.reason if isinstance(shape, Unknown) else ""
         if shared.json_mode:
             shared.answer({"type": name, "place": found.place, "cannot_tell": reason})
         else:

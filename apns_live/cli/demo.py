@@ -9,9 +9,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConnectFailed, InvalidSetting
 from ..outcome import Verdict
@@ -20,16 +19,15 @@ from .options import Shared, command
 from .output import Bar, ExitCode
 
 if TYPE_CHECKING:
-    from ..client import Client, Report
+    from ..client import Report
     from ..client.histogram import Histogram
     from ..payload import Message
 
 _REDRAW = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One row of the table."""
+class Step(NamedTuple):
+    """One row of the table: a message that was sent to every phone."""
 
     name: str
     report: Report
@@ -80,8 +78,7 @@ def demo(
 def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Settings]:
     """Run ``apns-live fake`` in a process of its own; yield the settings that reach it."""
     arguments = [sys.executable, "-m", "apns_live.cli", "fake", "--json", "--no-inspector"]
-    # It ends with us, however we end.
-    arguments.append("--until-stdin-ends")
+    arguments.append("--until-stdin-ends")  # the fake stops even if this process is killed
     if latency is not None:
         arguments += ["--latency", latency]
     if scenario is not None:
@@ -93,7 +90,7 @@ def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Sett
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # An interrupt from the keyboard is ours to handle; the fake is stopped afterwards.
+            # Ctrl-C reaches only this process, which then stops the fake.
             start_new_session=True,
         ) as process,
     ):
@@ -117,48 +114,37 @@ def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Sett
 async def _play(
     settings: Settings, tokens: int, rounds: int, connections: int, shows: bool
 ) -> list[Step]:
+    from ..client.histogram import Histogram
     from ..payload import Alert, End, Start, Update
 
-    start = Start(
-        content_state={"home": 0, "away": 0, "minute": 0},
-        attributes_type="MatchAttributes",
-        attributes={"home": "Lions", "away": "Bears"},
-        alert=Alert(title="Lions - Bears", body="Kick-off"),
-    )
+    messages: dict[str, Message] = {
+        "start": Start(
+            content_state={"home": 0, "away": 0, "minute": 0},
+            attributes_type="MatchAttributes",
+            attributes={"home": "Lions", "away": "Bears"},
+            alert=Alert(title="Lions - Bears", body="Kick-off"),
+        )
+    }
+    for number in range(1, rounds + 1):
+        state = {"home": number // 3, "away": number // 5, "minute": number * 4}
+        messages[f"update {number}"] = Update(content_state=state)
+    messages["end"] = End(content_state={"home": 6, "away": 4, "minute": 90})
     steps: list[Step] = []
+    done = 0
     async with settings.client(max_connections=connections) as client:
-        with Bar("demo", total=tokens * (rounds + 2), shown=shows) as bar:
-            runner = _Runner(client, tokens, bar)
-            steps.append(await runner.run("start", 0, start))
-            for number in range(1, rounds + 1):
-                state = {"home": number // 3, "away": number // 5, "minute": number * 4}
-                steps.append(await runner.run(f"update {number}", 1, Update(content_state=state)))
-            end = End(content_state={"home": 6, "away": 4, "minute": 90})
-            steps.append(await runner.run("end", 1, end))
+        with Bar("demo", total=tokens * len(messages), shown=shows) as bar:
+            for name, message in messages.items():
+                # Tokens have 80 bytes, as those of real iPhones; start and activity tokens differ.
+                kind, times = "00" if name == "start" else "01", Histogram()
+                phones = (f"{kind}{number:0158x}" for number in range(tokens))
+                async with client.fan_out(message, phones) as run:
+                    async for outcome in run:
+                        times.add(outcome.round_trip)
+                        done += 1
+                        if done % _REDRAW == 0:
+                            bar.at(done, name)
+                    steps.append(Step(name, run.report, times))
     return steps
-
-
-class _Runner:
-    def __init__(self, client: Client, tokens: int, bar: Bar) -> None:
-        self._client = client
-        self._tokens = tokens
-        self._bar = bar
-        self._done = 0
-
-    async def run(self, name: str, kind: int, message: Message) -> Step:
-        """Fan one message out; outcomes are iterated, as a caller would."""
-        from ..client.histogram import Histogram
-
-        times = Histogram()
-        # Tokens are 80 bytes, as those of real iPhones; start and activity tokens differ.
-        tokens = (f"{kind:02x}{number:0158x}" for number in range(self._tokens))
-        async with self._client.fan_out(message, tokens) as run:
-            async for outcome in run:
-                times.add(outcome.round_trip)
-                self._done += 1
-                if self._done % _REDRAW == 0:
-                    self._bar.at(self._done, name)
-            return Step(name, run.report, times)
 
 
 _COLUMNS = {
@@ -174,14 +160,17 @@ _COLUMNS = {
 
 
 def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
-    updates = steps[1:-1]
-    total = _row("total", steps)
-    rows = [_row(step.name, [step]) for step in steps]
+    updates, total = steps[1:-1], _row("total", steps)
     shown = [_row("start", steps[:1])]
     shown += [_row(f"{len(updates)} updates", updates)] if updates else []
     shown += [_row("end", steps[-1:]), total]
     shared.rows(
-        {"tokens": tokens, "rounds": rounds, "steps": rows, "total": total},
+        {
+            "tokens": tokens,
+            "rounds": rounds,
+            "steps": [_row(step.name, [step]) for step in steps],
+            "total": total,
+        },
         list(_COLUMNS.values()),
         [[_shown(name, row[name]) for name in _COLUMNS] for row in shown],
     )

@@ -202,11 +202,10 @@ class Sender:
 
     def files_written(self) -> dict[str, tuple[str, int]]:
         """Return path and count of each file that was asked for."""
-        files = {"retry": self.files.retry, "drop": self.files.drop, "unknown": self.files.unknown}
         return {
             name: (str(file.path), file.count)
-            for name, file in files.items()
-            if file is not None and (file.count or name != "unknown")
+            for name, file in self.files.open.items()
+            if file.count or name != "unknown"
         }
 
     async def run(self, settings: Settings, message: Message) -> Report:
@@ -263,7 +262,10 @@ class Sender:
                     accepted += 1
                 else:
                     files.write(outcome)
-                    if outcome.verdict is Verdict.UNKNOWN and files.retry is files.unknown is None:
+                    if outcome.verdict is Verdict.UNKNOWN and not files.open.keys() & {
+                        "retry",
+                        "unknown",
+                    }:
                         self.unknown_without_file += 1
                 if seen % _REDRAW == 0:
                     bar.at(self.source.bytes_read, f"{accepted:,} accepted of {seen:,}")

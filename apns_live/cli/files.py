@@ -1,7 +1,7 @@
 """The output files of a fan-out: tokens to retry, to drop, and of unknown outcome.
 
 They contain device tokens, so only the owner can read them, from the first byte on. A file is written
-under a temporary name and renamed at the end: the retry file may be the one being read.
+under a temporary name and renamed at the end, because the retry file may be the one that is being read.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .output import outcome_as_json, to_json
 class PrivateFile:
     """A file of lines with mode 0600 that appears complete or not at all.
 
-    What is written follows the suffix: ``.jsonl`` (every fact), ``.csv`` (token, verdict, reason)
-    or, for anything else, one token a line. Raises `InvalidSetting` when it cannot be created.
+    The suffix selects the format: ``.jsonl`` (every fact), ``.csv`` (token, verdict, reason), and for all
+    others one token a line. Raises `InvalidSetting` when the file cannot be created.
     """
 
-    def __init__(self, path: str, option: str, *, form: str | None = None) -> None:
+    def __init__(self, path: str, option: str, *, form: str = "") -> None:
         self.path = Path(path)
         self.count = 0
         self._form = form or self.path.suffix.lower()
@@ -33,7 +33,7 @@ class PrivateFile:
         try:
             if self.path.is_dir():
                 raise IsADirectoryError(21, "Is a directory")
-            # A leftover of a killed run goes first, so that the mode is ours from the start.
+            # Remove the file of a killed run first, so that this one is created with its mode.
             with contextlib.suppress(FileNotFoundError):
                 self._partial.unlink()
             self._file: TextIO = os.fdopen(
@@ -65,7 +65,7 @@ class PrivateFile:
         self._partial.replace(self.path)
 
     def discard(self) -> None:
-        """Remove it, as if it had never been begun."""
+        """Remove the file, which is not complete."""
         self._file.close()
         with contextlib.suppress(FileNotFoundError):
             self._partial.unlink()
@@ -74,11 +74,11 @@ class PrivateFile:
 class OutcomeFiles:
     """Sorts outcomes into files.
 
-    - A token to forget, or that is not a token at all, goes to the drop file.
-    - What was certainly not accepted goes to the retry file.
-    - What may have been processed (``UNKNOWN``): an update or an end may safely go out again, so
-      it goes to the retry file; a start would make a second card, so it goes to the unknown file
-      unless ``retry_unknown``.
+    - Dead tokens, and strings that are not tokens, go to the drop file.
+    - Pushes that APNs did not accept go to the retry file.
+    - Pushes that APNs may have processed (``UNKNOWN``): updates and ends can be sent again, so they go to
+      the retry file. A start would make a second card, so it goes to the unknown file unless
+      ``retry_unknown``.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class OutcomeFiles:
     ) -> None:
         if unknown is None and retry is not None and not replay_safe and not retry_unknown:
             unknown = f"{retry}.unknown"
-        paths = [os.path.realpath(path) for path in (retry, drop, unknown) if path is not None]
+        named = {"retry": retry, "drop": drop, "unknown": unknown}
+        paths = [os.path.realpath(path) for path in named.values() if path is not None]
         if len(set(paths)) < len(paths):
             raise InvalidSetting(
                 "is the same file as another one",
@@ -100,76 +101,64 @@ class OutcomeFiles:
                 remedy="Give each a name of its own.",
             )
         self._retry_unknown = replay_safe or retry_unknown
-        self.retry: PrivateFile | None = None
-        self.drop: PrivateFile | None = None
-        self.unknown: PrivateFile | None = None
+        self.open: dict[str, PrivateFile] = {}
+        """The files that were asked for: retry, drop, unknown."""
         try:
-            if retry is not None:
-                self.retry = PrivateFile(retry, "--retry-file")
-            if drop is not None:
-                form = ".csv" if drop.lower().endswith(".csv") else ".jsonl"
-                self.drop = PrivateFile(drop, "--drop-file", form=form)
-            if unknown is not None:
-                self.unknown = PrivateFile(unknown, "--unknown-file")
+            for name, path in named.items():
+                if path is not None:
+                    form = "" if path.lower().endswith(".csv") or name != "drop" else ".jsonl"
+                    self.open[name] = PrivateFile(path, f"--{name}-file", form=form)
         except InvalidSetting:
             self.discard()
             raise
 
     def write(self, outcome: Outcome) -> None:
-        """Put an outcome where it belongs."""
+        """Write an outcome to the file where it belongs, if that file was asked for."""
+        name = "retry"
         if outcome.verdict is Verdict.ACCEPTED:
             return
-        target = self._place(outcome)
-        if target is not None:
+        if outcome.verdict is Verdict.DROP_TOKEN or (
+            # Refused by the client itself: this is not a device token.
+            outcome.verdict is Verdict.FIX_REQUEST and outcome.attempts == 0
+        ):
+            name = "drop"
+        elif outcome.verdict is Verdict.UNKNOWN or outcome.may_have_been_sent:
+            name = "retry" if self._retry_unknown else "unknown"
+        if (target := self.open.get(name)) is not None:
             facts = outcome_as_json(outcome)
             token = facts.pop("token")
-            if target is self.drop:
+            if name == "drop":
                 facts.setdefault("drop_if_registered_before", None)
                 facts.setdefault("check_environment", False)
             target.write(token, facts)
 
     def not_sent(self, token: str, reason: str) -> None:
-        """Note a token whose turn never came."""
-        if self.retry is not None:
-            self.retry.write(token, {"verdict": Verdict.NOT_SENT.value, "reason": reason})
+        """Write a token that was not sent because of ``reason``."""
+        if "retry" in self.open:
+            verdict = Verdict.NOT_SENT.value
+            self.open["retry"].write(token, {"verdict": verdict, "reason": reason})
 
     def unanswered(self, token: str) -> None:
-        """Note a token whose outcome was not waited for."""
+        """Write a token whose outcome was not waited for."""
         self.write(Outcome(token=token, verdict=Verdict.UNKNOWN, reason="interrupted"))
 
     def commit(self) -> None:
         """Move every file to its place; the unknown file only if it has a line."""
-        for file in (self.retry, self.drop):
-            if file is not None:
+        for name, file in self.open.items():
+            if file.count or name != "unknown":
                 file.commit()
-        if self.unknown is not None:
-            if self.unknown.count:
-                self.unknown.commit()
             else:
-                # An old one would be taken for this run's.
-                self.unknown.discard()
-                self.unknown.path.unlink(missing_ok=True)
+                file.discard()
+                file.path.unlink(missing_ok=True)  # one of an earlier run
 
     def discard(self) -> None:
-        """Remove what was begun."""
-        for file in (self.retry, self.drop, self.unknown):
-            if file is not None:
-                file.discard()
-
-    def _place(self, outcome: Outcome) -> PrivateFile | None:
-        verdict = outcome.verdict
-        if verdict is Verdict.DROP_TOKEN:
-            return self.drop
-        if verdict is Verdict.FIX_REQUEST and outcome.attempts == 0:
-            # Refused by ourselves: this is not a token, and never will be.
-            return self.drop
-        if verdict is Verdict.UNKNOWN or outcome.may_have_been_sent:
-            return self.retry if self._retry_unknown else self.unknown
-        return self.retry
+        """Remove the files, which are not complete."""
+        for file in self.open.values():
+            file.discard()
 
 
 def make_private(path: Path, text: str) -> bool:
-    """Make a file that its owner alone may read, from its first byte on; False when it is there."""
+    """Create a file that only its owner can read, from its first byte on. Return False if it exists."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
@@ -180,6 +169,6 @@ def make_private(path: Path, text: str) -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone may read, in place of one that is there."""
+    """Write a file that only its owner can read; it replaces an existing one."""
     path.unlink(missing_ok=True)
     make_private(path, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -12,49 +13,37 @@ import sys
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from ..errors import InvalidInput
 from ..settings import suggestion
 
-Format = Literal["auto", "csv", "jsonl", "text"]
 FORMATS = ("auto", "csv", "jsonl", "text")
 TOKEN_COLUMNS = (
     *("token", "device_token", "devicetoken", "push_token", "pushtoken"),
     *("activity_token", "start_token", "apns_token"),
 )
-"""Names under which a token column is found by itself, in this order, whatever their case."""
+"""Names of columns that are taken for the token column, in this order, in any case."""
 MAX_LINE = 65_536
-_SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "text",
-}
+_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
 _TOKENLIKE = re.compile(r"[0-9A-Fa-f]{16,}$")
 
 
 class TokenFile:
-    """The tokens of a file, each once, in order. Holds a 16-byte mark for each, not the token.
+    """The tokens of a file, each once, in order. Keeps a 16-byte hash of each token in memory.
 
     ``path`` may be ``-`` for stdin. ``column`` is a CSV column by name or by number (from 1), or
-    a JSON key. Iterating raises `InvalidInput` naming the line that cannot be read. What one
-    iterator has not read, the next one goes on with.
+    a JSON key. Iterating raises `InvalidInput` naming the line that cannot be read. All iterators share
+    one position in the file.
     """
 
     def __init__(self, path: str, *, form: str = "auto", column: str | None = None) -> None:
         if form not in FORMATS:
-            raise InvalidInput(
-                f"{form!r:.40} is not a valid format",
-                field="--format",
-                remedy=suggestion(form, FORMATS) or f"Use one of {', '.join(FORMATS)}.",
-            )
+            remedy = suggestion(form, FORMATS) or f"Use one of {', '.join(FORMATS)}."
+            raise InvalidInput(f"{form!r:.40} is not a valid format", "--format", remedy)
         self.path = path
         self._column = column
         self.lines = 0
-        self.read = 0
-        """Tokens given out."""
         self.repeated = 0
         self.bytes_read = 0
         self._seen: set[bytes] = set()
@@ -62,13 +51,15 @@ class TokenFile:
         self._file: IO[bytes] = (
             sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - see close()
         )
-        self.size = _size(self._file)
-        """Bytes of the file; None for a pipe or a terminal, which may be silent for long."""
+        self.size: int | None = None
+        """Bytes of the file; None for a pipe or a terminal, whose reader may wait long."""
+        with contextlib.suppress(OSError, io.UnsupportedOperation):
+            self.size = os.fstat(self._file.fileno()).st_size or None
         self.is_terminal = path == "-" and sys.stdin.isatty()
         self.form = form
         try:
             tokens = self._once(self._parsed())
-            # The first one is read now: a wrong column or format is refused here.
+            # Reads the first token now, so that a wrong column or format raises here.
             self._tokens = itertools.chain(list(itertools.islice(tokens, 1)), tokens)
         except BaseException:
             self.close()
@@ -104,7 +95,6 @@ class TokenFile:
                 self.repeated += 1
                 continue
             seen.add(mark)
-            self.read += 1
             yield token
 
     def _text_lines(self) -> Iterator[str]:
@@ -182,21 +172,14 @@ class TokenFile:
             return names.index(wanted.casefold()), True
         if wanted is not None and wanted.isascii() and wanted.isdigit() and int(wanted) > 0:
             if int(wanted) > len(first):
-                raise InvalidInput(
-                    f"there is no column {wanted}: the first line has {len(first)}",
-                    field="--column",
-                    remedy="Columns are counted from 1.",
-                )
+                problem = f"there is no column {wanted}: the first line has {len(first)}"
+                raise InvalidInput(problem, "--column", "Columns are counted from 1.")
             return int(wanted) - 1, is_header
         if wanted is not None:
-            remedy = suggestion(wanted, first) or (
-                f"The columns are {', '.join(first)}."[:200]
-                if is_header
-                else "The file has no header line: give the column's number."
-            )
-            raise InvalidInput(
-                f"there is no column {wanted!r:.40}", field="--column", remedy=remedy
-            )
+            columns = f"The columns are {', '.join(first)}."[:200]
+            number = "The file has no header line: give the column's number."
+            remedy = suggestion(wanted, first) or (columns if is_header else number)
+            raise InvalidInput(f"there is no column {wanted!r:.40}", "--column", remedy)
         if is_header:
             plain = [name.replace(" ", "_").replace("-", "_") for name in names]
             for name in TOKEN_COLUMNS:
@@ -204,31 +187,16 @@ class TokenFile:
                     return plain.index(name), True
             if len(first) == 1:
                 return 0, True
-            raise InvalidInput(
-                f"no column is named token: {', '.join(first)}"[:200],
-                field="--column",
-                remedy="Name the column of the tokens with --column.",
-            )
+            problem = f"no column is named token: {', '.join(first)}"[:200]
+            raise InvalidInput(problem, "--column", "Name the column of the tokens with --column.")
         tokenlike = [index for index, cell in enumerate(first) if _TOKENLIKE.match(cell)]
         if len(tokenlike) > 1:
-            raise InvalidInput(
-                "more than one column looks like tokens",
-                field="--column",
-                remedy="Give the number of the column (from 1) with --column.",
-            )
+            remedy = "Give the number of the column (from 1) with --column."
+            raise InvalidInput("more than one column looks like tokens", "--column", remedy)
         return tokenlike[0], False
 
 
-def _size(file: IO[bytes]) -> int | None:
-    """Return the bytes of a regular file, None for a pipe or a terminal."""
-    try:
-        status = os.fstat(file.fileno())
-    except (OSError, io.UnsupportedOperation):
-        return None
-    return status.st_size if status.st_size > 0 else None
-
-
-def _guess(path: str, first: str) -> Format:
+def _guess(path: str, first: str) -> str:
     suffix = _SUFFIXES.get(Path(path).suffix.lower())
     if suffix is not None:
         return suffix

@@ -72,7 +72,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         )
         endpoint = Endpoint(**fake.endpoint._asdict())
         if place.database is None:
-            # A fake that starts anew knows none of the old tokens.
+            # A new fake does not know the tokens in an old database.
             for name in (_FILE, f"{_FILE}-wal", f"{_FILE}-shm"):
                 (directory / name).unlink(missing_ok=True)
         address = await embedded_database(place.database, directory, file=_FILE)
@@ -122,7 +122,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
 async def _seed(
     service: Service, fake: FakeApns, files: tuple[Path, ...], attributes_type: str
 ) -> tuple[App, str, dict[str, str], str]:
-    """Make the app, its key, people, segment, group, an API key for each dialect, an FCM account."""
+    """Create the app, its provider key, users, a segment, a group, API keys and an FCM account."""
     from ..gateway.keys import Keys
     from ..gateway.scopes import ALL, SENDING
 
@@ -131,7 +131,7 @@ async def _seed(
         name="Demo",
         bundle_id=BUNDLE_ID,
         environment="sandbox",
-        # The phones' OneSignal calls carry no key; nobody but this machine reaches them here.
+        # The phones' OneSignal calls have no key, and only this machine can make them.
         settings={
             "onesignal_device_calls": "demo",
             "fcm_project_id": PROJECT,
@@ -161,7 +161,7 @@ async def _seed(
 
 
 class _Phones:
-    """The app on every simulated phone: hands tokens in, and reports cards that were swiped away."""
+    """The app on every simulated phone: registers tokens, and reports cards that were swiped away."""
 
     def __init__(self, url: str, fake: FakeApns, key: str, attributes_type: str) -> None:
         self._attributes_type = attributes_type
@@ -189,7 +189,7 @@ class _Phones:
         self._issued.set()
 
     async def make(self, count: int) -> None:
-        """Make phones, one a user; returns when their push-to-start tokens are registered."""
+        """Create phones, one for each user; returns when their push-to-start tokens are registered."""
         for number in range(1, count + 1):
             name = f"phone-{number}"
             self._started[name] = asyncio.Event()
@@ -201,7 +201,7 @@ class _Phones:
                 await event.wait()
 
     async def _follow(self) -> None:
-        """Take every token that a phone issues, in order."""
+        """Register every token that a phone issues, in order."""
         issued, after = self._phones.registry.issued, 0
         while True:
             self._issued.clear()
@@ -216,27 +216,19 @@ class _Phones:
                 await self._issued.wait()
 
     async def _report(self) -> None:
-        """Tell the gateway of every card that its owner swiped away."""
+        """Report every card that its owner swiped away to the gateway."""
         told: set[str] = set()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             with contextlib.suppress(httpx.HTTPError):
                 found = self._phones.activities.values()
                 cards = {card.id: card for card in found if card.state == "dismissed"}
-                for name in cards.keys() - told:
-                    await self._report_one(cards[name])
+                for card in (cards[name] for name in cards.keys() - told):
+                    activity, device = activity_of(card), card.device.id
+                    if card.ended_by == "user" and activity is not None and device in self._started:
+                        receipt = {"event": "dismissed", "activity": activity}
+                        await self._post(device, "/v1/device/receipts", {"receipts": [receipt]})
                 told = set(cards)
-
-    async def _report_one(self, card: Activity) -> None:
-        activity = activity_of(card)
-        if card.ended_by != "user" or activity is None or card.device.id not in self._started:
-            return
-        credential = await self._credential(card.device.id)
-        await self._gateway.post(
-            "/v1/device/receipts",
-            json={"receipts": [{"event": "dismissed", "activity": activity}]},
-            headers={"authorization": f"Bearer {credential}"},
-        )
 
     async def _hand_in(self, token: Token) -> None:
         device = token.device.id
@@ -250,22 +242,23 @@ class _Phones:
             if said["activity"] is None:
                 return
         for _ in range(2):
-            credential = await self._credential(device)
-            answer = await self._gateway.post(
-                "/v1/device/tokens",
-                json={"tokens": [said]},
-                headers={"authorization": f"Bearer {credential}"},
-            )
+            answer = await self._post(device, "/v1/device/tokens", {"tokens": [said]})
             if answer.status_code != 401:
                 break
-            self._credentials.pop(device, None)  # it has ended: the server mints another
+            self._credentials.pop(device, None)  # it has expired: the server mints another
         if answer.status_code == 429 or answer.status_code >= 500:
-            answer.raise_for_status()  # handed in again; what is refused for good is not
+            answer.raise_for_status()  # tried again later; other refusals are final
         if token.kind == "start":
             self._started[device].set()
 
+    async def _post(self, device: str, path: str, body: dict[str, Any]) -> httpx.Response:
+        """Make a call with the phone's credential."""
+        authorization = f"Bearer {await self._credential(device)}"
+        headers = {"authorization": authorization}
+        return await self._gateway.post(path, json=body, headers=headers)
+
     async def _credential(self, device: str, *, user: str | None = None) -> str:
-        """Return the phone's credential, which the team's server mints."""
+        """Return the phone's credential; the team's server requests it with its API key."""
         if device not in self._credentials:
             answer = await self._gateway.post(
                 f"/v1/devices/{device}/credentials",
@@ -278,7 +271,7 @@ class _Phones:
 
 
 def activity_of(card: Activity) -> str | None:
-    """Return the activity's id as the app finds it in its attributes, whoever's shape they have."""
+    """Return the activity's id from the attributes, as our app or a vendor's SDK finds it."""
     attributes = as_json(card.attributes)
     if not isinstance(attributes, dict):
         return None

@@ -103,8 +103,13 @@ class _Typed:
                 return Union[self.of(shape.of), None]  # noqa: UP007 - built at run time
             case s.Sequence():
                 return list[self.of(shape.of)]  # type: ignore[misc]
-            case s.Mapping():
-                return dict[self._key(shape.keys), self.of(shape.of)]  # type: ignore[misc]
+            case s.Mapping(keys=frozenset() as keys):
+                _ascii(keys)
+                return dict[Literal[tuple(keys)], self.of(shape.of)]  # type: ignore[misc]
+            case s.Mapping(keys=keys):
+                number = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,18}$")]
+                key = str if keys == "String" else number
+                return dict[key, self.of(shape.of)]  # type: ignore[valid-type,misc]
             case s.Record():
                 return msgspec.Raw if shape.bare else self._struct(shape.fields)
             case s.Raw(values=None):
@@ -113,7 +118,8 @@ class _Typed:
                 _ascii(values)
                 return Literal[tuple(values)]
             case s.Cases():
-                return self._cases(shape)
+                fields = [s.Field(one.key, s.Record(one.key, one.fields)) for one in shape.cases]
+                return self._struct(fields, _OneOf, unset=True)
         raise Inexpressible(shape.swift)
 
     def _scalar(self, name: str) -> Any:
@@ -127,13 +133,6 @@ class _Typed:
             limit = _LIMITS[name]
             return Annotated[float, msgspec.Meta(ge=-limit, le=limit)]
         return {"String": str, "Bool": bool}[name]
-
-    @staticmethod
-    def _key(keys: str | frozenset[str]) -> Any:
-        if isinstance(keys, frozenset):
-            _ascii(keys)
-            return Literal[tuple(keys)]
-        return str if keys == "String" else Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,18}$")]
 
     def _struct(
         self, fields: list[s.Field], base: type = msgspec.Struct, unset: bool = False
@@ -157,10 +156,6 @@ class _Typed:
         rename = {f"f{number}": f.key for number, f in enumerate(fields)}
         made.sort(key=len)  # those without a default first; the order does not matter here
         return msgspec.defstruct("State", made, bases=(base,), rename=rename, gc=False)
-
-    def _cases(self, shape: s.Cases) -> Any:
-        fields = [s.Field(case.key, s.Record(case.key, case.fields)) for case in shape.cases]
-        return self._struct(fields, _OneOf, unset=True)
 
 
 class _OneOf(msgspec.Struct):

@@ -16,7 +16,7 @@ from ..errors import InvalidInput
 from . import decode
 from .accept import acceptor
 from .resolve import Resolver
-from .shapes import Field, Record, Shape, Unknown
+from .shapes import Field, Record, Shape
 from .syntax import Declaration, read
 from .values import BrokenText, NotJson, Real, parse
 
@@ -231,8 +231,3 @@ def _found(value: Any) -> str:
         case BrokenText():
             return "a string with a bad escape or character"
     return "an array" if isinstance(value, list) else "an object"
-
-
-def unknowns(shape: Shape) -> str:
-    """Return why nothing can be told of a whole type, or an empty string."""
-    return shape.reason if isinstance(shape, Unknown) else ""

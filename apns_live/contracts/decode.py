@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle, repeat
 from typing import Any, Final
 
+import msgspec
+
 from . import scalars
 from . import shapes as s
 from .values import BrokenNumber, BrokenObject, BrokenText, Real, canonical
@@ -21,23 +23,22 @@ DATA_CORRUPTED: Final = "dataCorrupted"
 MISSING: Final = object()
 
 
-class Fault:
-    """A value that does not decode, or (``kind`` None) of which nobody can tell.
+class Fault(msgspec.Struct, eq=False):
+    """A value that does not decode or, with ``kind`` None, of which the source does not tell.
 
-    ``where`` is the way to it, from its end. Swift names no path where a number does not fit or a
-    string cannot be decoded: then ``lost`` is true.
+    ``where`` is the coding path from its end. Swift gives no path where a number does not fit or a string
+    cannot be decoded: then ``lost`` is true.
     """
 
-    __slots__ = ("found", "kind", "lost", "need", "remedy", "where")
-
-    def __init__(
-        self, kind: str | None, need: str, found: Any, remedy: str = "", *, lost: bool = False
-    ) -> None:
-        self.kind, self.need, self.found, self.remedy, self.lost = kind, need, found, remedy, lost
-        self.where: list[str] = []
+    kind: str | None
+    need: str
+    found: Any
+    remedy: str = ""
+    lost: bool = False
+    where: list[str] = []
 
     def at(self, key: str) -> Fault:
-        """Add one step to the way and return the fault."""
+        """Add one step to the path and return the fault."""
         self.where.append(key)
         return self
 
@@ -50,14 +51,52 @@ def compile_shape(shape: s.Shape, made: dict[int, list[Check]] | None = None) ->
     """Return the function that decodes by this shape."""
     made = {} if made is None else made
     if id(shape) in made:
-        filled = made[id(shape)]  # later, where a type holds itself
+        filled = made[id(shape)]  # empty while the shape contains itself
         return filled[0] if filled else lambda value: filled[0](value)  # noqa: PLW0108
     cell = made[id(shape)] = []
-    cell.append(_CHECKS[type(shape)](shape, lambda inner: compile_shape(inner, made)))
+    cell.append(_check(shape, lambda inner: compile_shape(inner, made)))
     return cell[0]
 
 
 _Compile = Callable[[s.Shape], Check]
+
+
+def _check(shape: s.Shape, of: _Compile) -> Check:
+    match shape:
+        case s.Scalar():
+            return _SCALARS[shape.swift]
+        case s.Unknown(reason=reason):
+            return lambda value: Fault(None, shape.swift, value, reason)
+        case s.Nullable():
+            inner = of(shape.of)
+            return lambda value: None if value is None else inner(value)
+        case s.Sequence():
+            each = repeat(of(shape.of))
+            return lambda value: (
+                _worst(_elements(value, each))
+                if type(value) is list
+                else _mismatch("an array", value)
+            )
+        case s.Fixed():
+            return _fixed(shape, of)
+        case s.Mapping():
+            return _mapping(shape, of)
+        case s.Pairs():
+            return _pairs(shape, of)
+        case s.Record(bare=True):
+            return lambda value: None
+        case s.Record():
+            fields, need = _fields(shape.fields, of), f"an object ({shape.swift})"
+            return lambda value: (
+                _decode_fields(fields, value) if type(value) is dict else _mismatch(need, value)
+            )
+        case s.Raw(values=dict() as values):
+            return _raw(shape.swift, of(shape.of), values)
+        case s.Raw():
+            return of(shape.of)
+        case s.Cases():
+            return _cases(shape, of)
+    raise TypeError(shape)
 
 
 def _mismatch(need: str, value: Any) -> Fault:
@@ -82,33 +121,20 @@ def _number(need: str, fits: Callable[[int | Real], bool], remedy: str = "") -> 
 
 def _integer(name: str, low: int, high: int) -> Check:
     def fits(value: int | Real) -> bool:
-        if type(value) is int:
+        if isinstance(value, int):
             return low <= value <= high
-        return scalars.integer_fits(value, low, high)  # type: ignore[arg-type]
+        return scalars.integer_fits(value, low, high)
 
     return _number(name, fits, f"Send a whole number from {low} to {high}.")
-
-
-def _bool(value: Any) -> Fault | None:
-    if value is True or value is False:
-        return None
-    return Fault(TYPE_MISMATCH, "Bool", value)  # for null too
-
-
-def _string(value: Any) -> Fault | None:
-    return None if type(value) is str else _mismatch("String", value)
 
 
 def _text(name: str, takes: Callable[[str], bool | None], remedy: str) -> Check:
     def check(value: Any) -> Fault | None:
         if type(value) is not str:
             return _mismatch(f"String ({name})", value)
-        taken = takes(value)
-        return (
-            None
-            if taken
-            else Fault(DATA_CORRUPTED if taken is False else None, name, value, remedy)
-        )
+        if taken := takes(value):
+            return None
+        return Fault(DATA_CORRUPTED if taken is False else None, name, value, remedy)
 
     return check
 
@@ -124,8 +150,8 @@ _SCALARS: dict[str, Check] = {
     "Date": _number("Double (Date: seconds since 2001-01-01 UTC)", _double_fits),
     "Float": _number("Float", scalars.float_fits),
     "Decimal": _number("Decimal", scalars.decimal_fits),
-    "Bool": _bool,
-    "String": _string,
+    "Bool": lambda value: None if type(value) is bool else Fault(TYPE_MISMATCH, "Bool", value),
+    "String": lambda value: None if type(value) is str else _mismatch("String", value),
     "UUID": _text("UUID", scalars.is_uuid, "Send 36 characters: 8-4-4-4-12 hex digits."),
     "Data": _text("Data", scalars.is_base64, "Send standard Base64 with its = padding."),
     "URL": _text("URL", scalars.is_url, "Send an absolute URL such as https://host/path."),
@@ -149,20 +175,6 @@ def _elements(value: list[Any], checks: Iterable[Check]) -> Iterator[Fault | Non
         fault = of(item)
         if fault is not None:
             yield fault.at(f"Index {index}")
-
-
-def _nullable(shape: s.Nullable, of: _Compile) -> Check:
-    check = of(shape.of)
-    return lambda value: None if value is None else check(value)
-
-
-def _sequence(shape: s.Sequence, of: _Compile) -> Check:
-    check = of(shape.of)
-    return lambda value: (
-        _worst(_elements(value, repeat(check)))
-        if type(value) is list
-        else _mismatch("an array", value)
-    )
 
 
 def _fixed(shape: s.Fixed, of: _Compile) -> Check:
@@ -236,28 +248,16 @@ def _decode_fields(fields: _Fields, value: dict[str, Any]) -> Fault | None:
     return doubt
 
 
-def _record(shape: s.Record, of: _Compile) -> Check:
-    fields, need = _fields(shape.fields, of), f"an object ({shape.swift})"
-    if shape.bare:
-        return lambda value: None
-    return lambda value: (
-        _decode_fields(fields, value) if type(value) is dict else _mismatch(need, value)
-    )
-
-
-def _raw(shape: s.Raw, of: _Compile) -> Check:
-    check = of(shape.of)
-    if shape.values is None:
-        return check
-    values = {canonical(raw) if isinstance(raw, str) else raw for raw in shape.values}
-    remedy = f"Send one of: {_list(shape.values)}."
+def _raw(swift: str, check: Check, given: Iterable[s.RawValue]) -> Check:
+    values = {canonical(raw) if isinstance(raw, str) else raw for raw in given}
+    remedy = f"Send one of: {_list(given)}."
 
     def among(value: Any) -> Fault | None:
         fault = check(value)
         if fault is None:
             plain = canonical(value) if type(value) is str else value
             if (float(value) if type(value) is Real else plain) not in values:
-                return Fault(DATA_CORRUPTED, shape.swift, value, remedy)
+                return Fault(DATA_CORRUPTED, swift, value, remedy)
         return fault
 
     return among
@@ -284,17 +284,3 @@ def _cases(shape: s.Cases, of: _Compile) -> Check:
 
 def _list(values: Iterable[object]) -> str:
     return ", ".join(map(str, values))
-
-
-_CHECKS: dict[type, Callable[[Any, _Compile], Check]] = {
-    s.Scalar: lambda shape, of: _SCALARS[shape.swift],
-    s.Unknown: lambda shape, of: lambda value: Fault(None, shape.swift, value, shape.reason),
-    s.Nullable: _nullable,
-    s.Sequence: _sequence,
-    s.Fixed: _fixed,
-    s.Mapping: _mapping,
-    s.Pairs: _pairs,
-    s.Record: _record,
-    s.Raw: _raw,
-    s.Cases: _cases,
-}

@@ -69,7 +69,7 @@ def infer(value: str) -> TypeName | None:
     if _REAL.match(value):
         return parse_type("Double")
     if value.startswith(('"', "#")):
-        return parse_type("String") if _is_one_string(value) else None
+        return parse_type("String") if string_end(value, 0) == len(value) else None
     if value.startswith("[") and value.endswith("]") and ":" not in value:
         kinds = {
             (infer(item) or parse_type("?")).text for item in value[1:-1].split(",") if item.strip()
@@ -91,7 +91,3 @@ def infer(value: str) -> TypeName | None:
 _PLAIN = frozenset({"Int", "Double", "String", "Bool"})
 _CHAINED = re.compile(r"\)\s*[.\[?!+*/-]")
 _CONSTANTS = words("Date.now Date.distantPast Date.distantFuture Decimal.zero Double.pi")
-
-
-def _is_one_string(value: str) -> bool:
-    return string_end(value, 0) == len(value)

@@ -1,12 +1,12 @@
 """What JSON a Swift type expects, as data.
 
-The reader (``resolve``) makes shapes from Swift source; checker, examples, models and comparison
-read them. A shape may hold itself (``indirect`` enums, lists of itself).
+``resolve`` makes shapes from Swift source; the checker, examples and models read them. A shape may contain
+itself (``indirect`` enums, lists of the own type).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 RawValue = str | int | float
 
@@ -16,8 +16,7 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-@dataclass(eq=False)
-class Shape:
+class Shape(msgspec.Struct, eq=False):
     """Base of every shape. ``swift`` is the type as Swift spells it."""
 
     swift: str
@@ -27,21 +26,18 @@ class Scalar(Shape):
     """A type that decodes itself from one JSON value: ``Int``, ``Date``, ``URL``, ``Decimal``."""
 
 
-@dataclass(eq=False)
 class Nullable(Shape):
     """``T?``: JSON null is nil."""
 
     of: Shape
 
 
-@dataclass(eq=False)
 class Sequence(Shape):
     """``[T]``, ``Set<T>`` and the like: a JSON array."""
 
     of: Shape
 
 
-@dataclass(eq=False)
 class Fixed(Shape):
     """A JSON array of known elements, read from the front: ``Range``, ``CGPoint``, ``Duration``.
 
@@ -52,12 +48,11 @@ class Fixed(Shape):
     ordered: bool = False
 
 
-@dataclass(eq=False)
 class Mapping(Shape):
-    """A dictionary that Swift keeps as a JSON object.
+    """A dictionary that Swift encodes as a JSON object.
 
-    ``keys`` is ``"String"`` or ``"Int"``, or the raw values of an enum; ``converted`` where they
-    stand for a ``CodingKeyRepresentable`` type.
+    ``keys`` is ``"String"`` or ``"Int"``, or the raw values of an enum. ``converted``: the keys are of a
+    ``CodingKeyRepresentable`` type.
     """
 
     keys: str | frozenset[str]
@@ -65,16 +60,14 @@ class Mapping(Shape):
     converted: bool = False
 
 
-@dataclass(eq=False)
 class Pairs(Shape):
-    """A dictionary with other keys: Swift keeps it as an array of keys and values in turn."""
+    """A dictionary with other keys: Swift encodes it as an array of keys and values in turn."""
 
     key: Shape
     of: Shape
 
 
-@dataclass(eq=False)
-class Field:
+class Field(msgspec.Struct, eq=False):
     """One stored property or associated value: its JSON key and what it expects."""
 
     key: str
@@ -83,42 +76,37 @@ class Field:
     name: str = ""  # as Swift spells the property
 
 
-@dataclass(eq=False)
 class Record(Shape):
     """A struct (or class) with fields in the order in which Swift decodes them.
 
     ``bare`` marks a struct without stored properties: Swift never looks at its JSON.
     """
 
-    fields: list[Field] = field(default_factory=list)
+    fields: list[Field] = []
     bare: bool = False
 
 
-@dataclass(eq=False)
 class Raw(Shape):
-    """An enum or struct with a raw value. ``values`` is None where any raw value will do."""
+    """An enum or struct with a raw value. ``values`` is None if every raw value is valid."""
 
     of: Shape
     values: dict[RawValue, str] | None = None  # raw value -> case
 
 
-@dataclass(eq=False)
-class Case:
+class Case(msgspec.Struct, eq=False):
     """One case of an enum without raw values."""
 
     key: str
-    fields: list[Field] = field(default_factory=list)
+    fields: list[Field] = []
 
 
-@dataclass(eq=False)
 class Cases(Shape):
     """An enum with synthesized coding (SE-0295): ``{"case": {"label": value, "_1": value}}``."""
 
-    cases: list[Case] = field(default_factory=list)
+    cases: list[Case] = []
 
 
-@dataclass(eq=False)
 class Unknown(Shape):
-    """A type of which the source does not tell how it decodes."""
+    """A type whose decoding the source does not determine."""
 
     reason: str

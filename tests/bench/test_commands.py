@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from apns_live.bench import machine
+from apns_live.bench import results
 from apns_live.bench.results import Result
 from apns_live.bench.runner import Setup, Stand, contenders_of, message_of
 from apns_live.bench.senders import Plan, our_client
@@ -22,7 +22,7 @@ from apns_live.errors import BenchError
 @pytest.fixture(autouse=True)
 def a_machine_that_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calibrate in no time, and pin nothing: other tests run beside."""
-    monkeypatch.setattr(machine.calibrate, "__defaults__", (1_000, 1))
+    monkeypatch.setattr(results.calibrate, "__defaults__", (1_000, 1))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
 
 

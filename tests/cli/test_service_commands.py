@@ -19,6 +19,7 @@ from apns_live.activities.accept.activities import Activities
 from apns_live.activities.requests import AlertText, Audience, Presentation, Start
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import new_key
+from apns_live.activities.store.upgrade import OLDEST
 from apns_live.cli import run
 from apns_live.cli.store_access import apps_of
 from apns_live.clock import SystemClock
@@ -171,7 +172,7 @@ def test_what_an_upgrade_would_do_is_printed_as_sql(cli: Cli) -> None:
     assert "ON outcomes (device_id, id);" in planned.out
     status = cli("store", "status", "--store", "s.db", "--json")
     assert (status.json["up_to_date"], status.json["usable"]) == (False, False)
-    assert status.json["oldest"] == "0008"
+    assert status.json["oldest"] == OLDEST
 
 
 @pytest.mark.parametrize(
