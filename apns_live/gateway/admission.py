@@ -13,25 +13,23 @@ reading a body, have limits of their own.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 
 from starlette.types import Receive, Scope
 
-from ..errors import Busy, InvalidInput
+from ..errors import BadBody, Busy, InvalidInput
 from .settings import GatewaySettings
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _ONCE = frozenset({b"authorization", b"content-type", b"content-encoding", b"idempotency-key"})
-_STRANGERS, _STRANGERS_WAITING = 16, 200
 
 
 class Slots:
     """Limits the running calls, in total and by app. Raises `Busy` if none ends within ``patience``.
 
     A call waits a moment for a free slot. So bursts are served, and under lasting overload repeated
-    calls cost little.
+    calls cost little. ``async with`` takes a slot for an unknown caller.
     """
 
     def __init__(self, most: int, waiting: int, patience: float) -> None:
@@ -43,6 +41,12 @@ class Slots:
         self._queues: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()
         self.under_way = 0
         self.in_queue = 0
+
+    async def __aenter__(self) -> None:
+        await self.enter(0)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave(0)
 
     def _free(self, app: int) -> bool:
         return self.under_way < self._most and (self._held[app] < self._share or self._most == 1)
@@ -106,6 +110,11 @@ class Slots:
                 return
 
 
+def for_strangers(patience: float = 0.25) -> Slots:
+    """Return slots that limit how many unknown callers are looked up at the same time."""
+    return Slots(16, 200, patience)
+
+
 def _nothing() -> None:
     """Do nothing: the request has no deadline."""
 
@@ -126,18 +135,20 @@ class Visit:
     ) -> None:
         self.admission = admission
         self.receive = receive
-        # Of a header given twice the first one counts.
+        # The first of two equal headers counts.
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self._expire = expire
         self._slot_of: int | None = None
         """The app for which the slot was taken, possibly 0 before the app was known."""
         self._timer: asyncio.TimerHandle | None = None
-        self._names: tuple[int, str] = (0, "")
-        self._taken = 0
         client, reads = scope.get("client"), scope["method"] in _READING
         self.address = str(client[0]) if client else ""
         self.app = 0
-        self.body = not reads and scope["method"] != "DELETE" and self._has_body(scope)
+        length = self.headers.get(b"content-length")
+        # HTTP/2 needs neither header for a body.
+        coming = length != b"0" if length is not None else scope.get("http_version") == "2"
+        coming = coming or b"transfer-encoding" in self.headers
+        self.body = coming and not reads and scope["method"] != "DELETE"
         self.reading = False
         self.slots = admission.reads if reads else admission.writes
         settings = admission.settings
@@ -151,16 +162,8 @@ class Visit:
         if len(self.headers) < len(given):
             for name, value in given:
                 if name in _ONCE and self.headers[name] != value:
-                    raise InvalidInput(
-                        "is given twice", field=name.decode().title(), remedy="Give it once."
-                    )
-
-    def _has_body(self, scope: Scope) -> bool:
-        if b"transfer-encoding" in self.headers:
-            return True
-        length = self.headers.get(b"content-length")
-        # HTTP/2 needs neither header for a body.
-        return length != b"0" if length is not None else scope.get("http_version") == "2"
+                    header = name.decode().title()
+                    raise InvalidInput("is given twice", field=header, remedy="Give it once.")
 
     def within(self, seconds: float) -> None:
         """Set the time limit from now. The timer is replaced only if it would fire too late."""
@@ -200,46 +203,65 @@ class Visit:
         self._expire = _nothing
         self.leave()
 
-    def read(self, seconds: float) -> None:
-        """Start to receive the body, within ``seconds``.
+    async def body_of(self, limit_bytes: int) -> bytes:
+        """Return the body; the call then takes its slot. Raises as `receive_body`.
 
-        Raises `Busy` if too many are being received, in total, of the app or of the address.
+        The guard refuses a body that does not arrive in time (408).
         """
-        admission = self.admission
-        most, counts = admission.settings.bodies, admission.bodies_of
-        share = max(1, most // 2)
-        self._names = names = (self.app, self.address)
+        settings, parts = self.admission.settings, list[bytes]()
+        within, then = settings.body_seconds, settings.call_seconds
+        await self.receive_body(limit_bytes, within, then, parts.append)
+        await self.enter()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def receive_body(
+        self, limit_bytes: int, seconds: float, then: float, take: Callable[[bytes], object]
+    ) -> None:
+        """Receive the body within ``seconds``, piece by piece; the call then has ``then`` more seconds.
+
+        Raises `BadBody` (413) as soon as it is over ``limit_bytes``, and `Busy` if too many bodies are being
+        received, in total, of the app or of the address, or if they are too large together.
+        """
+        declared, size, more = self.headers.get(b"content-length", b""), 0, True
+        if self.headers.get(b"content-encoding", b"").lower() not in (b"", b"identity"):
+            raise BadBody("the body is encoded: send it without Content-Encoding", status=415)
+        if declared.isdigit() and int(declared) > limit_bytes:
+            raise BadBody(f"the body is over {limit_bytes} bytes", status=413)
+        admission, names = self.admission, (self.app, self.address)
+        settings, counts = admission.settings, admission.bodies_of
+        share = max(1, settings.bodies // 2)
         if (
-            admission.bodies >= most
-            or counts.get(names[0], 0) >= share
-            or counts.get(names[1], 0) >= share
+            admission.bodies >= settings.bodies
+            or max(counts[self.app], counts[self.address]) >= share
         ):
             raise Busy(f"{admission.bodies} bodies are being received", retry_after=2.0)
         self.within(seconds)
         self.reading = True
         admission.bodies += 1
         for name in names:
-            counts[name] = counts.get(name, 0) + 1
-
-    def took(self, size: int) -> None:
-        """Count received bytes of the body. Raises `Busy` if all bodies together are too large."""
-        admission = self.admission
-        self._taken += size
-        admission.body_bytes += size
-        if admission.body_bytes > admission.settings.bodies_bytes:
-            raise Busy("the bodies being received are too large in total", retry_after=2.0)
-
-    def has_read(self, seconds: float) -> None:
-        """Note that the body is complete; the call has ``seconds`` from now."""
-        admission, counts = self.admission, self.admission.bodies_of
-        self.reading = False
-        self.within(seconds)
-        admission.bodies -= 1
-        admission.body_bytes -= self._taken
-        for name in self._names:
-            counts[name] -= 1
-            if not counts[name]:
-                del counts[name]
+            counts[name] += 1
+        try:
+            while more:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise BadBody("the connection was closed before the body was complete")
+                part, more = message.get("body", b""), message.get("more_body", False)
+                size += len(part)
+                admission.body_bytes += len(part)
+                if size > limit_bytes:
+                    raise BadBody(f"the body is over {limit_bytes} bytes", status=413)
+                if admission.body_bytes > settings.bodies_bytes:
+                    raise Busy("the bodies being received are too large in total", retry_after=2.0)
+                take(part)
+        finally:
+            self.reading = False
+            self.within(then)
+            admission.bodies -= 1
+            admission.body_bytes -= size
+            for name in names:
+                counts[name] -= 1
+                if not counts[name]:
+                    del counts[name]
 
 
 class Admission:
@@ -250,25 +272,12 @@ class Admission:
         most, waiting, patience = settings.requests, settings.waiting_requests, settings.patience
         self.reads = Slots(most, waiting, patience)
         self.writes = Slots(most, waiting, patience)
-        self.strangers = Slots(_STRANGERS, _STRANGERS_WAITING, patience)
+        self.strangers = for_strangers(patience)
         self.bodies = 0
         self.body_bytes = 0
-        self.bodies_of: dict[int | str, int] = {}
+        self.bodies_of: Counter[int | str] = Counter()
 
     @property
     def under_way(self) -> int:
-        """Calls that have a waiter."""
+        """The number of running calls."""
         return self.reads.under_way + self.writes.under_way
-
-
-@contextlib.asynccontextmanager
-async def asking(slots: Slots | None) -> AsyncIterator[None]:
-    """Limit how many unknown callers are looked up at the same time."""
-    if slots is None:
-        yield
-        return
-    await slots.enter(0)
-    try:
-        yield
-    finally:
-        slots.leave(0)

@@ -14,6 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -21,7 +22,8 @@ from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ..errors import ApnsLiveError
@@ -34,7 +36,6 @@ from .guard import Guard
 from .logs import keep_secrets_out
 from .native import NATIVE, describe
 from .onesignal import OneSignal
-from .pages import routes
 from .settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ FACES: Mapping[str, Face] = {
     "fcm": Fcm(),
 }
 DIALECTS = tuple(FACES)
+FOLDER = Path(__file__).with_name("reference")
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+_PAGE_HEADERS = {
+    "cache-control": "no-cache",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
 _UPKEEP_SECONDS = 15.0
 _PRUNE_EVERY = 3_600.0
 
@@ -94,11 +102,15 @@ def create_app(
                 if opening is not None:
                     gateway.detach()
 
+    middleware = [Middleware(Guard, gateway=gateway, paths=paths)]
+    if trusted := sorted(gateway.settings.trusted_proxies):
+        # Takes the caller's address from X-Forwarded-For.
+        middleware.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted))
     app = FastAPI(
         title="apns_live",
         version=version("apns-live"),
         lifespan=lifespan,
-        middleware=[*_proxies(gateway.settings), Middleware(Guard, gateway=gateway, paths=paths)],
+        middleware=middleware,
         # The framework's own pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
@@ -115,15 +127,9 @@ def create_app(
     app.add_exception_handler(ApnsLiveError, refuse)
     app.add_exception_handler(HTTPException, refuse)
     if gateway.settings.pages:
-        app.router.routes += routes()
+        app.router.routes += _pages()
     app.openapi = lambda: describe(app.version)  # type: ignore[method-assign]
     return app
-
-
-def _proxies(settings: GatewaySettings) -> list[Middleware]:
-    """Return what puts the caller's address in the place of a trusted proxy's."""
-    trusted = sorted(settings.trusted_proxies)
-    return [Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted)] if trusted else []
 
 
 async def _upkeep(gateway: Gateway) -> None:
@@ -141,3 +147,17 @@ async def _upkeep(gateway: Gateway) -> None:
         except Exception:
             logger.exception("maintenance failed; trying again")
         await clock.sleep(_UPKEEP_SECONDS)
+
+
+def _pages() -> list[Route]:
+    """Return the routes of the API reference, which has a form for each call, and of ``/``.
+
+    The page reads /openapi.json of the same gateway. It asks for an API key and does not store it.
+    """
+    # Relative: the gateway may be mounted below a path.
+    found = [Route("/", lambda _: RedirectResponse("reference"))]
+    for file in sorted(FOLDER.iterdir()):
+        path = "/reference" if file.name == "index.html" else f"/{file.name}"
+        page = {"content": file.read_bytes(), "media_type": _TYPES[file.suffix]}
+        found.append(Route(path, lambda _, page=page: Response(headers=_PAGE_HEADERS, **page)))
+    return found

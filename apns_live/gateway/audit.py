@@ -62,23 +62,17 @@ class Audit:
     async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[AuditView]:
         """Return a page, the oldest first; ``after`` is the last line's ``row``."""
         table = schema.audit_log
-        rows = await self._database.rows(
-            select(table)
-            .where(table.c.app_id == app.row, table.c.id > after)
-            .order_by(table.c.id)
-            .limit(min(limit, 1_000))
-        )
-        return [view_of(AuditView, row) for row in rows]
+        query = select(table).where(table.c.app_id == app.row, table.c.id > after)
+        query = query.order_by(table.c.id).limit(min(limit, 1_000))
+        return [view_of(AuditView, row) for row in await self._database.rows(query)]
 
     async def prune(self, days: float) -> int:
-        """Delete lines older than ``days``, a bounded batch at a time; return how many went."""
+        """Delete lines older than ``days``, in bounded batches; return how many."""
         table = schema.audit_log
         before = milliseconds(self._clock) - int(days * 86_400_000)
         some = select(table.c.id).where(table.c.created_at < before).limit(_PRUNED_AT_ONCE)
-        gone = 0
-        while True:
-            gone += (
-                batch := await self._database.change(delete(table).where(table.c.id.in_(some)))
-            )
-            if batch < _PRUNED_AT_ONCE:
-                return gone
+        gone, batch = 0, _PRUNED_AT_ONCE
+        while batch == _PRUNED_AT_ONCE:
+            batch = await self._database.change(delete(table).where(table.c.id.in_(some)))
+            gone += batch
+        return gone

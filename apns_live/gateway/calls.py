@@ -12,14 +12,15 @@ FastAPI's dependency injection is not used: it would cost an update call more th
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Scope
@@ -32,11 +33,10 @@ from ..activities.observed import CALL
 from ..activities.times import milliseconds
 from ..errors import BadBody, InvalidInput, NotAllowed
 from .admission import Visit
-from .bodies import check_depth, check_media_type, read_bytes
 from .context import Gateway
 from .credentials import Phone
 from .keys import ApiKey
-from .problems import JSON, Reply, classify, of_status, respond
+from .problems import JSON, Reply, classify, respond
 from .reach import check_activity, check_stream
 from .scopes import Dialect
 
@@ -44,10 +44,11 @@ Who = Literal["key", "phone", "anyone"]
 Handler = Callable[..., Awaitable[Any]]
 Told = TypeVar("Told", bound=msgspec.Struct)
 _encode = msgspec.json.Encoder().encode
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 class Call:
-    """One request on its way: who called, and what was said. ``said`` are headers of the answer."""
+    """A running request: its caller, its body, and in ``said`` further headers of the answer."""
 
     def __init__(self, gateway: Gateway, operation: Operation, scope: Scope, visit: Visit) -> None:
         self.gateway = gateway
@@ -58,7 +59,6 @@ class Call:
         self.parts: dict[str, str] = scope["path_params"]
         self.caller: ApiKey | Phone | None = None
         self.body: Any = None
-        self.query: Any = None
         self.said: dict[str, str] = {}
 
     @property
@@ -67,9 +67,9 @@ class Call:
         return self.gateway.service
 
     @property
-    def request(self) -> Request:
-        """The request as the framework has it."""
-        return Request(self.scope, self.visit.receive)
+    def params(self) -> QueryParams:
+        """The parameters of the query."""
+        return QueryParams(self.scope["query_string"])
 
     @property
     def app(self) -> App:
@@ -78,14 +78,14 @@ class Call:
 
     @property
     def key(self) -> ApiKey:
-        """The key. Raises `NotAllowed` where none is there."""
+        """The API key of the caller. Raises `NotAllowed` if the caller has none."""
         if not isinstance(self.caller, ApiKey):
             raise NotAllowed(self.operation.face.no_key, status=401)
         return self.caller
 
     @property
     def phone(self) -> Phone:
-        """The phone; only in operations that phones call."""
+        """The phone that calls. Raises `NotAllowed` if the caller is not a phone."""
         if not isinstance(self.caller, Phone):
             raise NotAllowed("this call needs a device credential", status=401)
         return self.caller
@@ -95,23 +95,14 @@ class Call:
         """Milliseconds since 1970."""
         return milliseconds(self.gateway.clock)
 
-    @property
-    def address(self) -> str:
-        """The address of the peer; of a proxy if there is one in between that is not trusted."""
-        return self.visit.address
-
     def header(self, name: bytes) -> str:
-        """Return a header by its name in small letters; empty without it."""
+        """Return a header by its lower-case name, or an empty string."""
         return self.headers.get(name, b"").decode("latin-1")
 
     def secret(self) -> str:
-        """Return what follows one of the API's schemes in ``Authorization``, or nothing."""
+        """Return what follows one of the API's schemes in ``Authorization``, or an empty string."""
         scheme, _, secret = self.header(b"authorization").partition(" ")
         return secret.strip() if scheme.lower() in self.operation.face.schemes else ""
-
-    def part(self, name: str) -> str:
-        """Return a part of the path."""
-        return self.parts[name]
 
     async def arrived(self, caller: ApiKey | Phone) -> None:
         """Set the authenticated caller. A call without a body takes its slot now. Raises `Busy`."""
@@ -122,15 +113,11 @@ class Call:
         if not self.visit.body:
             await self.visit.enter()
 
-    async def find_key(self, secret: str) -> ApiKey | None:
-        """Return the key of a secret that is not empty, or None."""
-        return await self.gateway.keys.find(secret) if secret else None
-
     def refused(self) -> None:
-        """Count a refusal of the address. Raises `TooManyRequests` after too many a minute."""
+        """Count a refused caller of this address. Raises `TooManyRequests` at the limit per minute."""
         most = self.gateway.settings.refused_per_minute
-        with self.gateway.limits.enter_as(f"refused {self.address}", most):
-            return
+        with self.gateway.limits.enter_as(f"refused {self.visit.address}", most):
+            pass
 
     def need(self, scope: str) -> None:
         """Raise `NotAllowed` unless the key has a scope."""
@@ -138,52 +125,43 @@ class Call:
             raise NotAllowed(f"the key lacks the scope {scope}", missing=scope)
 
     def once(self, digest: bytes | None = None) -> Key | None:
-        """Return the idempotency key of the request, if it has one. Raises `InvalidInput`.
+        """Return the idempotency key of the request, or None. Raises `InvalidInput`.
 
-        ``digest`` stands for what was asked, where the service cannot tell that by itself.
+        ``digest`` identifies the request if the service cannot do that itself.
         """
         if b"idempotency-key" not in self.headers:
             return None
         given = self.header(b"idempotency-key")
-        # The draft writes a structured field's string, in quotes; many clients write it bare.
+        # A structured field's string is quoted; many clients leave the quotes out.
         text = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
         if not 1 <= len(text) <= 255 or not text.isprintable() or not text.isascii():
-            raise InvalidInput(
-                "is not a string of 1 to 255 printable characters",
-                field="Idempotency-Key",
-                remedy="Give a fresh UUID for each request.",
-            )
+            problem = "is not a string of 1 to 255 printable characters"
+            remedy = "Give a fresh UUID for each request."
+            raise InvalidInput(problem, field="Idempotency-Key", remedy=remedy)
         return Key(caller=self.key.caller, key=text, digest=digest)
 
     def told(self, done: Once[Told]) -> Told:
-        """Return the answer of the service; the caller is told of one that is said again."""
+        """Return the answer of the service. A header tells the caller if it is a replayed one."""
         if done.replayed:
             self.said["idempotent-replayed"] = "true"
         return done.answer
 
     async def note(self, action: str, subject: str, **detail: Any) -> None:
-        """Write a line of the audit log."""
-        caller = self.caller
-        actor = f"key {caller.id}" if isinstance(caller, ApiKey) else f"device {self.phone.device}"
-        await self.gateway.audit.note(
-            self.app,
-            actor=actor,
-            action=action,
-            subject=subject,
-            detail=detail,
-            address=self.address,
-        )
+        """Write a line of the audit log about an API key's call."""
+        about = {"actor": f"key {self.key.id}", "action": action, "subject": subject}
+        address = self.visit.address
+        await self.gateway.audit.note(self.app, **about, detail=detail, address=address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path, and its handler; `operation` makes it.
+    """One method of one path, and its handler. Made by `operation`.
 
-    ``scope`` is what the key needs, ``grouped`` lets keys call that are restricted to groups: what the
-    path names is then checked here, what the body names in the handler. ``status``, ``answer`` (the
-    type of its body, None for no body) and ``media`` are of the usual answer. ``takes`` maps the media
-    types of a body that the handler reads itself to an example of each. What follows it is for the
-    API's description alone; ``refusals`` are codes beside the common ones.
+    The key needs ``scope``. With ``grouped``, keys that are restricted to groups may call: `Face.check`
+    checks the activity or stream in the path, the handler what is in the body. ``status``, ``answer`` (the
+    type of the body, or None) and ``media`` describe the usual answer. ``takes`` maps the media types of a
+    body that the handler reads itself to examples. The fields below it are for the API's description only;
+    ``refusals`` are status codes besides the common ones.
     """
 
     face: Face
@@ -215,13 +193,8 @@ class Operation:
         """The handler's name, which is unique in an API."""
         return self.handler.__name__
 
-    @property
-    def description(self) -> str:
-        """What the handler says of itself."""
-        return (self.handler.__doc__ or "").strip()
-
     async def serve(self, call: Call) -> Response:
-        """Answer a call. Raises what the face then refuses."""
+        """Answer a call. The guard passes what it raises to the face."""
         gateway, face = call.gateway, self.face
         gateway.check_open()
         call.visit.check(call.scope["headers"])
@@ -236,15 +209,16 @@ class Operation:
             face.after(call)
 
     async def _handle(self, call: Call) -> Response:
+        query = None
         if self.query is not None:
-            call.query = _query(call.request, self.query)
+            query = _query(call.params, self.query)
         elif self.face.no_query and call.scope["query_string"]:
             raise InvalidInput("is unknown", field="query", remedy="This call takes no query.")
         if self.decoder is not None:
             call.body = await self._body(call, self.decoder)
         elif call.caller is not None and not self.takes:
             await call.visit.enter()
-        given = {**call.parts, "body": call.body, "query": call.query}
+        given = {**call.parts, "body": call.body, "query": query}
         answer = await self.handler(call, *[given[name] for name in self.arguments])
         if isinstance(answer, Response):
             return answer
@@ -254,16 +228,17 @@ class Operation:
 
     async def _body(self, call: Call, decoder: msgspec.json.Decoder[Any]) -> Any:
         settings = call.gateway.settings
-        body = await read_bytes(
-            call.visit, self.limit_bytes or max(self.face.limit_bytes, settings.body_bytes)
-        )
+        limit_bytes = self.limit_bytes or max(self.face.limit_bytes, settings.body_bytes)
+        body = await call.visit.body_of(limit_bytes)
         if not body:
             if not self.body_required:
                 return None
             raise BadBody("the body is empty, and this call needs one")
-        if self.face.media_type:
-            check_media_type(call.header(b"content-type"))
-        check_depth(body, settings.depth)
+        media_type = call.header(b"content-type").partition(";")[0].strip().lower()
+        is_json = media_type == "application/json" or media_type.endswith("+json")
+        if self.face.media_type and not is_json:
+            raise BadBody("the body is not declared as application/json", status=415)
+        _check_depth(body, settings.depth)
         try:
             found = decoder.decode(body)
         except msgspec.ValidationError:
@@ -278,12 +253,12 @@ class Operation:
 
 
 class Face:
-    """One API. What differs between them is said here, once for each.
+    """One API: what differs between the APIs.
 
-    ``schemes`` (small letters) may stand before a key. A key of another dialect is refused with 403,
-    or, where the vendor has no words for that, as if it were none (``hides_others``). ``limit_bytes``
-    is the largest body, if that is more than the settings allow; ``media_type``: a body must be declared
-    as JSON; ``no_query``: a query that means nothing is an error.
+    ``schemes`` are the lower-case schemes of ``Authorization``. A key of another dialect is refused with 403,
+    or with ``hides_others`` as an unknown key. ``limit_bytes`` is the maximum of a body if it is larger than
+    the setting. With ``media_type`` a body must be declared as JSON, and with ``no_query`` an unexpected
+    query is an error.
     """
 
     dialect: ClassVar[Dialect]
@@ -297,54 +272,48 @@ class Face:
     no_query: ClassVar[bool] = False
 
     def owns(self, path: str) -> bool:
-        """Whether a path that no operation has is this API's, so that it refuses it."""
+        """Whether this API answers for a path without an operation."""
         raise NotImplementedError
 
     def refuse(self, error: Exception) -> Response:
-        """Return the answer to an error. Nothing is shown of a defect."""
-        raise NotImplementedError
+        """Return the answer to an error. A defect shows nothing of itself.
 
-    def absent(self, status: int) -> Response:
-        """Return the answer to a path (404) or a method (405) that is not there."""
+        An `HTTPException` of 404 or 405 is for a path or a method that does not exist.
+        """
         raise NotImplementedError
 
     async def find(self, call: Call) -> ApiKey | Phone:
-        """Return who calls. Raises `NotAllowed`, and `TooManyRequests` for an address that keeps trying."""
-        key = await call.find_key(call.secret())
+        """Return the caller. Raises `NotAllowed`, and `TooManyRequests` at the limit of an address."""
+        key = await call.gateway.keys.find(call.secret())
         if key is None or (self.hides_others and key.dialect != self.dialect):
             call.refused()
             raise NotAllowed(self.no_key, status=401)
         if key.dialect != self.dialect:
-            raise NotAllowed(
-                f"this key is for the {key.dialect} dialect: create one for {self.dialect}"
-            )
+            text = f"this key is for the {key.dialect} dialect: create one for {self.dialect}"
+            raise NotAllowed(text)
         return key
 
     async def check(self, call: Call) -> None:
-        """Raise `NotAllowed` or `NotFound` for what the caller may not do."""
+        """Raise `NotAllowed` or `NotFound` if the caller may not make this call."""
         operation, caller = call.operation, call.caller
         if not isinstance(caller, ApiKey):
             return
         call.need(operation.scope)
         if caller.groups is not None:
             if not operation.grouped:
-                raise NotAllowed(
-                    "this key is restricted to groups, and this call is not about groups"
-                )
+                text = "this key is restricted to groups, and this call is not about groups"
+                raise NotAllowed(text)
             if (activity := call.parts.get("activity")) is not None:
                 await check_activity(call.gateway, caller, activity)
             if (stream := call.parts.get("stream")) is not None:
                 await check_stream(call.gateway, caller, stream)
 
     def after(self, call: Call) -> None:
-        """Add to the headers of every answer to a caller that is known."""
+        """Add headers to every answer to an authenticated caller."""
 
 
 class Paths:
-    """Every operation, by path and method, and the faces of paths that no operation has.
-
-    The first face that owns a path speaks for it.
-    """
+    """Every operation by path and method. The first face that owns another path answers for it."""
 
     def __init__(self, faces: Iterable[Face]) -> None:
         self._faces = tuple(faces)
@@ -362,9 +331,9 @@ class Paths:
             self._by_head.setdefault(head, []).append((compile_path(path)[0], methods))
 
     def find(self, scope: Scope, path: str) -> Operation | None:
-        """Return the operation, and leave the parts of the path in the scope.
+        """Return the operation, and store the parts of the path in the scope.
 
-        Of a path that has other methods the scope tells which.
+        If the path has only other methods, the scope gets their names.
         """
         first, second = _heads(path)
         for head in (f"{first}/{second}", first):
@@ -380,27 +349,23 @@ class Paths:
         return None
 
     def refuse(self, scope: Scope, path: str, error: Exception) -> Response:
-        """Return the answer to an error outside of an operation, in the words of the path's API.
+        """Return the answer to an error outside of an operation, in the format of the path's API.
 
-        Overload, an unknown path, a wrong method and a defect are met there. A vendor's client that
-        gets another shape cannot read it.
+        Such errors are overload, an unknown path, a wrong method and defects.
         """
-        status = error.status_code if isinstance(error, HTTPException) else 0
-        headers = error.headers if isinstance(error, HTTPException) else None
-        if status == 404 and (methods := scope.get("apns_live.methods")):
-            status, headers = 405, {"allow": methods}
-        for face in self._faces:
-            if face.owns(path):
-                answer = face.absent(status) if status in (404, 405) else face.refuse(error)
-                break
-        else:
-            answer = respond(of_status(status) if status else classify(error))
+        headers: Mapping[str, str] | None = None
+        if isinstance(error, HTTPException):
+            if error.status_code == 404 and (methods := scope.get("apns_live.methods")):
+                error = HTTPException(405, headers={"allow": methods})
+            headers = error.headers
+        face = next((one for one in self._faces if one.owns(path)), None)
+        answer = respond(classify(error)) if face is None else face.refuse(error)
         answer.headers.update(headers or {})
         return answer
 
 
 def operation(face: Face, place: str, handler: Handler, **options: Any) -> Operation:
-    """Return an operation. ``place`` is method and path; body, query and answer are as the handler declares."""
+    """Return an operation. ``place`` is method and path; body, query and answer are the handler's."""
     method, _, path = place.partition(" ")
     names = tuple(inspect.signature(handler).parameters)[1:]
     hints = get_type_hints(handler, include_extras=True)
@@ -409,7 +374,7 @@ def operation(face: Face, place: str, handler: Handler, **options: Any) -> Opera
         optional = NoneType in get_args(kind)
         kind = get_args(kind)[0] if optional else kind
         if kind == dict[str, Any]:
-            kind = dict  # checked by hand: what is none is a body that cannot be read
+            kind = dict  # checked by hand: another type is an unreadable body
         options["decoder"] = msgspec.json.Decoder(Any if kind is dict else kind)
         options["body_required"] = not optional and kind is not Any
         options["body"] = kind
@@ -422,13 +387,28 @@ def operation(face: Face, place: str, handler: Handler, **options: Any) -> Opera
     )
 
 
+def _check_depth(body: bytes, max_depth: int) -> None:
+    """Raise `BadBody` when arrays and objects are nested deeper than ``max_depth``."""
+    if body.count(b"{") + body.count(b"[") <= max_depth:
+        return
+    depth = 0
+    for found in _STRUCTURE.finditer(body):
+        mark = found[0]
+        if mark in (b"{", b"["):
+            depth += 1
+            if depth > max_depth:
+                raise BadBody(f"the body is nested over {max_depth} deep")
+        elif mark in (b"}", b"]"):
+            depth -= 1
+
+
 def _heads(path: str) -> tuple[str, str]:
     parts = path.split("/", 3)
     return parts[1] if len(parts) > 1 else "", parts[2] if len(parts) > 2 else ""
 
 
-def _query(request: Request, kind: Any) -> Any:
-    given = request.query_params.multi_items()
+def _query(params: QueryParams, kind: Any) -> Any:
+    given = params.multi_items()
     values = dict(given)
     if len(values) != len(given):
         raise InvalidInput("names something twice", field="query", remedy="Name each once.")

@@ -6,15 +6,15 @@ It is ``app.state.gateway``, and an attribute of every call.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..client.histogram import Histogram
 from ..clock import Clock
 from ..errors import Busy
 from .admission import Admission
 from .audit import Audit
-from .counted import Answers, Tally
 from .credentials import DeviceCredentials
 from .keys import Keys
 from .limits import Limits
@@ -25,6 +25,46 @@ from .wire.door import DoorStatistics
 if TYPE_CHECKING:
     from ..activities import Service
     from ..activities.cards.buttons import WebhookRelay
+
+
+Place = tuple[str, str]
+Count = tuple[str, str]
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Answers:
+    """Answers by route, method and status, and their times (seconds) by route."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str, int]] = Counter()
+        self.times: dict[str, Histogram] = {}
+
+    def add(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answer; routes and methods are a known few."""
+        self.counts[route, method if method in _METHODS else "other", status] += 1
+        if (times := self.times.get(route)) is None:
+            times = self.times[route] = Histogram()
+        times.add(seconds)
+
+
+class Tally:
+    """Sums counts of several sources that come and go: what one counted before it went stays."""
+
+    def __init__(self) -> None:
+        self._gone: Counter[Count] = Counter()
+        self._last: dict[Place, Counter[Count]] = {}
+
+    def add(self, sources: Mapping[Place, Counter[Count]]) -> Counter[Count]:
+        """Take what every source counts now; return the sums, none of which ever sinks."""
+        for place, before in self._last.items():
+            now = sources.get(place)
+            if now is None or any(now[name] < count for name, count in before.items()):
+                self._gone.update(before)
+        self._last = dict(sources)
+        total = Counter(self._gone)
+        for counts in sources.values():
+            total.update(counts)
+        return total
 
 
 class Gateway:
@@ -82,11 +122,6 @@ class Gateway:
         """Raise `Busy` before start-up and after shutdown."""
         if not self.is_open:
             raise Busy("the gateway is starting or closing", retry_after=2.0)
-
-    @property
-    def new_id(self) -> Callable[[], str]:
-        """Creates ids, as the service does."""
-        return self.service.new_id
 
     @property
     def imports(self) -> int:

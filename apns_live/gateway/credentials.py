@@ -24,7 +24,6 @@ from sqlalchemy import select, update
 from ..activities import checks
 from ..activities.apps import App
 from ..activities.finding import named
-from ..activities.people.records import DeviceRecord
 from ..activities.store import schema
 from ..activities.store.database import Database
 from ..activities.store.sealing import Sealer
@@ -32,7 +31,7 @@ from ..activities.store.statements import insert_into
 from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import InvalidInput, NotAllowed
-from .admission import Slots, asking
+from .admission import Slots, for_strangers
 
 HEAD = "apnsdev1"
 _PURPOSE = "device credentials"
@@ -83,7 +82,7 @@ class DeviceCredentials:
     def __init__(
         self, database: Database, clock: Clock, sealer: Sealer, strangers: Slots | None = None
     ) -> None:
-        self._strangers = strangers
+        self._strangers = strangers or for_strangers()
         self._database = database
         self._clock = clock
         self._key = sealer.derive(_PURPOSE)
@@ -98,32 +97,23 @@ class DeviceCredentials:
         """
         checks.identifier(device, "device", limit=64)
         if not 1 <= seconds <= MAX_SECONDS:
-            raise InvalidInput(
-                f"{seconds} is out of range",
-                field="seconds",
-                remedy=f"Give 1 to {MAX_SECONDS:.0f}.",
-            )
+            text, remedy = f"{seconds} is out of range", f"Give 1 to {MAX_SECONDS:.0f}."
+            raise InvalidInput(text, field="seconds", remedy=remedy)
         count = len(activities or ())
         checks.at_most(count, MAX_ACTIVITIES, "ids", "activities", more=", or leave it out")
-        value = await self._value(app, device)
-        claims = Claims(
-            app=app.id,
-            device=device,
-            expires_at=int(self._clock.time() + seconds),
-            activities=activities,
-        )
+        value, ends = await self._value(app, device), int(self._clock.time() + seconds)
+        claims = Claims(app=app.id, device=device, expires_at=ends, activities=activities)
         payload = _encode(msgspec.json.encode(claims))
         credential = f"{HEAD}.{payload}.{_encode(self._mac(payload, value))}"
         if len(credential) > _MAX_LENGTH:
-            raise InvalidInput(
-                "are too long together", field="activities", remedy="Name fewer activities."
-            )
+            remedy = "Name fewer activities."
+            raise InvalidInput("are too long together", field="activities", remedy=remedy)
         return credential, claims.expires_at
 
     async def check(self, credential: str) -> Phone | None:
         """Return the phone of a credential, or None if it is not valid.
 
-        Raises `NotAllowed` (401) for one that was valid and has ended: its phone is known.
+        Raises `NotAllowed` (401) for one that was valid and has expired.
         """
         parts = credential.split(".")
         if len(credential) > _MAX_LENGTH or len(parts) != 3 or parts[0] != HEAD:
@@ -145,7 +135,7 @@ class DeviceCredentials:
         return Phone(app=known.app, claims=claims)
 
     async def revoke(self, app: App, device: str) -> bool:
-        """End every credential of a device; return whether it had any."""
+        """Revoke every credential of a device; return whether it had any."""
         table = schema.devices
         place = (named(app, table, device), table.c.secret_hash.is_not(None))
         had = await self._database.change(update(table).where(*place).values(secret_hash=None))
@@ -153,37 +143,29 @@ class DeviceCredentials:
         return bool(had)
 
     def forget(self, app: App, device: str) -> None:
-        """Trust no credential of a device without asking the database again."""
+        """Remove a device from the cache."""
         self._known.pop((app.id, device), None)
 
     async def _value(self, app: App, device: str) -> bytes:
-        """Return a device's random value, made when it has none."""
+        """Return a device's random value. Creates the value, and the device, if necessary."""
         table = schema.devices
         place = named(app, table, device)
         now = milliseconds(self._clock)
         async with self._database.write() as connection:
             await connection.execute(
                 insert_into(connection, table)
-                .values(
-                    app_id=app.row,
-                    public_id=checks.identifier(DeviceRecord(id=device).id, "device", limit=64),
-                    created_at=now,
-                    updated_at=now,
-                )
+                .values(app_id=app.row, public_id=device, created_at=now, updated_at=now)
                 .on_conflict_do_nothing()
             )
-            await connection.execute(
-                update(table)
-                .where(place, table.c.secret_hash.is_(None))
-                .values(secret_hash=secrets.token_bytes(32))
-            )
+            empty = update(table).where(place, table.c.secret_hash.is_(None))
+            await connection.execute(empty.values(secret_hash=secrets.token_bytes(32)))
             value = await connection.scalar(select(table.c.secret_hash).where(place))
         return bytes(value or b"")
 
     async def _find(self, app_id: str, device: str) -> _Known | None:
         known = self._known.pop((app_id, device), None)
         if known is None:
-            async with asking(self._strangers):
+            async with self._strangers:
                 return self._known.get((app_id, device)) or await self._load(app_id, device)
         if known.until < self._clock.monotonic():
             return await self._load(app_id, device)
@@ -192,15 +174,9 @@ class DeviceCredentials:
 
     async def _load(self, app_id: str, device: str) -> _Known | None:
         table, apps = schema.devices, schema.apps
-        row = await self._database.row(
-            select(apps, table.c.secret_hash)
-            .join(table, table.c.app_id == apps.c.id)
-            .where(
-                apps.c.public_id == app_id,
-                table.c.public_id == device,
-                table.c.secret_hash.is_not(None),
-            )
-        )
+        query = select(apps, table.c.secret_hash).join(table, table.c.app_id == apps.c.id)
+        query = query.where(apps.c.public_id == app_id, table.c.public_id == device)
+        row = await self._database.row(query.where(table.c.secret_hash.is_not(None)))
         if row is None:
             return None
         found = _Known(

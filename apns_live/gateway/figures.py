@@ -9,7 +9,7 @@ key or device is named.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -24,8 +24,7 @@ from ..activities.send.apns_clients import CarrierStatistics
 from ..activities.store.ownership import PARTITIONS
 from ..client.histogram import BOUNDS, Times
 from ..reasons import TABLE as REASONS
-from .context import Gateway
-from .counted import Count, Place
+from .context import Count, Gateway, Place
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
 _SERVICE_GAUGES = {
@@ -77,14 +76,12 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read the figures of this moment."""
         gateway = self._gateway
-        answers = CounterMetricFamily(
-            "apns_live_http_answers",
+        yield _counters(
+            "http_answers",
             "Answers by route, method and status.",
-            labels=("route", "method", "status"),
+            ("route", "method", "status"),
+            {(*place, str(status)): n for (*place, status), n in gateway.answers.counts.items()},
         )
-        for (route, method, status), count in gateway.answers.counts.items():
-            answers.add_metric((route, method, str(status)), count)
-        yield answers
         yield _histogram(
             "http_request_duration_seconds",
             "From a request's arrival until its answer begins, by route.",
@@ -96,14 +93,12 @@ class Figures(Collector):
         yield _gauge("http_bodies", "Bodies of requests on their way.", admission.bodies)
         yield _gauge("http_connections", "Open connections of callers.", door.open)
         yield _counter("http_connections_opened", "Connections of callers.", door.opened)
-        refused = CounterMetricFamily(
-            "apns_live_http_connections_refused",
+        yield _counters(
+            "http_connections_refused",
             "Connections turned away, or closed to make room, by reason.",
-            labels=("reason",),
+            ("reason",),
+            {(reason,): count for reason, count in door.refused.items()},
         )
-        for reason, count in door.refused.items():
-            refused.add_metric((reason,), count)
-        yield refused
         yield _gauge("followers", "Open streams of events.", gateway.followers.total())
         yield _gauge("imports", "Imports under way.", gateway.imports)
         statistics = gateway.service.statistics()
@@ -157,14 +152,13 @@ class Figures(Collector):
             total = Times(int(sums[name, "count"]), sums[name, "micros"] / 1e6, summed)
             yield _histogram(family, what, "", {"": total})
         for family, what, label in (
-            ("apns_live_pushes", "Pushes by verdict.", "verdict"),
-            ("apns_live_push_refusals", "Pushes that were not accepted, by reason.", "reason"),
+            ("pushes", "Pushes by verdict.", "verdict"),
+            ("push_refusals", "Pushes that were not accepted, by reason.", "reason"),
         ):
-            metric = CounterMetricFamily(family, what, labels=(label,))
-            for (kind, value), count in sums.items():
-                if kind == label:
-                    metric.add_metric((value,), count)
-            yield metric
+            counted: dict[tuple[str, ...], float] = {
+                (value,): count for (kind, value), count in sums.items() if kind == label
+            }
+            yield _counters(family, what, (label,), counted)
         yield _gauge("connections", "Open connections to APNs.", gauges["connections"])
         for name, what in (_CLIENT_GAUGES | _DELIVERY_GAUGES).items():
             yield _gauge(f"pushes_{name}", what, gauges[name])
@@ -191,6 +185,13 @@ def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
 
 
 def _counter(name: str, what: str, value: float) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"apns_live_{name}", what)
-    family.add_metric((), value)
+    return _counters(name, what, (), {(): value})
+
+
+def _counters(
+    name: str, what: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"apns_live_{name}", what, labels=labels)
+    for place, value in values.items():
+        family.add_metric(place, value)
     return family

@@ -40,15 +40,15 @@ _late = Seldom(logger, "calls were given up at their deadline")
 
 
 class Guard:
-    """Serves the operations of every API, and wraps the app, which has the other paths.
+    """Serves the operations of every API, and passes other paths to the app.
 
-    What takes longer than a call may is answered with 503, a body that does not come with 408.
+    A call that takes too long gets 503, a body that does not arrive 408.
     """
 
     def __init__(self, app: ASGIApp, gateway: Gateway, paths: Paths) -> None:
         self._app = app
-        self._gateway = gateway
-        self._paths = paths
+        self.gateway = gateway
+        self.paths = paths
         if trace is not None:
             trace.get_tracer_provider()  # of the environment, if it names one
 
@@ -60,23 +60,17 @@ class Guard:
             call = Call(_request_id(scope))
             CALL.set(call)
             with _span(scope) as span:
-                one = _Request(self._gateway, self._paths, scope, receive, send, call, span)
+                one = _Request(self, scope, receive, send, call.request_id, span)
                 await one.serve(self._app)
 
 
 class _Request:
-    """One request and its answer: of its operation or, when its time is over, of the guard."""
+    """One request and its answer: its operation's, or the guard's when the time limit is over."""
 
     def __init__(
-        self,
-        gateway: Gateway,
-        paths: Paths,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        call: Call,
-        span: Any,
+        self, guard: Guard, scope: Scope, receive: Receive, send: Send, request_id: str, span: Any
     ) -> None:
+        gateway, self._paths = guard.gateway, guard.paths
         self._answers = gateway.answers
         self._scope = scope
         self._send = send
@@ -84,18 +78,14 @@ class _Request:
         self._refusal: asyncio.Task[None] | None = None
         self._started = False
         self._ended = False
-        self._request_id = call.request_id
+        self._request_id = request_id
         self._span = span
         self._began = asyncio.get_running_loop().time()
         self._visit = Visit(gateway.admission, scope, receive, self._expire)
-        self._paths = paths
         self._path = get_route_path(scope)
-        operation = paths.find(scope, self._path)
-        self._call = (
-            None
-            if operation is None
-            else operation.face.call(gateway, operation, scope, self._visit)
-        )
+        self._call = None
+        if (operation := self._paths.find(scope, self._path)) is not None:
+            self._call = operation.face.call(gateway, operation, scope, self._visit)
 
     async def serve(self, app: ASGIApp) -> None:
         """Let the operation, or the app behind, answer."""
@@ -113,16 +103,19 @@ class _Request:
         except asyncio.CancelledError:
             if self._refusal is None or self._task is None or self._task.uncancel() > 0:
                 raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
+        except Exception as error:
             if self._refusal is None:
-                await self._fail(error)
+                answer = self._refused(error)
+                if self._started:
+                    raise
+                await answer(self._scope, self._visit.receive, self._answer)
         finally:
             self._ended = True
             if self._refusal is not None:
                 await self._refusal
 
     def _refused(self, error: Exception) -> Response:
-        """Return an error in the words of the API that was called; a defect is logged too."""
+        """Return an error in the format of the API that was called. Log a defect."""
         if (call := self._call) is None:
             answer = self._paths.refuse(self._scope, self._path, error)
         else:
@@ -132,12 +125,6 @@ class _Request:
             # The pattern, never the path, nor query or headers: those may hold what is secret.
             logger.error("%s %s failed", self._scope["method"], _route(self._scope), exc_info=error)
         return answer
-
-    async def _fail(self, error: Exception) -> None:
-        answer = self._refused(error)
-        if self._started:
-            raise error
-        await answer(self._scope, self._visit.receive, self._answer)
 
     async def _answer(self, message: Message) -> None:
         if self._refusal is not None:
@@ -175,7 +162,7 @@ class _Request:
         self._refusal = asyncio.get_running_loop().create_task(self._refuse_late(error))
 
     async def _refuse_late(self, error: Exception) -> None:
-        """Answer in the operation's place, and only then stop it: what it waits for may not let go."""
+        """Answer first, then cancel the operation: what it waits for may ignore the cancellation."""
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":

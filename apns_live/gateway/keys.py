@@ -28,7 +28,7 @@ from ..activities.store.statements import view_of
 from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import Conflict, InvalidInput, NotFound
-from .admission import Slots, asking
+from .admission import Slots, for_strangers
 from .scopes import Dialect, check_dialect, check_scopes
 from .service_accounts import new_account, project_of
 
@@ -109,7 +109,7 @@ class Keys:
         new_id: Callable[[], str],
         strangers: Slots | None = None,
     ) -> None:
-        self._strangers = strangers
+        self._strangers = strangers or for_strangers()
         self._database = database
         self._clock = clock
         self._new_id = new_id
@@ -132,18 +132,16 @@ class Keys:
         chosen = check_dialect(dialect)
         for field, value in (("per_minute", per_minute), ("concurrent", concurrent)):
             if value is not None and not 1 <= value < 2**31:
-                raise InvalidInput(
-                    f"{value} is not a valid limit", field=field, remedy="Give 1 or more."
-                )
+                text = f"{value} is not a valid limit"
+                raise InvalidInput(text, field=field, remedy="Give 1 or more.")
+        within = None if groups is None else frozenset(checks.slug(one, "groups") for one in groups)
         public_id = self._new_id()
         key = ApiKey(
             id=public_id,
             app=app,
             dialect=chosen,
             scopes=check_scopes(scopes),
-            groups=None
-            if groups is None
-            else frozenset(checks.slug(one, "groups") for one in groups),
+            groups=within,
             name=checks.identifier(name, "name", limit=200),
             caller=public_id,
             per_minute=per_minute,
@@ -156,9 +154,8 @@ class Keys:
     async def _row(self, key: ApiKey) -> tuple[dict[str, Any], str]:
         lookup = secrets.token_hex(6)
         if key.dialect == "fcm":
-            # Making an RSA key takes a tenth of a second or more.
-            project = project_of(key.app)
-            secret, proof = await asyncio.to_thread(new_account, project, lookup)
+            # Generating an RSA key takes a tenth of a second or more.
+            secret, proof = await asyncio.to_thread(new_account, project_of(key.app), lookup)
         else:
             secret = f"{HEADS[key.dialect]}_{lookup}_{secrets.token_hex(32)}"
             proof = _digest(secret)
@@ -179,26 +176,25 @@ class Keys:
 
     async def find(self, secret: str) -> ApiKey | None:
         """Return the key of a secret, or None if there is none, or it is revoked or expired."""
+        if not secret:
+            return None
         digest = _digest(secret)
-        known = await self._look_up(_lookup_of(secret))
-        if known is None:
-            # Compared all the same: an unknown key takes as long as a wrong secret.
-            hmac.compare_digest(digest, _NOBODY)
-            return None
-        if not hmac.compare_digest(digest, known.digest):
-            return None
-        return self._in_use(known)
+        parts = secret.rsplit("_", 2)
+        usual = len(parts) == 3 and len(parts[1]) == 12 and len(secret) < 128
+        known = await self._look_up(parts[1] if usual else "")
+        # Compared in any case: an unknown key takes as long as a wrong secret.
+        right = hmac.compare_digest(digest, _NOBODY if known is None else known.digest)
+        return self._in_use(known) if known is not None and right else None
 
     async def with_proof(self, lookup: str) -> tuple[ApiKey, bytes] | None:
         """Return a service account's key and its public key (DER), or None as `find`."""
         known = await self._look_up(lookup)
-        if known is None or known.key.dialect != "fcm":
+        if known is None or known.key.dialect != "fcm" or (key := self._in_use(known)) is None:
             return None
-        key = self._in_use(known)
-        return None if key is None else (key, known.digest)
+        return key, known.digest
 
     def _in_use(self, known: _Remembered) -> ApiKey | None:
-        """Note that a key is used, and return it; None for one that has expired."""
+        """Note that a key is used, and return it. Return None if it has expired."""
         now = milliseconds(self._clock)
         if known.key.expires_at is not None and known.key.expires_at <= now:
             return None
@@ -208,12 +204,12 @@ class Keys:
     async def _look_up(self, lookup: str) -> _Remembered | None:
         known = self._known.get(lookup)
         if known is None:
-            async with asking(self._strangers):
-                # Of many first calls at once, those that waited find what the first ones loaded.
+            async with self._strangers:
+                # A concurrent call may have loaded it.
                 return self._known.get(lookup) or await self._load(lookup)
         now = self._clock.monotonic()
         if known.until < now:
-            # One call asks the database anew; those beside it go on with what is known.
+            # One call reads the database again; concurrent calls use the cached key.
             known.until = now + _RENEWAL_SECONDS
             return await self._load(lookup)
         return known
@@ -222,9 +218,8 @@ class Keys:
         if not 0 < len(lookup) <= _LOOKUP or not lookup.isalnum():
             return None
         table, apps = schema.api_keys, schema.apps
-        row = await self._database.row(
-            select(table).where(table.c.lookup == lookup, table.c.revoked_at.is_(None))
-        )
+        query = select(table).where(table.c.lookup == lookup, table.c.revoked_at.is_(None))
+        row = await self._database.row(query)
         app = row and await self._database.row(select(apps).where(apps.c.id == row.app_id))
         if row is None or app is None:
             self._known.pop(lookup, None)
@@ -246,13 +241,9 @@ class Keys:
     async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[KeyView]:
         """Return a page of an app's keys, oldest first; ``after`` is the ``row`` of the last one."""
         table = schema.api_keys
-        rows = await self._database.rows(
-            select(table)
-            .where(table.c.app_id == app.row, table.c.id > after)
-            .order_by(table.c.id)
-            .limit(min(limit, 1_000))
-        )
-        return [_shown(row) for row in rows]
+        query = select(table).where(table.c.app_id == app.row, table.c.id > after)
+        query = query.order_by(table.c.id).limit(min(limit, 1_000))
+        return [_shown(row) for row in await self._database.rows(query)]
 
     async def rotate(
         self, app: App, key_id: str, *, overlap: float = 86_400.0
@@ -263,9 +254,8 @@ class Keys:
         a key that was revoked or rotated before.
         """
         if not 0 <= overlap <= 90 * 86_400:
-            raise InvalidInput(
-                f"{overlap} is out of range", field="overlap", remedy="Give 0 to 7776000 seconds."
-            )
+            text = f"{overlap} is out of range"
+            raise InvalidInput(text, field="overlap", remedy="Give 0 to 7776000 seconds.")
         row = await self._stored(app, key_id)
         if row.revoked_at is not None or row.replaced_by is not None:
             raise Conflict(f"the key {key_id!r} was revoked or rotated before: create a new one")
@@ -273,16 +263,10 @@ class Keys:
         key = msgspec.structs.replace(_key(row, app), id=self._new_id(), expires_at=None)
         values, secret = await self._row(key)
         ends = milliseconds(self._clock) + int(overlap * 1000)
+        free = (table.c.replaced_by.is_(None), table.c.revoked_at.is_(None))
+        replaced = update(table).where(table.c.id == row.id, *free)
         async with self._database.write() as connection:
-            changed = await connection.execute(
-                update(table)
-                .where(
-                    table.c.id == row.id,
-                    table.c.replaced_by.is_(None),
-                    table.c.revoked_at.is_(None),
-                )
-                .values(expires_at=ends, replaced_by=key.id)
-            )
+            changed = await connection.execute(replaced.values(expires_at=ends, replaced_by=key.id))
             if not changed.rowcount:
                 raise Conflict(f"the key {key_id!r} was rotated at this moment by someone else")
             await connection.execute(insert(table), values)
@@ -292,19 +276,15 @@ class Keys:
     async def revoke(self, app: App, key_id: str) -> None:
         """Revoke a key permanently. Raises `NotFound`."""
         row = await self._stored(app, key_id)
-        table = schema.api_keys
-        await self._database.change(
-            update(table)
-            .where(table.c.id == row.id, table.c.revoked_at.is_(None))
-            .values(revoked_at=milliseconds(self._clock))
-        )
+        table, now = schema.api_keys, milliseconds(self._clock)
+        valid = update(table).where(table.c.id == row.id, table.c.revoked_at.is_(None))
+        await self._database.change(valid.values(revoked_at=now))
         self._known.pop(row.lookup, None)
 
     async def _stored(self, app: App, key_id: str) -> Row[Any]:
         table = schema.api_keys
-        row = await self._database.row(
-            select(table).where(table.c.app_id == app.row, table.c.public_id == key_id)
-        )
+        query = select(table).where(table.c.app_id == app.row, table.c.public_id == key_id)
+        row = await self._database.row(query)
         if row is None:
             raise NotFound(f"the app {app.id!r} has no API key {key_id!r:.80}")
         return row
@@ -325,22 +305,13 @@ class Keys:
         self._used_written = self._clock.monotonic()
         if not used:
             return
-        table = schema.api_keys
-        last = table.c.last_used_at
+        table, last = schema.api_keys, schema.api_keys.c.last_used_at
+        moment: Any = bindparam("the_time")
+        keys = update(table).where(table.c.public_id == bindparam("the_key"))
         await self._database.change(
-            update(table)
-            .where(
-                table.c.public_id == bindparam("the_key"),
-                or_(last.is_(None), last < bindparam("the_time")),
-            )
-            .values(last_used_at=bindparam("the_time")),
-            [{"the_key": key, "the_time": moment} for key, moment in used.items()],
+            keys.where(or_(last.is_(None), last < moment)).values(last_used_at=moment),
+            [{"the_key": key, "the_time": time} for key, time in used.items()],
         )
-
-
-def _lookup_of(secret: str) -> str:
-    parts = secret.rsplit("_", 2)
-    return parts[1] if len(parts) == 3 and len(parts[1]) == 12 and len(secret) < 128 else ""
 
 
 def _digest(secret: str) -> bytes:

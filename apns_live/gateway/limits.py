@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 from ..clock import Clock
 from ..errors import TooManyRequests
@@ -15,18 +16,19 @@ _REMEMBERED = 50_000
 _MINUTE, _HOUR = 60.0, 3_600.0
 
 
+@dataclass(slots=True)
 class _State:
-    """One caller's bucket: ``tokens`` as of ``filled``, and requests under way, until ``with`` ends."""
+    """One caller's bucket with ``tokens`` at the time ``filled``, and its running requests.
 
-    __slots__ = ("filled", "tokens", "under_way")
+    A request runs until its ``with`` block ends.
+    """
 
-    def __init__(self, tokens: float, filled: float) -> None:
-        self.tokens = tokens
-        self.filled = filled
-        self.under_way = 0
+    tokens: float
+    filled: float
+    under_way: int = 0
 
     def __enter__(self) -> None:
-        return None
+        pass
 
     def __exit__(self, *_: object) -> None:
         self.under_way -= 1
@@ -41,10 +43,10 @@ class Limits:
         self._states: OrderedDict[str, _State] = OrderedDict()
 
     def enter(self, caller: ApiKey | Phone) -> AbstractContextManager[None]:
-        """Count a request of a key or of a phone, until the ``with`` block ends.
+        """Count a request of a key or a phone, until the ``with`` block ends.
 
-        Raises `TooManyRequests` when the key's bucket is empty, or as many of its requests are
-        under way as may be; the key's own limits come before those of its dialect.
+        A key's own limits replace those of its dialect. Raises `TooManyRequests` when the bucket is
+        empty, or at the limit of concurrent requests.
         """
         if isinstance(caller, Phone):
             who = f"device {caller.app.id} {caller.device}"
@@ -55,7 +57,7 @@ class Limits:
         return self.enter_as(f"key {caller.caller}", limit, concurrent, seconds=seconds)
 
     def _limit_of(self, key: ApiKey) -> tuple[int | None, float, int | None]:
-        """Return how many requests a key may make, in how many seconds, and at the same time."""
+        """Return how many requests a key may make, in how many seconds, and how many concurrently."""
         default = self._settings.limit_of(key.dialect)
         concurrent = key.concurrent or default.concurrent
         if key.per_minute is None and default.per_hour is not None:
@@ -70,9 +72,9 @@ class Limits:
         *,
         seconds: float = _MINUTE,
     ) -> AbstractContextManager[None]:
-        """Count a request of whoever ``who`` names: a device, an address. As `enter`.
+        """Count a request of a device or an address, named by ``who``. Raises as `enter`.
 
-        ``limit`` is how many may come in ``seconds``, by default a minute.
+        ``limit`` requests may come in ``seconds``.
         """
         now = self._clock.monotonic()
         state = self._states.get(who)
@@ -100,9 +102,9 @@ class Limits:
         return state
 
     def remaining(self, key: ApiKey) -> tuple[int | None, int | None, float]:
-        """Return a key's limit, what is left of it, and seconds until it is full again.
+        """Return a key's limit, what is left of it, and the seconds until it is full again.
 
-        For the headers in which some dialects say so; None without a limit.
+        The first two are None without a limit. Some dialects have headers for them.
         """
         limit, seconds, _ = self._limit_of(key)
         if limit is None:
@@ -115,7 +117,7 @@ class Limits:
         return limit, int(tokens), (limit - tokens) / rate
 
     def _forget(self) -> None:
-        """Drop the callers that were quiet longest; one with requests under way stays."""
+        """Drop the callers that made no request for longest, except those with running requests."""
         for _ in range(len(self._states) - _REMEMBERED):
             who, state = self._states.popitem(last=False)
             if state.under_way:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from .. import errors
@@ -86,60 +87,62 @@ def problem(
     )
 
 
+_STATUSES: tuple[tuple[type[Exception], str, int], ...] = (
+    (errors.TooManyRequests, "too_many_requests", 429),
+    (errors.Busy, "busy", 503),
+    (errors.NotFound, "not_found", 404),
+    (errors.KeyReused, "idempotency_key_reused", 422),
+    (errors.Conflict, "conflict", 409),
+    (errors.ActivityEnded, "activity_ended", 409),
+    (errors.TransportError, "apns_unreachable", 503),
+    (errors.ApnsLiveError, "not_possible", 409),
+)
+"""Code and status of errors whose text is the detail; the first that fits counts."""
+_UNREADABLE = {413: ("body_too_large", ""), 415: ("not_json", "Send plain application/json.")}
+_ABSENT = {
+    404: ("not_found", "there is no such path"),
+    405: ("method_not_allowed", "this path has other methods: see Allow"),
+}
+
+
 def classify(error: BaseException) -> Problem:
-    """Return what an error is to a caller. Of an unknown one nothing is shown."""
+    """Return the problem that an error is for a caller. An unknown error shows nothing of itself."""
     match error:
-        case errors.PayloadTooLarge():
-            return problem(
-                "payload_too_large", 422, error.problem, field=error.field, remedy=error.remedy
-            )
         case errors.InvalidInput():
-            return problem("invalid", 422, error.problem, field=error.field, remedy=error.remedy)
-        case errors.BadBody(status=413):
-            return problem("body_too_large", 413, error.problem)
-        case errors.BadBody(status=415):
-            return problem("not_json", 415, error.problem, remedy="Send plain application/json.")
-        case errors.BadBody():
-            return problem("bad_body", error.status, error.problem)
+            code = "payload_too_large" if isinstance(error, errors.PayloadTooLarge) else "invalid"
+            return problem(code, 422, error.problem, field=error.field, remedy=error.remedy)
         case msgspec.ValidationError():
             found = misfit(error)
             return problem("invalid", 422, found.problem, field=found.field, remedy=found.remedy)
-        case errors.NotAllowed(status=401):
-            return problem("unauthenticated", 401, str(error))
+        case errors.BadBody():
+            code, remedy = _UNREADABLE.get(error.status, ("bad_body", ""))
+            return problem(code, error.status, error.problem, remedy=remedy)
         case errors.NotAllowed():
-            return problem("forbidden", 403, str(error))
-        case errors.TooManyRequests():
-            return problem("too_many_requests", 429, str(error), retry_after=error.retry_after)
-        case errors.Busy():
-            return problem("busy", 503, str(error), retry_after=error.retry_after)
-        case errors.NotFound():
-            return problem("not_found", 404, str(error))
-        case errors.KeyReused():
-            return problem("idempotency_key_reused", 422, str(error))
-        case errors.Conflict():
-            return problem("conflict", 409, str(error))
-        case errors.ActivityEnded():
-            return problem("activity_ended", 409, str(error))
+            code = "unauthenticated" if error.status == 401 else "forbidden"
+            return problem(code, error.status, str(error))
         case errors.StoreError():
             _trouble.say(str(error)[:200])
             return problem("store_unavailable", 503, retry_after=5.0)
-        case errors.ChannelError(status=400 | 404 | 405 | 413):
-            return problem("apns_refused", 422, str(error), remedy=error.remedy)
-        case errors.ChannelError(status=status) if 400 <= status < 500 and status != 429:
-            return problem("apns_refused", 409, str(error), remedy=error.remedy)
-        case errors.ChannelError():
-            return problem(
-                "apns_unreachable", 503, str(error), remedy=error.remedy, retry_after=5.0
-            )
-        case errors.TransportError():
-            return problem("apns_unreachable", 503, str(error), retry_after=5.0)
-        case errors.ApnsLiveError():
-            return problem("not_possible", 409, str(error))
+        case errors.ChannelError(status=status):
+            text, remedy = str(error), error.remedy
+            if not 400 <= status < 500 or status == 429:
+                return problem("apns_unreachable", 503, text, remedy=remedy, retry_after=5.0)
+            refused = 422 if status in (400, 404, 405, 413) else 409
+            return problem("apns_refused", refused, text, remedy=remedy)
+        case HTTPException(status_code=(404 | 405) as status):
+            code, detail = _ABSENT[status]
+            return problem(code, status, detail, remedy="GET /openapi.json describes every path.")
+        case HTTPException(status_code=status) if status < 500:
+            return problem("body_too_large" if status == 413 else "bad_body", status)
+    for kind, code, status in _STATUSES:
+        if isinstance(error, kind):
+            wait = 5.0 if code == "apns_unreachable" else getattr(error, "retry_after", None)
+            return problem(code, status, str(error), retry_after=wait)
     return problem("internal", 500)
 
 
 class Reply(Response):
-    """An answer that is all there. ``media_type`` is empty for one without a body."""
+    """A complete answer. ``media_type`` is empty if it has no body."""
 
     def __init__(
         self, body: bytes, status: int, headers: Mapping[str, str], media_type: str = JSON
@@ -159,9 +162,9 @@ def json_answer(
     retry_after: float | None = None,
     media_type: str = JSON,
 ) -> Response:
-    """Return an answer with a JSON body, and the headers that its status calls for.
+    """Return an answer with a JSON body and the headers of its status.
 
-    ``retry_after`` is seconds, and ``Retry-After`` whole ones. A 401 says how to show a key (RFC 9110, 11.6.1).
+    ``retry_after`` is in seconds. A 401 says how to authenticate (RFC 9110, 11.6.1).
     """
     found = dict(headers or {})
     if retry_after is not None:
@@ -180,12 +183,3 @@ def respond(found: Problem) -> Response:
         retry_after=found.retry_after,
         media_type=MEDIA_TYPE,
     )
-
-
-def of_status(status: int) -> Problem:
-    """Return the problem for a bare HTTP status of the framework (404, 405)."""
-    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-    code = codes.get(status, "bad_body" if status < 500 else "internal")
-    details = {404: "there is no such path", 405: "this path has other methods: see Allow"}
-    remedy = "GET /openapi.json describes every path." if status in details else ""
-    return problem(code, status, details.get(status, ""), remedy=remedy)

@@ -5,17 +5,21 @@ Every API uses this module, so a key's restriction holds in all of them.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from sqlalchemy import ColumnElement, exists, select
 
 from ..activities.accept.streams import nobody_left
 from ..activities.apps import App
 from ..activities.finding import named
-from ..activities.requests import Audience
+from ..activities.requests import Accepted, Audience, End, Start, Update
 from ..activities.store import schema
 from ..errors import NotAllowed, NotFound
 from .context import Gateway
 from .keys import ApiKey
+
+Missing = Literal["recipients", "type"]
 
 
 def check_audience(key: ApiKey, audience: Audience) -> None:
@@ -44,10 +48,7 @@ async def check_activity(gateway: Gateway, key: ApiKey, activity: str) -> None:
 
 
 async def check_stream(gateway: Gateway, key: ApiKey, name: str) -> None:
-    """Raise `NotFound` if something runs behind the key's stream that is not within its groups.
-
-    A stream that is not there, or behind which nothing runs, passes.
-    """
+    """Raise `NotFound` if the stream has a running activity outside of the key's groups."""
     if key.groups is None:
         return
     streams = schema.streams
@@ -70,21 +71,21 @@ async def _check(
         except NotAllowed:
             text = None
     if text is None or '"groups"' not in text:
-        # The same words as for one that is not there: its existence is nobody else's business.
+        # The same error as for an unknown name, so that it tells nothing about others' activities.
         raise NotFound(f"the app {key.app.id!r} has no {name!r} within this key's groups")
 
 
 def is_named(app: App, given: str, setting: str) -> bool:
-    """Whether ``given`` is the app's id, or the id that it has at a vendor.
+    """Whether ``given`` is the app's id, or its id at a vendor.
 
-    The setting (``braze_app_id``, ``onesignal_app_id``) is a text or a list of texts, so that a
-    server which moved here may keep the id that stands in its code.
+    The setting (``braze_app_id``, ``onesignal_app_id``) is a string or a list, so that a server which
+    moved here can keep the id in its code.
     """
     named = app.settings.get(setting, [])
     return given in [app.id, *(named if isinstance(named, list) else [named])]
 
 
-async def check_id(gateway: Gateway, key: ApiKey, activity: str | None) -> None:
+async def _check_id(gateway: Gateway, key: ApiKey, activity: str | None) -> None:
     """Raise `NotFound` if an id is taken by an activity that the key does not reach."""
     if key.groups is None or activity is None:
         return
@@ -95,17 +96,32 @@ async def check_id(gateway: Gateway, key: ApiKey, activity: str | None) -> None:
     await check_activity(gateway, key, activity)
 
 
-async def knows_type(gateway: Gateway, app: App, attributes_type: str) -> bool:
-    """Whether any device ever handed in a push-to-start token for an attributes type."""
+async def check_start(gateway: Gateway, key: ApiKey, start: Start) -> Missing | None:
+    """Return what a start lacks to reach a device: recipients, or any token of its type.
+
+    Raises `NotAllowed` or `NotFound` if the key does not reach its audience or its id.
+    """
+    check_audience(key, start.audience)
+    await _check_id(gateway, key, start.id)
+    kind = start.attributes_type
+    if await reaches_anyone(gateway, key.app, start.audience, kind):
+        return None
     tokens = schema.start_tokens
-    query = select(
-        exists().where(tokens.c.app_id == app.row, tokens.c.attributes_type == attributes_type)
-    )
-    return bool(await gateway.service.database.scalar(query))
+    known = exists().where(tokens.c.app_id == key.app.row, tokens.c.attributes_type == kind)
+    return "recipients" if await gateway.service.database.scalar(select(known)) else "type"
+
+
+async def change(gateway: Gateway, key: ApiKey, request: Update | End) -> Accepted:
+    """Update or end an activity within the key's groups. Raises `NotFound` and `ActivityEnded`."""
+    await check_activity(gateway, key, request.id)
+    activities = gateway.service.activities
+    if isinstance(request, End):
+        return (await activities.end(key.app, request)).answer
+    return (await activities.update(key.app, request)).answer
 
 
 async def is_gone(gateway: Gateway, app: App, activity: str) -> bool:
-    """Whether nobody has the card of an activity any more: everyone dismissed it."""
+    """Whether no device has the card of an activity any more, because everyone dismissed it."""
     table = schema.activities
     query = select(table.c.id).where(named(app, table, activity), nobody_left())
     return await gateway.service.database.scalar(query) is not None

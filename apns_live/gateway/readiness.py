@@ -30,7 +30,7 @@ _PAGES_SHARE = 100
 
 
 class Readiness:
-    """Asks the parts. Each answer is a sentence of what is wrong."""
+    """Checks the database, its lock, the leases and the provider keys. A problem is a sentence."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -43,7 +43,7 @@ class Readiness:
         self._damage = ""
 
     async def problems(self) -> list[str]:
-        """Return what keeps the gateway from serving; nothing when it can."""
+        """Return what keeps the gateway from serving; an empty list if it can serve."""
         async with self._lock:
             if self._clock.monotonic() - self._asked >= _TRUSTED_SECONDS:
                 self._problems = [one async for one in self._ask()]
@@ -51,12 +51,12 @@ class Readiness:
             return self._problems
 
     def warnings(self) -> list[str]:
-        """Return what does not keep it from serving."""
+        """Return what does not keep the gateway from serving."""
         warning = self._service.scheduler.time.warning()
         return [warning] if warning else []
 
     async def aclose(self) -> None:
-        """End what still looks."""
+        """Cancel a running check of the database file."""
         if self._pages is not None:
             self._pages.cancel()
             await asyncio.gather(self._pages, return_exceptions=True)
@@ -83,29 +83,26 @@ class Readiness:
             yield "the lock beside the database is gone: another service may send everything again"
         if self._service.ownership.lapsed:
             yield "the leases of this process ran out, so it sends nothing: the database did not renew them"
-        self._look_at_pages()
+        due = self._service.database.is_sqlite and self._clock.monotonic() >= self._pages_due
+        if due and (self._pages is None or self._pages.done()):
+            self._pages = asyncio.get_running_loop().create_task(self._check_pages())
         if self._damage:
             yield self._damage
 
     async def _unopened_key(self) -> str:
-        """Return what the first provider key says that the store key does not open."""
-        table, apps = schema.credentials, schema.apps
-        rows = await self._service.database.rows(
-            select(table.c.sealed_key, table.c.key_id, apps.c.public_id).join(
-                apps, table.c.app_id == apps.c.id
-            )
-        )
-        for row in rows:
+        """Return the error of the first provider key that the store key cannot open, or nothing."""
+        table, apps, sealer = schema.credentials, schema.apps, self._service.apps.sealer
+        query = select(table.c.sealed_key, table.c.key_id, apps.c.public_id)
+        query = query.join(apps, table.c.app_id == apps.c.id)
+        for row in await self._service.database.rows(query):
             try:
-                self._service.apps.sealer.open(
-                    bytes(row.sealed_key), app=row.public_id, key_id=row.key_id
-                )
+                sealer.open(bytes(row.sealed_key), app=row.public_id, key_id=row.key_id)
             except ApnsLiveError as error:
                 return str(error)
         return ""
 
     def _lock_is_lost(self) -> bool:
-        """Whether the file that keeps a second service away is not ours any more (SQLite alone)."""
+        """Whether the lock file that excludes a second service is no longer ours (SQLite only)."""
         database = self._service.database
         if fcntl is None or not database.is_sqlite:
             return False
@@ -119,17 +116,8 @@ class Readiness:
             pass
         return True
 
-    def _look_at_pages(self) -> None:
-        """Let SQLite look through its file now and then, a hundredth of the time."""
-        database = self._service.database
-        if (
-            database.is_sqlite
-            and self._clock.monotonic() >= self._pages_due
-            and (self._pages is None or self._pages.done())
-        ):
-            self._pages = asyncio.get_running_loop().create_task(self._check_pages())
-
     async def _check_pages(self) -> None:
+        """Let SQLite check its file. That may take a hundredth of the time."""
         began = self._clock.monotonic()
         try:
             said = str(await self._service.database.scalar(text("PRAGMA quick_check(1)")))

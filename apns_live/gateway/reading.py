@@ -16,25 +16,21 @@ from ..misfits import misfit
 Value = TypeVar("Value")
 Score = Annotated[float, Meta(ge=0, le=1)]
 LONG_PAST = 1e9
-"""Seconds since 1970: the year 2001. What is before has no other meaning than the past."""
+"""Seconds since 1970: the year 2001. An earlier time only means the past."""
 
 
 def body(given: Mapping[str, Any], kind: type[Value]) -> Value:
-    """Return a body as a struct; null is as if it were not there.
+    """Return a body as a struct. A null field counts as absent.
 
-    Numbers and booleans may be written as text, as servers in PHP and Ruby do.
+    Numbers and booleans may be strings, as servers in PHP and Ruby send them.
     """
-    return _converted({k: v for k, v in given.items() if v is not None}, kind, strict=False)
+    return read({k: v for k, v in given.items() if v is not None}, kind, "", "", strict=False)
 
 
-def read(value: object, kind: type[Value], field: str, remedy: str) -> Value:
-    """Return a value of a type, such as ``Annotated[int, Meta(ge=1)]``."""
-    return _converted(value, kind, field, remedy)
-
-
-def _converted(
-    value: object, kind: type[Value], field: str = "", remedy: str = "", *, strict: bool = True
+def read(
+    value: object, kind: type[Value], field: str, remedy: str, *, strict: bool = True
 ) -> Value:
+    """Return a value of a type, such as ``Annotated[int, Meta(ge=1)]``."""
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
@@ -66,7 +62,7 @@ def text(
     if value is None and not required:
         return None
     if not isinstance(value, str) or (required and not value):
-        problem = "is missing" if value is None or value == "" else "is not a string"
+        problem = "is missing" if value in (None, "") else "is not a string"
         raise InvalidInput(problem, field=where, remedy="Give a text.")
     if limit is not None:
         checks.at_most(len(value), limit, "characters", where)
@@ -88,7 +84,7 @@ def ids(
 
 
 def one_of(body: Mapping[str, Any], names: Sequence[str], none: InvalidInput) -> str:
-    """Return the one name of ``names`` that a body gives something for; ``none`` is raised for none."""
+    """Return the only one of ``names`` that a body has. Raises ``none`` if it has none of them."""
     given = [name for name in names if body.get(name) not in (None, [], {}, "")]
     if not given:
         raise none

@@ -14,22 +14,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_public_key,
+)
 
 from ..activities.apps import App
 from ..errors import GatewayError
 
 PROJECT_SETTING = "fcm_project_id"
 SECONDS = 3_600
-"""An access token holds for an hour, as Google's do."""
+"""An access token is valid for an hour, as Google's are."""
 _LONGEST_CLAIM = 3_600 + 300
 _SKEW = 300
 _HEAD = "fcm1"
 
 
 class InvalidGrant(GatewayError):
-    """An assertion that no access token is given for."""
+    """An assertion that is refused."""
 
 
 def project_of(app: App) -> str:
@@ -42,12 +48,8 @@ def project_of(app: App) -> str:
 def new_account(project: str, lookup: str) -> tuple[str, bytes]:
     """Return a service account's file, without its ``token_uri``, and the public key (DER)."""
     private = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
-    pem = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public = private.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     facts = {
         "type": "service_account",
         "project_id": project,
@@ -68,7 +70,7 @@ def with_token_uri(account: str, url: str) -> str:
 
 
 def issuer_of(assertion: str) -> str:
-    """Return what finds the account of an assertion, before its signature is known to be right."""
+    """Return the lookup of an assertion's account. Its signature is not checked yet."""
     try:
         claims = jwt.decode(assertion, options={"verify_signature": False})
     except jwt.PyJWTError:
@@ -78,16 +80,14 @@ def issuer_of(assertion: str) -> str:
 
 
 def check_assertion(assertion: str, public: bytes, *, now: float) -> None:
-    """Raise `InvalidGrant` unless the account's key signed the assertion, and it holds now.
+    """Raise `InvalidGrant` unless the account's key signed the assertion, and it is valid now.
 
-    Neither audience nor scope count: the SDKs have Google's built in.
+    Audience and scope are not checked: the SDKs have Google's built in.
     """
-    key = serialization.load_der_public_key(public)
-    checks: Mapping[str, Any] = dict.fromkeys(
-        ("verify_aud", "verify_exp", "verify_iat", "verify_nbf"), False
-    )
+    key = load_der_public_key(public)
+    unchecked: Any = dict.fromkeys(("verify_aud", "verify_exp", "verify_iat", "verify_nbf"), False)
     try:
-        claims = jwt.decode(assertion, key, algorithms=["RS256"], options={**checks})  # type: ignore[arg-type]
+        claims = jwt.decode(assertion, key, algorithms=["RS256"], options=unchecked)  # type: ignore[arg-type]
     except jwt.PyJWTError:
         raise InvalidGrant("Invalid JWT Signature.") from None
     begun, ends = _moment(claims, "iat"), _moment(claims, "exp")
@@ -104,13 +104,13 @@ def _moment(claims: Mapping[str, Any], name: str) -> float:
 
 
 def access_token(secret: bytes, lookup: str, *, now: float) -> str:
-    """Return an access token of an account. It is signed, so nothing is kept of it."""
+    """Return an access token of an account. It is signed, and not stored."""
     said = f"{lookup}.{int(now) + SECONDS}"
     return f"{_HEAD}.{said}.{_mac(secret, said)}"
 
 
 def account_of(secret: bytes, token: str) -> tuple[str, int] | None:
-    """Return what finds the account of an access token, and when it ends; None for a forged one."""
+    """Return the lookup of an access token's account, and when it ends; None for a forged token."""
     head, _, rest = token.partition(".")
     said, _, mac = rest.rpartition(".")
     right = hmac.compare_digest(_mac(secret, said).encode(), mac.encode("utf-8", "replace"))

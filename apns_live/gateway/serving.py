@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from email.utils import formatdate
+from functools import partial
 from ipaddress import ip_network
 from typing import Any, cast
 
@@ -28,7 +29,6 @@ from uvicorn.server import ServerState
 
 from ..errors import ApnsLiveError, InvalidSetting
 from .context import Gateway
-from .settings import GatewaySettings
 from .wire.certificates import Certificates
 from .wire.door import Arrival, Door, DoorLimits, DoorStatistics, turn_away
 from .wire.http1 import Http1
@@ -36,11 +36,11 @@ from .wire.http2 import Http2
 
 _BACKLOG = 2_048
 _AT_ONCE = 32
-"""Connections that are taken before others get their turn."""
+"""Connections that are accepted before other tasks get their turn."""
 _NO_ROOM_SECONDS = 0.1
 _MOST_FILES = 65_536
 _OTHER_FILES = 256
-"""Descriptors kept for other things than callers' connections: the database, APNs, files."""
+"""Descriptors reserved for the database, APNs and files."""
 
 
 @asynccontextmanager
@@ -57,13 +57,17 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Serve an app until the block ends; yields its URL once the port listens.
 
-    The ``gateway`` behind the app sets limits and counts connections, without one ``limits`` and
-    ``statistics`` do. ``drain`` is how many seconds requests under way have to finish. Raises `InvalidSetting` when
-    the address cannot be used. HTTP/2 is agreed on by ALPN, or spoken with prior knowledge without
-    TLS (RFC 9113, 3.3).
+    The ``gateway`` of the app sets the limits and counts connections; without one, ``limits`` and
+    ``statistics`` do. Running requests have ``drain`` seconds to finish. HTTP/2 is selected by ALPN, or by
+    prior knowledge without TLS (RFC 9113, 3.3). Raises `InvalidSetting` if the address cannot be used.
     """
     if gateway is not None:
-        limits, statistics = limits or _limits_of(gateway.settings), gateway.door
+        settings, statistics = gateway.settings, gateway.door
+        limits = limits or DoorLimits(
+            connections=settings.connections,
+            per_address=settings.connections_per_address,
+            proxies=[ip_network(one) for one in settings.trusted_proxies],
+        )
     listeners = _listeners(host, port)
     server = _Server(app, certificates, _fitting(limits or DoorLimits()), statistics, gateway)
     try:
@@ -81,7 +85,7 @@ async def serving(
 
 
 class _Server:
-    """What stands between the listening sockets and the app."""
+    """Accepts connections, and passes their requests to the app."""
 
     def __init__(
         self,
@@ -116,13 +120,13 @@ class _Server:
         await self._lifespan.startup()
         if self._lifespan.should_exit:
             raise ApnsLiveError("the app did not start; the log says why")
-        self._tick()
         loop = asyncio.get_running_loop()
-        self._clock = loop.create_task(self._ticking())
+        # Its first turn comes before the first connection: answers have a date from the start.
+        self._clock = loop.create_task(self._tick())
         self._accepting = [loop.create_task(self._accept(listener)) for listener in listeners]
 
     async def close(self, drain: float) -> None:
-        """Take no more, let requests under way finish, and cut off what does not."""
+        """Accept no more connections, let running requests finish within ``drain``, and abort the rest."""
         for task in self._accepting:
             task.cancel()
         for connection in list(self._state.connections):
@@ -142,7 +146,7 @@ class _Server:
             await self._lifespan.shutdown()
 
     async def _accept(self, listener: socket.socket) -> None:
-        """Let connections in, or turn them away, for ever."""
+        """Accept connections until cancelled. Turn those over a limit away."""
         loop = asyncio.get_running_loop()
         for number in itertools.count(1):
             if number % _AT_ONCE == 0:
@@ -162,31 +166,24 @@ class _Server:
             task.add_done_callback(self._arriving.discard)
 
     def _speak(self, agreed: str | None) -> asyncio.Protocol:
-        return self._http2() if agreed == "h2" else self._http1()
+        parts = (self._config, self._state, self._lifespan.state, self._door)
+        http2 = partial(Http2, *parts)
+        return http2() if agreed == "h2" else Http1(*parts, http2)
 
-    def _http1(self) -> Http1:
-        return Http1(self._config, self._state, self._lifespan.state, self._door, self._http2)
-
-    def _http2(self) -> Http2:
-        return Http2(self._config, self._state, self._lifespan.state, self._door)
-
-    def _tick(self) -> None:
-        date = formatdate(time.time(), usegmt=True).encode()
-        leaving = self._gateway is not None and self._gateway.leaving
-        closing = [(b"connection", b"close")] if leaving else []
-        self._state.default_headers[:] = [(b"date", date), *closing]
-        self._door.sweep()
-        if self._certificates is not None:
-            self._certificates.look()
-
-    async def _ticking(self) -> None:
+    async def _tick(self) -> None:
         while True:
+            date = formatdate(time.time(), usegmt=True).encode()
+            leaving = self._gateway is not None and self._gateway.leaving
+            closing = [(b"connection", b"close")] if leaving else []
+            self._state.default_headers[:] = [(b"date", date), *closing]
+            self._door.sweep()
+            if self._certificates is not None:
+                self._certificates.look()
             await asyncio.sleep(1.0)
-            self._tick()
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the limit of open files as far as the system lets us; return it. For a program's start."""
+    """Raise the limit of open files as far as the system allows; return it. For a program's start."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -195,16 +192,8 @@ def raise_descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _limits_of(settings: GatewaySettings) -> DoorLimits:
-    return DoorLimits(
-        connections=settings.connections,
-        per_address=settings.connections_per_address,
-        proxies=[ip_network(one) for one in settings.trusted_proxies],
-    )
-
-
 def _fitting(limits: DoorLimits) -> DoorLimits:
-    """Return limits that leave descriptors for everything else."""
+    """Return limits that leave enough descriptors for other uses."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files == resource.RLIM_INFINITY:
         return limits
@@ -214,10 +203,10 @@ def _fitting(limits: DoorLimits) -> DoorLimits:
 
 @contextmanager
 def calm_collector() -> Iterator[None]:
-    """Let the garbage collector leave alone what is there now; for a program, once all is open.
+    """Exclude existing objects from garbage collection. For a program, once everything is open.
 
-    Modules, routes and statements are half a million objects that never go. Looking at them again
-    and again stops every request for a tenth of a second.
+    Modules, routes and statements are half a million objects that stay. Each collection of them would
+    stop all requests for a tenth of a second.
     """
     before = gc.get_threshold()
     gc.collect()

@@ -14,11 +14,12 @@ from ..calls import Call as AnyCall
 from ..calls import Face, Handler, operation
 from ..credentials import HEAD, Phone
 from ..keys import ApiKey
+from ..problems import json_answer
 from ..scopes import Dialect
-from . import live, metrics, pushes, streaming
+from . import live, metrics, pushes
+from .answers import refusal_of
+from .buttons import tap
 from .dialect import Call
-from .refusals import Refused, answer_refusal
-from .taps import tap
 
 __all__ = ["ActivitySmith"]
 
@@ -30,10 +31,10 @@ _OPERATIONS: tuple[tuple[str, Handler, str], ...] = (
     ("POST /live-activity/update", live.update, "activities:update"),
     ("POST /live-activity/start", live.start, "activities:start"),
     ("POST /live-activity/end", live.end, "activities:end"),
-    (f"POST {_STREAM}}}/pause", streaming.pause, "streams:write"),
-    (f"POST {_STREAM}}}/resume", streaming.resume, "streams:write"),
-    (f"PUT {_STREAM}:path}}", streaming.put, "streams:write"),
-    (f"DELETE {_STREAM}:path}}", streaming.end, "streams:write"),
+    (f"POST {_STREAM}}}/pause", live.pause_stream, "streams:write"),
+    (f"POST {_STREAM}}}/resume", live.resume_stream, "streams:write"),
+    (f"PUT {_STREAM}:path}}", live.put_stream, "streams:write"),
+    (f"DELETE {_STREAM}:path}}", live.end_stream, "streams:write"),
     ("POST /push-notification", pushes.send, "notifications:send"),
     ("PUT /push-notification/{notification_id}", pushes.replace, "notifications:send"),
     ("POST /badge", pushes.badge, "notifications:send"),
@@ -70,17 +71,12 @@ class ActivitySmith(Face):
             return False
         return path.startswith("/api/") or f"{path}/".startswith(_PATHS)
 
-    def absent(self, status: int) -> Response:
-        """Return 404 or 405."""
-        if status == 405:
-            refused = Refused(405, "Method not allowed", "This endpoint has no such method.")
-        else:
-            refused = Refused(404, "Not found", "There is no such endpoint.")
-        return answer_refusal(refused)
-
     def refuse(self, error: Exception) -> Response:
         """Return the answer to an error."""
-        return answer_refusal(error)
+        refused = refusal_of(error)
+        body = {"error": refused.label, "message": refused.message, **refused.extra}
+        headers = {"cache-control": "no-store"}
+        return json_answer(body, refused.status, headers, retry_after=refused.retry_after)
 
     async def find(self, call: AnyCall) -> ApiKey | Phone:
         """Return the key or, where its widgets are drawn, the phone."""

@@ -23,7 +23,7 @@ _REMEDY = "See docs/vendors/activitysmith.md for what can be set."
 class DialectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one app.
 
-    - ``attributes_type``: the Swift type that draws the cards, as the app registers it.
+    - ``attributes_type``: the Swift type of the cards, as the app registers it.
     - ``no_recipients_status``: 422, or 404 for programs written for the API before it had 422.
     - ``live_activities``: how many cards a device, or with ``counted`` ``account`` the whole app,
       may have from this dialect at the same time; None for no limit. ``at_limit`` says what a
@@ -64,20 +64,16 @@ def settings_of(app: App) -> DialectSettings:
 
 
 class Call(AnyCall):
-    """A call whose key is of this dialect.
-
-    What only reads may be called by a phone as well, with its device credential: then there is no
-    key.
-    """
+    """A call of this dialect. A phone may make reading calls with its credential: then it has no key."""
 
     @property
     def chosen(self) -> DialectSettings:
-        """What the app has set of this dialect. Raises `InvalidSetting`."""
+        """The app's settings of this dialect. Raises `InvalidSetting`."""
         return settings_of(self.app)
 
     @property
     def lenient(self) -> bool:
-        """Whether fields that nobody knows are ignored."""
+        """Whether unknown fields are ignored."""
         return self.chosen.unknown_fields == "ignore"
 
     @property
@@ -91,9 +87,9 @@ class Call(AnyCall):
         return to_text(self.now) or ""
 
     def once(self, digest: bytes | None = None) -> Key | None:
-        """Return the idempotency key, which this gateway takes beside the API. Raises `InvalidInput`.
+        """Return the idempotency key, which ActivitySmith's API does not have. Raises `InvalidInput`.
 
-        It stands for the request as it came: times and ids that are made of it do not count.
+        It identifies the request as received, without the times and ids that are made of it.
         """
         if b"idempotency-key" not in self.headers:
             return None
@@ -103,8 +99,8 @@ class Call(AnyCall):
         )
 
     def base(self) -> str:
-        """Return the address of this gateway as phones reach it; empty when it is not known.
+        """Return the URL at which phones reach this gateway, or an empty string.
 
-        Never what the caller's Host says: phones would send their taps there.
+        Never from the caller's Host header: phones would send their taps there.
         """
         return self.gateway.settings.public_url or self.gateway.address

@@ -15,7 +15,7 @@ from ...errors import InvalidInput
 from ..reading import as_object, read, text
 
 IGNORED = object()
-"""The shape of a field that the vendor's own clients send where it means nothing."""
+"""The shape of a field that the vendor's own clients send although it has no meaning."""
 _UNKNOWN = object()
 MAX_URL = 2_048
 MAX_CHANNELS = 100
@@ -39,14 +39,14 @@ BLOCKED_SCHEMES = frozenset(
         "x-apple",
     }
 )
-"""Schemes that run something, or reach inside the phone, rather than open an app."""
+"""Schemes that execute something or reach into the phone instead of opening an app."""
 
 
 def known(value: Any, shape: Any, *, lenient: bool = False, field: str = "") -> Any:
-    """Return a value with the fields of its shape alone. Raises `InvalidInput`.
+    """Return a value with only the fields of its shape. Raises `InvalidInput`.
 
-    A shape is a mapping of names to shapes, a list of one shape for all entries, or None for what is
-    read elsewhere. Unknown fields are an error, unless ``lenient``; those that are `IGNORED` are not.
+    A shape is a mapping of names to shapes, a list with the shape of all entries, or None for a value that is
+    checked elsewhere. Unknown fields are an error unless ``lenient``; `IGNORED` fields are dropped.
     """
     if isinstance(shape, list) and isinstance(value, list):
         return [
@@ -68,7 +68,7 @@ def known(value: Any, shape: Any, *, lenient: bool = False, field: str = "") -> 
 
 
 def integer(body: Mapping[str, Any], name: str, *, required: bool = False) -> int | None:
-    """Return a whole number from 0 up, or None where it is absent or null. Raises `InvalidInput`."""
+    """Return a non-negative integer, or None if it is absent or null. Raises `InvalidInput`."""
     value = body.get(name)
     if value is None and not required:
         return None
@@ -90,11 +90,8 @@ def channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
     if body.get("channels") is not None:
         found.append(_slugs(body["channels"], "channels"))
     if len(set(found)) > 1:
-        raise InvalidInput(
-            "names other channels than target.channels",
-            field="channels",
-            remedy="Give one of them.",
-        )
+        problem = "names other channels than target.channels"
+        raise InvalidInput(problem, field="channels", remedy="Give one of them.")
     return found[0] if found else None
 
 
@@ -130,12 +127,10 @@ def action(value: object, field: str, *, any_scheme: bool = False) -> Button:
 
 def tap_target(body: Mapping[str, Any], name: str) -> str | None:
     """Return the address that a tap on a notification opens. Raises `InvalidInput`."""
-    url = text(body, name, limit=MAX_URL)
+    url = _address(body, name)
     if url is None:
         return None
-    _printable(url, name)
-    found = _SCHEME.match(url)
-    scheme = found[1].lower() if found else ""
+    scheme = _scheme(url)
     if scheme in {"http", "https"}:
         _host(url, name)
     elif not scheme or (scheme not in _WEB and _app_scheme(url) is None):
@@ -149,23 +144,23 @@ def tap_target(body: Mapping[str, Any], name: str) -> str | None:
 
 def https_address(body: Mapping[str, Any], name: str) -> str | None:
     """Return an ``https`` address without credentials. Raises `InvalidInput`."""
-    url = text(body, name, limit=MAX_URL)
+    url = _address(body, name)
     if url is None:
         return None
-    _printable(url, name)
     parts = _host(url, name)
     if parts.scheme != "https" or parts.username is not None or parts.password is not None:
-        raise InvalidInput(
-            "is not an https address, or holds a user name",
-            field=name,
-            remedy="Give https:// and a host.",
-        )
+        problem = "is not an https address, or holds a user name"
+        raise InvalidInput(problem, field=name, remedy="Give https:// and a host.")
     return url
 
 
-def _app_scheme(url: str) -> str | None:
+def _scheme(url: str) -> str:
     found = _SCHEME.match(url)
-    scheme = found[1].lower() if found else ""
+    return found[1].lower() if found else ""
+
+
+def _app_scheme(url: str) -> str | None:
+    scheme = _scheme(url)
     blocked = scheme in BLOCKED_SCHEMES or scheme.startswith(("x-apple", "itms-services"))
     return None if not scheme or scheme in _WEB or blocked else scheme
 
@@ -182,10 +177,9 @@ def _host(url: str, field: str) -> Any:
     return parts
 
 
-def _printable(url: str, field: str) -> None:
-    if not url.isprintable() or any(character in url for character in " \\"):
-        raise InvalidInput(
-            "holds a space, a backslash or a control character",
-            field=field,
-            remedy="Percent-encode it.",
-        )
+def _address(body: Mapping[str, Any], name: str) -> str | None:
+    url = text(body, name, limit=MAX_URL)
+    if url is not None and (not url.isprintable() or " " in url or "\\" in url):
+        problem = "holds a space, a backslash or a control character"
+        raise InvalidInput(problem, field=name, remedy="Percent-encode it.")
+    return url

@@ -1,23 +1,24 @@
-"""Activities by id: start, update, end."""
+"""Activities by id (start, update, end) and streams by key (put, end, pause, resume)."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ...activities import checks
 from ...activities.requests import End, Presentation, Start, Update
-from ...errors import ActivityEnded
+from ...activities.times import to_text
+from ...errors import ActivityEnded, InvalidInput
 from . import requests, sending, states, store
-from .answers import answered, await_result, counts, end_answer, start_answer
+from .answers import STREAM_KEY, Refused, answered, await_result, counts, end_answer
 from .dialect import DIALECT, ID_ATTRIBUTE, Call
-from .refusals import Refused
 from .requests import LiveCall
-from .streaming import put_state
+
+_KEY_RULE = "stream_key must contain only letters, numbers, underscores, and hyphens"
 
 
 async def start(call: Call, body: Any) -> dict[str, Any]:
     """Start an activity on every device of the target."""
-    said = requests.start(body, lenient=call.lenient)
-    once = call.once()
+    said, once = requests.start(body, lenient=call.lenient), call.once()
     state = states.complete(said.state or {}, phase="start", now=call.moment)
     slugs = await sending.reached(call, said.channels)
     activity = sending.fresh_id(call)
@@ -38,35 +39,37 @@ async def start(call: Call, body: Any) -> dict[str, Any]:
         if not await store.was_told(call, once):
             await sending.check_phones(call, slugs)
             ended = await sending.make_room(call, request.audience)
-        done = await call.service.activities.start(call.app, request, key=once)
-    answer = call.told(done)
+        answer = call.told(await call.service.activities.start(call.app, request, key=once))
     result = await await_result(call, answer.operation)
-    return start_answer(call, answer.activity, result, slugs=slugs, tags=said.tags, ended=ended)
+    return answered(
+        call,
+        result,
+        success=result.success,
+        activity_id=answer.activity,
+        devices_notified=result.accepted,
+        users_notified=result.persons,
+        effective_channel_slugs=slugs,
+        tags=said.tags,
+        ended_activity_id=ended,
+        message=None if result.finished else "The start is still being sent.",
+    )
 
 
 async def update(call: Call, body: Any) -> dict[str, Any]:
-    """Give an activity a new state; behind a stream's former one, a new activity is started."""
-    said = requests.update(body, lenient=call.lenient)
-    once = call.once()
-    card = await own_card(call, said.activity, "update")
-    if card.ended and card.stream_key is not None:
-        again = await _through_stream(call, card, said)
-        if again is not None:
-            return again
+    """Give an activity a new state. If its stream has gone on to another activity, that one gets it."""
+    said, once = requests.update(body, lenient=call.lenient), call.once()
+    card = await _own_card(call, said.activity, "update")
+    if card.ended and (again := await _put_to_its_stream(call, card, said)) is not None:
+        return again
     if card.ended and not await store.was_told(call, once):
         raise ActivityEnded(
             f"the activity {card.id!r} has ended ({card.end_reason}): start a new one"
         )
     state = states.complete(said.state or {}, phase="update", now=call.moment, current=card.state)
-    state = await sending.draw(call, state, said, card.state, place_of(card))
-    done = await call.service.activities.update(
-        call.app,
-        Update(
-            id=card.id, content_state=state, tags=said.tags, metadata=said.metadata, dialect=DIALECT
-        ),
-        key=once,
-    )
-    answer = call.told(done)
+    state = await sending.draw(call, state, said, card.state, card.place)
+    labels: dict[str, Any] = {"tags": said.tags, "metadata": said.metadata}
+    request = Update(id=card.id, content_state=state, dialect=DIALECT, **labels)
+    answer = call.told(await call.service.activities.update(call.app, request, key=once))
     result = await await_result(call, answer.operation)
     return answered(
         call,
@@ -76,81 +79,221 @@ async def update(call: Call, body: Any) -> dict[str, Any]:
         **counts(result, devices=answer.devices, queued=answer.queued),
         users_notified=result.persons,
         effective_channel_slugs=sending.slugs_of(card.audience),
-        tags=list(card.tags if said.tags is None else said.tags),
+        tags=card.tags if said.tags is None else said.tags,
     )
 
 
 async def end(call: Call, body: Any) -> dict[str, Any]:
-    """End an activity; one that has ended is left alone."""
-    said = requests.end(body, lenient=call.lenient)
-    once = call.once()
-    card = await own_card(call, said.activity, "end")
+    """End an activity. One that has ended already is left alone."""
+    said, once = requests.end(body, lenient=call.lenient), call.once()
+    card = await _own_card(call, said.activity, "end")
     if card.ended and not await store.was_told(call, once):
-        return ended_before(call, card)
+        return answered(
+            call,
+            None,
+            success=True,
+            activity_id=card.id,
+            devices_notified=0,
+            devices_queued=0,
+            ignored=True,
+            message="The Live Activity had already ended.",
+            end_reason=card.end_reason,
+        )
     state = states.complete(said.state or {}, phase="end", now=call.moment, current=card.state)
-    state = await sending.draw(call, state, said, card.state, place_of(card))
-    done = await call.service.activities.end(
-        call.app,
-        End(
-            id=card.id,
-            content_state=state,
-            presentation=Presentation(
-                dismiss_after=states.dismissal(said.state, states.END_DISMISSAL)
-            ),
-            tags=said.tags,
-            metadata=said.metadata,
-            dialect=DIALECT,
-        ),
-        key=once,
+    state = await sending.draw(call, state, said, card.state, card.place)
+    stays = states.dismissal(said.state, states.END_DISMISSAL)
+    request = End(
+        id=card.id,
+        content_state=state,
+        presentation=Presentation(dismiss_after=stays),
+        tags=said.tags,
+        metadata=said.metadata,
+        dialect=DIALECT,
     )
-    answer = call.told(done)
+    answer = call.told(await call.service.activities.end(call.app, request, key=once))
     ignored = True if answer.status == "ignored" else None
     about = {"activity_id": answer.activity, "ignored": ignored}
     return await end_answer(call, answer.operation, answer.devices, answer.queued, about)
 
 
-def ended_before(call: Call, card: store.Card) -> dict[str, Any]:
-    """Return the answer of an end that came after another one."""
-    return answered(
-        call,
-        None,
-        success=True,
-        activity_id=card.id,
-        devices_notified=0,
-        devices_queued=0,
-        ignored=True,
-        message="The Live Activity had already ended.",
-        end_reason=card.end_reason,
-    )
+async def put_stream(call: Call, body: Any) -> dict[str, Any]:
+    """Bring the activity of a stream up to a state, and start it if none is running."""
+    key, said = _key(call), requests.stream(body, lenient=call.lenient)
+    stream = await store.stream_of(call, key)
+    slugs = await sending.reached(call, said.channels)
+    if stream.running is not None:
+        sending.check_within(call, stream.running, "update")
+    return await _put(call, key, stream, said, slugs)
 
 
-async def own_card(call: Call, activity: str, verb: str) -> store.Card:
+async def end_stream(call: Call, body: Any) -> dict[str, Any]:
+    """End the activity of a stream, and forget the key."""
+    key, said = _key(call), requests.stream_end(body, lenient=call.lenient)
+    once = call.once()
+    stream = await store.stream_of(call, key)
+    if not stream.known and not await store.was_told(call, once):
+        if await store.stream_was(call, key):
+            return _idle(call, key, "ended", ignored=True)
+        raise _unknown(key)
+    final = await _final(call, key, stream, said, "end")
+    ended = call.told(await call.service.streams.end(call.app, key, final, key=once))
+    if ended.ignored:
+        return _idle(call, key, "ended", ignored=True)
+    about = {"operation": "ended", "stream_key": key, "activity_id": ended.activity}
+    return await end_answer(call, ended.id, ended.devices, ended.queued, about)
+
+
+async def pause_stream(call: Call, body: Any) -> dict[str, Any]:
+    """End the activity of a stream. Puts are answered with ``paused`` until it is resumed."""
+    key, said = _key(call), requests.stream_end(body, lenient=call.lenient)
+    stream = await store.stream_of(call, key)
+    if not stream.known:
+        raise _unknown(key)
+    final = await _final(call, key, stream, said, "pause")
+    since = await call.service.streams.pause(call.app, key, final)
+    return _idle(call, key, "paused", paused_at=to_text(since))
+
+
+async def resume_stream(call: Call) -> dict[str, Any]:
+    """Let the next put start an activity again. Starts nothing itself."""
+    key = _key(call)
+    if not (await store.stream_of(call, key)).known:
+        raise _unknown(key)
+    await call.service.streams.resume(call.app, key)
+    return _idle(call, key, "resumed")
+
+
+async def _own_card(call: Call, activity: str, verb: str) -> store.Card:
     """Return the activity that a call names. Raises `Refused`."""
     card = await store.card_of(call, activity)
     if card is None:
-        raise Refused(
-            404,
-            "Live Activity not found",
-            "No Live Activity of this app has this activity_id: start it first.",
-        )
+        text = "No Live Activity of this app has this activity_id: start it first."
+        raise Refused(404, "Live Activity not found", text)
     sending.check_within(call, card, verb)
     return card
 
 
-def place_of(card: store.Card) -> str:
-    """Return what the buttons of a card say that they are on: it stays the same for its life."""
-    return f"activity:{card.id}" if card.stream_key is None else f"stream:{card.stream_key}"
-
-
-async def _through_stream(call: Call, card: store.Card, said: LiveCall) -> dict[str, Any] | None:
-    """Put the state to the stream that the ended activity belonged to, if it is still there."""
-    key = card.stream_key or ""
-    stream = await store.stream_of(call, key)
-    if stream is None or stream.paused:
+async def _put_to_its_stream(call: Call, card: store.Card, said: LiveCall) -> dict[str, Any] | None:
+    """Put the state to the stream of an ended activity, if the stream still exists."""
+    key = card.stream_key
+    stream = store.Stream() if key is None else await store.stream_of(call, key)
+    if key is None or not stream.known or stream.paused:
         return None
     if stream.running is not None:
         sending.check_within(call, stream.running, "update")
     slugs = sending.slugs_of(card.audience)
-    answer = await put_state(call, key, stream, said, None if slugs is None else tuple(slugs))
-    answer["previous_activity_id"] = card.id
-    return answer
+    return {**await _put(call, key, stream, said, slugs), "previous_activity_id": card.id}
+
+
+async def _put(
+    call: Call, key: str, stream: store.Stream, said: LiveCall, slugs: tuple[str, ...] | None
+) -> dict[str, Any]:
+    if stream.paused:
+        return _idle(call, key, "paused")
+    once, running, current = call.once(), stream.running, None
+    if running is not None:
+        current = running.state
+    elif stream.card is not None:
+        current = states.last_known(stream.card.state)
+    state = states.complete(
+        said.state or {}, phase="update", now=call.moment, current=current, steady=True
+    )
+    drawn = await sending.draw(call, state, said, current, f"stream:{key}")
+    tags = stream.tags if said.tags is None else said.tags
+    request = Start(
+        id=sending.fresh_id(call),
+        stream_key=key,
+        attributes_type=call.chosen.attributes_type,
+        attributes={"stream_key": key},
+        id_attribute=ID_ATTRIBUTE,
+        content_state=drawn,
+        presentation=Presentation(alert=states.start_alert(said.alert, state)),
+        audience=sending.audience_of(slugs),
+        tags=tags,
+        metadata=stream.metadata if said.metadata is None else said.metadata,
+        dialect=DIALECT,
+    )
+    change = Update(
+        id="",
+        content_state=drawn,
+        presentation=Presentation(alert=states.change_alert(said.alert, state)),
+        tags=said.tags,
+        metadata=said.metadata,
+        dialect=DIALECT,
+    )
+    ended = None
+    async with sending.one_start_at_a_time(call, starts=running is None):
+        if not await store.was_told(call, once):
+            if running is None or running.audience != request.audience:
+                await sending.check_phones(call, slugs)
+            # A concurrent put may have started the activity: then this one needs no room.
+            if running is None and (await store.stream_of(call, key)).running is None:
+                ended = await sending.make_room(call, request.audience)
+        done = call.told(await call.service.streams.put(call.app, request, change=change, key=once))
+    about = {"operation": done.operation, "stream_key": done.key, "activity_id": done.activity}
+    if done.operation in {"noop", "paused"}:
+        return {"success": True, **about, "timestamp": call.timestamp}
+    result = await await_result(call, done.id)
+    if done.operation == "updated":
+        success, counted = True, counts(result, devices=done.devices, queued=done.queued)
+    else:
+        success, counted = result.success, {"devices_notified": result.accepted}
+    return answered(
+        call,
+        result,
+        success=success,
+        **about,
+        **counted,
+        users_notified=result.persons,
+        previous_activity_id=done.previous,
+        ended_activity_id=ended,
+        effective_channel_slugs=slugs,
+        tags=tags,
+        warning=done.warning,
+    )
+
+
+async def _final(call: Call, key: str, stream: store.Stream, said: LiveCall, verb: str) -> End:
+    """Return the end of a stream's activity. Without a state the last one stays on the card."""
+    running, state = stream.running, None
+    if running is not None:
+        sending.check_within(call, running, verb)
+        last = states.without_buttons(running.state)
+        if said.state is not None:
+            state = states.complete(said.state, phase="end", now=call.moment, current=running.state)
+        elif said.buttons or (last.get("type") == "timer" and last.get("is_running") is True):
+            # The end freezes a running timer.
+            asked = states.without_window(last)
+            state = states.complete(asked, phase="end", now=call.moment, current=last)
+        if state is not None:
+            state = await sending.draw(call, state, said, running.state, f"stream:{key}")
+    shown = state if state is not None else (running.state if running is not None else {})
+    alert = states.change_alert(said.alert, shown) if shown.get("title") else None
+    stays = states.dismissal(said.state, states.STREAM_DISMISSAL)
+    return End(
+        id="",
+        content_state=state,
+        presentation=Presentation(alert=alert, dismiss_after=stays),
+        tags=said.tags,
+        metadata=said.metadata,
+        reason="requested" if verb == "end" else "paused",
+        dialect=DIALECT,
+    )
+
+
+def _idle(call: Call, key: str, operation: str, **more: Any) -> dict[str, Any]:
+    """Return the answer about a stream without a running activity."""
+    about = {"success": True, "operation": operation, "stream_key": key, "activity_id": None}
+    return {**about, **more, "timestamp": call.timestamp}
+
+
+def _key(call: Call) -> str:
+    try:
+        return checks.stream_key(call.parts["stream_key"])
+    except InvalidInput:
+        raise Refused(400, STREAM_KEY, _KEY_RULE) from None
+
+
+def _unknown(key: str) -> Refused:
+    text = f"No Live Activity stream found for stream_key: {key}"
+    return Refused(404, "Live Activity stream not found", text)

@@ -1,7 +1,7 @@
 """Metrics for widgets: the newest value of each.
 
-A metric is made first, and given values then. Nothing is pushed: the system decides when a widget is
-drawn anew, about every quarter of an hour.
+A metric is created first and then gets values. Nothing is pushed: the system redraws a widget about every
+quarter of an hour.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from ...activities.store import schema
 from ...activities.store.statements import insert_into, json_text
 from ...activities.times import to_text
 from . import requests
+from .answers import Refused
 from .dialect import Call
-from .refusals import Refused
 
 MAX_METRICS = 1_000
 """Metrics of one app."""
 _table = schema.metric_values
 
 
-async def give(call: Call, body: Any) -> dict[str, Any]:
-    """Store the newest value of a metric; one that was measured before the stored one changes nothing.
+async def give(call: Call, key: str, body: Any) -> dict[str, Any]:
+    """Store the newest value of a metric. A value measured before the stored one changes nothing.
 
-    Raises `Refused` (404) for a metric that was not made, unless the app's settings make it then.
+    Raises `Refused` (404) if the metric does not exist, unless the app's settings create it then.
     """
-    key = _key(call)
+    requests.metric_key(key)
     said = requests.metric(body, lenient=call.lenient)
     measured = call.now if said.measured_at is None else said.measured_at
     if call.chosen.metrics_on_demand:
@@ -46,12 +46,12 @@ async def give(call: Call, body: Any) -> dict[str, Any]:
     return {"success": True}
 
 
-async def make(call: Call) -> dict[str, Any]:
-    """Make a metric without a value; one that is there stays as it is.
+async def make(call: Call, key: str) -> dict[str, Any]:
+    """Create a metric without a value. An existing one stays unchanged.
 
-    Raises `Refused` (400) when the app has as many as it may.
+    Raises `Refused` (400) at the limit of metrics.
     """
-    key = _key(call)
+    requests.metric_key(key)
     await _make(call, key)
     return {"success": True, "key": key}
 
@@ -71,9 +71,9 @@ async def _make(call: Call, key: str) -> None:
                 raise Refused(400, "Too many metrics", text)
 
 
-async def get(call: Call) -> dict[str, Any]:
+async def get(call: Call, key: str) -> dict[str, Any]:
     """Return a metric and its value. Raises `Refused` (404)."""
-    key = _key(call)
+    requests.metric_key(key)
     row = await call.service.database.row(select(_table).where(_named(call, key)))
     if row is None:
         raise _unknown(key)
@@ -87,16 +87,12 @@ async def view_all(call: Call) -> dict[str, Any]:
     return {"metrics": [_shown(row) for row in rows]}
 
 
-async def remove(call: Call) -> dict[str, Any]:
-    """Remove a metric. Raises `Refused` (404)."""
-    key = _key(call)
+async def remove(call: Call, key: str) -> dict[str, Any]:
+    """Delete a metric. Raises `Refused` (404)."""
+    requests.metric_key(key)
     if not await call.service.database.change(delete(_table).where(_named(call, key))):
         raise _unknown(key)
     return {"success": True}
-
-
-def _key(call: Call) -> str:
-    return requests.metric_key(call.part("key"))
 
 
 def _named(call: Call, key: str) -> ColumnElement[bool]:
@@ -112,6 +108,5 @@ def _shown(row: Any) -> dict[str, Any]:
 
 
 def _unknown(key: str) -> Refused:
-    return Refused(
-        404, "Metric not found", f"No metric {key}: make it first with PUT /metrics/{key}."
-    )
+    text = f"No metric {key}: make it first with PUT /metrics/{key}."
+    return Refused(404, "Metric not found", text)

@@ -8,113 +8,115 @@ import msgspec
 
 from ...activities.requests import Audience
 from ...activities.requests.notify import Notify
-from . import requests, store
-from .answers import await_result, without_nothing
+from . import requests, sending, store
+from .answers import Refused, answered, await_result
+from .buttons import PUSH_SECONDS, keep_buttons, shown_button
 from .dialect import DIALECT, Call
-from .links import PUSH_SECONDS, keep_buttons, push_buttons
-from .refusals import Refused
 from .requests import PushCall
-from .sending import audience_of, check_audience_within, check_devices, links_of, reached, slugs_of
 
 EXPIRY = 24 * 3600.0
 
 
 async def send(call: Call, body: Any) -> dict[str, Any]:
     """Send a push notification."""
-    said = requests.notification(body, lenient=call.lenient)
-    once = call.once()
-    slugs = await reached(call, said.channels, for_pushes=True)
+    said, once = requests.notification(body, lenient=call.lenient), call.once()
+    slugs = await sending.reached(call, said.channels, for_pushes=True)
     if not await store.was_told(call, once):
-        await check_devices(call, slugs)
-    done = await call.service.notifications.send(
-        call.app, await _notify(call, said, audience=audience_of(slugs)), key=once
-    )
-    answer = call.told(done)
+        await sending.check_devices(call, slugs)
+    request = await _notify(call, said, audience=sending.audience_of(slugs))
+    answer = call.told(await call.service.notifications.send(call.app, request, key=once))
     result = await await_result(call, answer.operation)
-    return without_nothing(
-        {
-            **_reached(result),
-            "notification_id": answer.operation,
-            "effective_channel_slugs": None if slugs is None else list(slugs),
-            "tags": list(said.tags or ()),
-            "timestamp": call.timestamp,
-            "message": _said_of(result),
-        }
+    message = None
+    if not result.finished:
+        message = "The notification is still being sent."
+    elif not result.accepted:
+        message = "; ".join(result.errors[:5]) or "APNs accepted it for no device."
+    return answered(
+        call,
+        None,
+        **_counted(result),
+        notification_id=answer.operation,
+        effective_channel_slugs=slugs,
+        tags=said.tags,
+        message=message,
     )
 
 
-async def replace(call: Call, body: Any) -> dict[str, Any]:
-    """Put another notification in the place of one, where it was received, without a sound."""
-    name = call.part("notification_id")
+async def replace(call: Call, notification_id: str, body: Any) -> dict[str, Any]:
+    """Replace a notification on the devices that received it, without a sound."""
     said = requests.notification(body, replacement=True, lenient=call.lenient)
     once = call.once()
-    former = await store.labels_of(call, name)
+    former = await store.labels_of(call, notification_id)
     if former is None:
-        raise Refused(
-            404, "Push Notification not found", "No Push Notification has this notification_id."
-        )
+        text = "No Push Notification has this notification_id."
+        raise Refused(404, "Push Notification not found", text)
     audience = msgspec.convert(former.get("audience", {}), Audience)
-    check_audience_within(call, audience)
-    tags = said.tags if said.tags is not None else tuple(former.get("tags", ()))
-    metadata = said.metadata if said.metadata is not None else former.get("metadata", {})
+    sending.check_audience_within(call, audience, "replace this Push Notification")
+    labels = {"tags": said.tags, "metadata": said.metadata}
+    labels = {name: value for name, value in labels.items() if value is not None}
+    tags = labels.get("tags", tuple(former.get("tags", ())))
     request = msgspec.structs.replace(
         await _notify(call, said, audience=Audience()),
-        replaces=name,
+        replaces=notification_id,
         # Neither rings nor lights the screen.
         interruption_level="passive",
         tags=tags,
-        metadata=metadata,
+        metadata=labels.get("metadata", former.get("metadata", {})),
     )
     done = await call.service.notifications.send(call.app, request, key=once)
-    labels = {"tags": said.tags, "metadata": said.metadata}
-    await store.relabel(call, name, {k: v for k, v in labels.items() if v is not None})
+    await store.relabel(call, notification_id, labels)
     result = await await_result(call, call.told(done).operation)
-    return without_nothing(
-        {
-            "success": bool(result.accepted) or not result.finished,
-            "notification_id": name,
-            "devices_notified": result.accepted,
-            "users_notified": result.persons,
-            "effective_channel_slugs": slugs_of(audience),
-            "tags": list(tags),
-            "timestamp": call.timestamp,
-        }
+    return answered(
+        call,
+        None,
+        success=result.success,
+        notification_id=notification_id,
+        devices_notified=result.accepted,
+        users_notified=result.persons,
+        effective_channel_slugs=sending.slugs_of(audience),
+        tags=tags,
     )
 
 
 async def badge(call: Call, body: Any) -> dict[str, Any]:
     """Set the number on the app's icon."""
-    said = requests.badge(body, lenient=call.lenient)
-    once = call.once()
-    slugs = await reached(call, said.channels, for_pushes=True)
+    (number, channels), once = requests.badge(body, lenient=call.lenient), call.once()
+    slugs = await sending.reached(call, channels, for_pushes=True)
     if not await store.was_told(call, once):
-        await check_devices(call, slugs)
-    done = await call.service.notifications.send(
-        call.app,
-        Notify(audience=audience_of(slugs), badge=said.badge, expire_after=EXPIRY, dialect=DIALECT),
-        key=once,
-    )
+        await sending.check_devices(call, slugs)
+    audience = sending.audience_of(slugs)
+    request = Notify(audience=audience, badge=number, expire_after=EXPIRY, dialect=DIALECT)
+    done = await call.service.notifications.send(call.app, request, key=once)
     result = await await_result(call, call.told(done).operation)
-    counted = _reached(result)
-    if not counted["success"]:
-        raise _badge_refused(said.badge, slugs, counted)
-    return {
-        **counted,
-        "badge": said.badge,
-        "devices_updated": result.accepted,
-        "users_updated": result.persons,
-        # A list here even for everyone: a client of the API fails on null.
-        "effective_channel_slugs": list(slugs or ()),
-        "timestamp": call.timestamp,
-    }
+    counted = _counted(result)
+    # A list here even for everyone: a client of the API fails on null.
+    about: dict[str, Any] = {"badge": number, "effective_channel_slugs": slugs or ()}
+    if not result.success:
+        gone = result.unregistered >= counted["devices_targeted"] > 0
+        raise Refused(
+            422 if gone else 502,
+            "Badge update failed",
+            "Every targeted device has removed the app or switched pushes off."
+            if gone
+            else "APNs accepted the badge for no device.",
+            code="badge_device_disconnected" if gone else "badge_update_failed",
+            devices_targeted=counted["devices_targeted"],
+            devices_updated=0,
+            users_updated=0,
+            devices_notified=0,
+            **about,
+        )
+    updated = {"devices_updated": result.accepted, "users_updated": result.persons}
+    return {**counted, **about, **updated, "timestamp": call.timestamp}
 
 
 async def _notify(call: Call, said: PushCall, *, audience: Audience) -> Notify:
-    links = links_of(call, "notification", PUSH_SECONDS)
+    links = sending.links_of(call, "notification", PUSH_SECONDS)
     custom = dict(said.custom)
     if said.actions:
-        custom["actions"] = push_buttons(said.actions, links)
-    request = Notify(
+        custom["actions"] = [shown_button(button, None, links) for button in said.actions]
+    await keep_buttons(call, links.used)
+    return Notify(
         audience=audience,
         title=said.title,
         subtitle=said.subtitle,
@@ -129,44 +131,14 @@ async def _notify(call: Call, said: PushCall, *, audience: Audience) -> Notify:
         metadata=said.metadata or {},
         dialect=DIALECT,
     )
-    await keep_buttons(call, links.used)
-    return request
 
 
-def _reached(result: store.Result) -> dict[str, Any]:
+def _counted(result: store.Result) -> dict[str, Any]:
     return {
-        "success": bool(result.accepted) or not result.finished,
+        "success": result.success,
         "devices_notified": result.accepted,
         "users_notified": result.persons,
         "devices_targeted": max(result.targeted, result.accepted + result.failed),
         "devices_deactivated": result.unregistered,
         "devices_unregistered": result.unregistered,
     }
-
-
-def _said_of(result: store.Result) -> str | None:
-    if not result.finished:
-        return "The notification is still being sent."
-    if not result.accepted:
-        return "; ".join(result.errors[:5]) or "APNs accepted it for no device."
-    return None
-
-
-def _badge_refused(number: int, slugs: tuple[str, ...] | None, counted: dict[str, Any]) -> Refused:
-    gone = counted["devices_unregistered"] >= counted["devices_targeted"] > 0
-    return Refused(
-        422 if gone else 502,
-        "Badge update failed",
-        "Every targeted device has removed the app or switched pushes off."
-        if gone
-        else "APNs accepted the badge for no device.",
-        extra={
-            "code": "badge_device_disconnected" if gone else "badge_update_failed",
-            "badge": number,
-            "devices_targeted": counted["devices_targeted"],
-            "devices_updated": 0,
-            "users_updated": 0,
-            "devices_notified": 0,
-            "effective_channel_slugs": list(slugs or ()),
-        },
-    )

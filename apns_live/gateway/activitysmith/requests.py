@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -60,10 +61,10 @@ class AlertWords(msgspec.Struct, frozen=True):
 
 
 class LiveCall(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call about a Live Activity says.
+    """The body of a call about a Live Activity.
 
-    ``buttons`` maps a slot to its button, or to None where the button is to go; a slot that is not
-    in it was not mentioned. ``tags`` and ``metadata`` None stay as they are.
+    ``buttons`` maps a slot to its button, or to None to remove it; other slots stay unchanged, and so do
+    ``tags`` and ``metadata`` if they are None.
     """
 
     state: dict[str, Any] | None
@@ -76,7 +77,10 @@ class LiveCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PushCall(msgspec.Struct, frozen=True, kw_only=True):
-    """What a push notification says. ``custom`` are the keys beside ``aps``."""
+    """A push notification. ``custom`` are the keys besides ``aps``.
+
+    ``rich`` is True if it has media, an icon or buttons, which only a service extension can show.
+    """
 
     title: str
     message: str | None = None
@@ -87,17 +91,9 @@ class PushCall(msgspec.Struct, frozen=True, kw_only=True):
     custom: dict[str, Any] = {}
     actions: tuple[Button, ...] = ()
     rich: bool = False
-    """Has media, an icon or buttons, which only a service extension of the app can show."""
     channels: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     metadata: Metadata | None = None
-
-
-class BadgeCall(msgspec.Struct, frozen=True):
-    """A number for the app's icon; 0 removes it."""
-
-    badge: int
-    channels: tuple[str, ...] | None
 
 
 class MetricCall(msgspec.Struct, frozen=True):
@@ -137,55 +133,33 @@ _REPLACEMENT: dict[str, Any] = {
 _PUSH = {**_REPLACEMENT, "sound": None, "interruption_level": None, "target": _TARGET}
 _BADGE = {"badge": None, "target": _TARGET}
 _METRIC = dict.fromkeys(("value", "timestamp"))
-
-
-def start(body: object, *, lenient: bool = False) -> LiveCall:
-    """Read the body of a start. Raises `InvalidInput`."""
-    return _live(body, _START, lenient)
-
-
-def update(body: object, *, lenient: bool = False) -> LiveCall:
-    """Read the body of an update. Raises `InvalidInput`."""
-    return _live(body, _UPDATE, lenient)
-
-
-def end(body: object, *, lenient: bool = False) -> LiveCall:
-    """Read the body of an end. Raises `InvalidInput`."""
-    return _live(body, _END, lenient)
-
-
-def stream(body: object, *, lenient: bool = False) -> LiveCall:
-    """Read the body of a stream's PUT. Raises `InvalidInput`."""
-    return _live(body, _STREAM, lenient)
-
-
-def stream_end(body: object, *, lenient: bool = False) -> LiveCall:
-    """Read the body of a stream's DELETE or pause, which may be absent. Raises `InvalidInput`."""
-    return _live({} if body is None else body, _STREAM_END, lenient, required=False)
+FIELDS = frozenset().union(_STREAM, _UPDATE, _PUSH, _BADGE, _METRIC)
+"""The fields of all bodies."""
 
 
 def notification(body: object, *, replacement: bool = False, lenient: bool = False) -> PushCall:
-    """Read a push notification, or what replaces one. Raises `InvalidInput`."""
+    """Read a push notification or a replacement. Raises `InvalidInput`."""
     given = _read(body, _REPLACEMENT if replacement else _PUSH, lenient)
     custom: dict[str, Any] = {}
-    for name, address_of in (
-        ("media", fields.https_address),
-        ("redirection", fields.tap_target),
-        ("icon", fields.https_address),
-    ):
-        if (address := address_of(given, name)) is not None:
+    for name in ("media", "redirection", "icon"):
+        check = fields.tap_target if name == "redirection" else fields.https_address
+        if (address := check(given, name)) is not None:
             custom[name] = address
     if given.get("payload") is not None:
         custom["payload"] = as_object(given["payload"], "payload")
-    actions = _actions(given.get("actions"))
+    several = given.get("actions")
+    actions: tuple[Button, ...] = ()
+    if several is not None:
+        read(several, _ACTIONS, "actions", f"Give a list of at most {MAX_ACTIONS}.")
+        named = {f"actions[{index}]": one for index, one in enumerate(several)}
+        actions = tuple(fields.action(one, at, any_scheme=True) for at, one in named.items())
     if actions and "media" in custom:
         raise InvalidInput(
             "cannot be combined with actions", field="media", remedy="Give one of the two."
         )
     level = given.get("interruption_level")
     if level is not None:
-        remedy = "Give passive, active or time-sensitive."
-        level = read(level, _LEVEL, "interruption_level", remedy)
+        read(level, _LEVEL, "interruption_level", "Give passive, active or time-sensitive.")
     return PushCall(
         title=text(given, "title", required=True) or "",
         message=text(given, "message"),
@@ -197,16 +171,14 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
         actions=actions,
         rich=bool(actions) or "media" in custom or "icon" in custom,
         channels=None if replacement else fields.channels(given),
-        tags=_tags(given),
-        metadata=_metadata(given),
+        **_labels(given),
     )
 
 
-def badge(body: object, *, lenient: bool = False) -> BadgeCall:
-    """Read a badge count. Raises `InvalidInput`."""
+def badge(body: object, *, lenient: bool = False) -> tuple[int, tuple[str, ...] | None]:
+    """Read a number for the app's icon, which 0 removes, and its channels. Raises `InvalidInput`."""
     given = _read(body, _BADGE, lenient)
-    number = fields.integer(given, "badge", required=True)
-    return BadgeCall(number or 0, fields.channels(given))
+    return fields.integer(given, "badge", required=True) or 0, fields.channels(given)
 
 
 def metric(body: object, *, lenient: bool = False) -> MetricCall:
@@ -220,7 +192,10 @@ def metric(body: object, *, lenient: bool = False) -> MetricCall:
             field="value",
             remedy="Give a number, or the text to show.",
         )
-    return MetricCall(value, _moment(given.get("timestamp")))  # type: ignore[arg-type]
+    when = given.get("timestamp")
+    if when is not None:
+        when = int(moment(when, "timestamp", "2026-05-01T12:00:00.000Z") * 1000)
+    return MetricCall(value, when)  # type: ignore[arg-type]
 
 
 def metric_key(key: str) -> str:
@@ -235,14 +210,17 @@ def metric_key(key: str) -> str:
 
 
 def _read(body: object, shape: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
-    read: dict[str, Any] = fields.known(as_object(body, "body"), shape, lenient=lenient)
-    return read
+    return dict(fields.known(as_object(body, "body"), shape, lenient=lenient))
 
 
 def _live(
-    body: object, shape: Mapping[str, Any], lenient: bool, *, required: bool = True
+    body: object, *, shape: Mapping[str, Any], required: bool = True, lenient: bool = False
 ) -> LiveCall:
-    given = _read(body, shape, lenient)
+    """Read the body of a call about a Live Activity. Raises `InvalidInput`.
+
+    A body that is not ``required`` may be absent, or have no state.
+    """
+    given = _read({} if body is None and not required else body, shape, lenient)
     named = shape["activity_id"] is None
     state = given.get("content_state")
     if state is not None or required:
@@ -257,9 +235,15 @@ def _live(
         },
         alert=_alert(given.get("alert")),
         channels=fields.channels(given),
-        tags=_tags(given),
-        metadata=_metadata(given),
+        **_labels(given),
     )
+
+
+start = partial(_live, shape=_START)
+update = partial(_live, shape=_UPDATE)
+end = partial(_live, shape=_END)
+stream = partial(_live, shape=_STREAM)
+stream_end = partial(_live, shape=_STREAM_END, required=False)
 
 
 def _state(value: object) -> dict[str, Any]:
@@ -282,27 +266,10 @@ def _alert(value: object) -> AlertWords | None:
     return None if words == AlertWords() else words
 
 
-def _actions(value: object) -> tuple[Button, ...]:
-    if value is None:
-        return ()
-    given = read(value, _ACTIONS, "actions", f"Give a list of at most {MAX_ACTIONS}.")
-    return tuple(
-        fields.action(entry, f"actions[{index}]", any_scheme=True)
-        for index, entry in enumerate(given)
-    )
-
-
-def _tags(body: Mapping[str, Any]) -> tuple[str, ...] | None:
-    value = body.get("tags")
-    return None if value is None else tuple(checks.tags(value))
-
-
-def _metadata(body: Mapping[str, Any]) -> Metadata | None:
-    value = body.get("metadata")
-    return None if value is None else checks.metadata(value)
-
-
-def _moment(value: object) -> int | None:
-    if value is None:
-        return None
-    return int(moment(value, "timestamp", "2026-05-01T12:00:00.000Z") * 1000)
+def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checked tags and metadata, None where they are absent."""
+    tags, metadata = body.get("tags"), body.get("metadata")
+    return {
+        "tags": None if tags is None else tuple(checks.tags(tags)),
+        "metadata": None if metadata is None else checks.metadata(metadata),
+    }

@@ -1,4 +1,4 @@
-"""Completes a caller's state: missing fields are taken from the card."""
+"""Completes a caller's state: takes missing fields from the card."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def complete(
 ) -> State:
     """Return the checked state without buttons. ``current`` is the state of the running card.
 
-    How the card looks stays as it is where an update or end does not say it; ``null`` takes it off.
-    ``steady`` (streams): the state is whole, and a timer that is put again as it was goes on, and
-    does not begin anew. Ending a timer without a duration freezes it. Raises `InvalidPayload`.
+    An update or end keeps the looks of the card that it does not mention; ``null`` removes one. With
+    ``steady`` (streams) the state is complete, and a timer that is put again unchanged continues. Ending a
+    timer without a duration freezes it. Raises `InvalidPayload`.
     """
     given = {name: value for name, value in state.items() if name not in DISMISSAL}
     card = _known(current)
@@ -57,7 +57,7 @@ def complete(
 
 
 def last_known(ended: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a new card may take from one that has ended: its kind, and how many steps."""
+    """Return what a new card takes over from an ended one: its type and number of steps."""
     return {name: ended[name] for name in ("type", "number_of_steps") if name in ended}
 
 
@@ -66,25 +66,29 @@ def without_buttons(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name not in SLOTS}
 
 
+def without_window(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state without the times of its timer, as a caller sends it."""
+    return {name: value for name, value in state.items() if name not in _WINDOW}
+
+
 def dismissal(state: Mapping[str, Any] | None, default: float) -> float:
     """Return how many seconds the ended card stays. Raises `InvalidPayload`."""
     return default if state is None else auto_dismiss_seconds(state, default=default)
 
 
 def start_alert(words: AlertWords | None, state: Mapping[str, Any]) -> AlertText:
-    """Return the alert of a start: a phone ignores one without (Apple's rule for push-to-start)."""
-    title = None if words is None else words.title
-    body = None if words is None else words.body
-    return AlertText(title=title or state["title"], body=body or summary(state))
+    """Return the alert of a start. A phone ignores a push-to-start without an alert."""
+    words = words or AlertWords()
+    return AlertText(title=words.title or state["title"], body=words.body or summary(state))
 
 
 def change_alert(words: AlertWords | None, state: Mapping[str, Any]) -> AlertText | None:
-    """Return the alert of a change, or None: unlike a start it needs none."""
+    """Return the alert of a change, or None. Unlike a start it needs none."""
     return None if words is None else start_alert(words, state)
 
 
 def summary(state: Mapping[str, Any]) -> str:
-    """Return what the card says in a line, for an alert that was given no body."""
+    """Return one line about the card, for an alert without a body."""
     said = state.get("subtitle") or state.get("message")
     if said:
         return str(said)
@@ -105,7 +109,7 @@ def summary(state: Mapping[str, Any]) -> str:
 
 
 def _known(current: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the card without buttons, or None where another API wrote what is none of these kinds."""
+    """Return the card without buttons, or None if another API wrote a state of no known type."""
     if current is None or not isinstance(current.get("type"), str):
         return None
     times = _WINDOW if current["type"] == "timer" else ()
@@ -122,18 +126,17 @@ def _number(value: object) -> str:
 
 
 def _same_window(made: State, current: Mapping[str, Any] | None) -> State:
-    """Keep the times of a timer that stood still and still does: it is the same timer."""
+    """Keep the times of a timer that was and is stopped: it is the same timer."""
     if current is None or made.get("type") != "timer" or current.get("type") != "timer":
         return made
     still = made["is_running"] is False and current.get("is_running") is False
     if still and made["counts_down"] == current.get("counts_down"):
-        kept = {name: value for name, value in made.items() if name not in _WINDOW}
-        return kept | {name: current[name] for name in _WINDOW if name in current}
+        return without_window(made) | {name: current[name] for name in _WINDOW if name in current}
     return made
 
 
 def _lasts(current: Mapping[str, Any], seconds: object) -> bool:
-    """Whether the running timer's window is as long as the one that is asked for."""
+    """Whether the running timer has the requested duration."""
     if current.get("type") != "timer" or "ends_at" not in current:
         return False
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):

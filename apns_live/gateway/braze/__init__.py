@@ -1,7 +1,7 @@
 """Braze's Live Activity API: authentication, its two calls, and Braze's answers.
 
-``{"error"}`` for a body that cannot be read, else ``{"message"}``. Source: Braze, "API errors and
-responses". Servers that were written for it run against the gateway with another host and another key.
+``{"error"}`` for a body that cannot be read, else ``{"message"}``. Servers written for Braze work with another
+host and another key. Some clients compare the texts. Source: Braze, "API errors and responses".
 """
 
 from __future__ import annotations
@@ -9,31 +9,53 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from ...activities.requests import End
 from ...errors import ActivityEnded, BadBody, InvalidInput, NotFound, PayloadTooLarge
 from .. import reach
 from ..calls import Call, Face, operation
 from ..keys import ApiKey
 from ..problems import classify, json_answer
 from ..scopes import Dialect
-from . import words
-from .translate import MAX_EXTERNAL_IDS, read_start, read_update
+from . import translate
 
 __all__ = ["Braze"]
 
 MAX_BYTES = 4_194_304
 """Braze, OpenAPI of the update endpoint: a request has at most 4 MB."""
-_BY_STATUS: Mapping[int, str] = {
-    401: words.UNAUTHORIZED,
-    403: words.ACCESS_DENIED,
-    404: words.NOT_FOUND,
-    413: words.TOO_LARGE,
-    415: words.MEDIA_TYPE,
-    429: words.RATE_LIMITED,
-    502: words.BAD_GATEWAY,
-    503: words.UNAVAILABLE,
+_MESSAGES: Mapping[int, str] = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Access Denied",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Request Entity Too Large",
+    415: "Unsupported Media Type",
+    429: "Rate Limited",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+_FATAL = frozenset({translate.NO_RECIPIENTS, translate.TOO_MANY_IDS, translate.INVALID_EXTRA})
+"""Problems in Braze's own words: they are the ``message``, and our text is in ``errors``."""
+NOT_JSON = (
+    "\nProblem:\n  message body does not match declared format\nResolution:\n  when specifying "
+    "application/json as content-type, you must pass valid application/json in the request's 'body' "
+)
+"""The answer that both endpoints' pages show for a body that is not a JSON object, to the letter."""
+_UNKNOWN_ACTIVITY = (
+    "No device has handed this gateway a token for the activity_id {activity!r}, so nothing was "
+    "sent. The app must register its tokens here; see docs/vendors/braze.md"
+)
+_NOBODY_LEFT = (
+    "No device has the activity {activity!r} any more, so nothing was sent: everyone dismissed it"
+)
+_ENDED_ACTIVITY = "The activity {activity!r} has ended, so nothing was sent. Start a new one"
+_MISSING: Mapping[reach.Missing, str] = {
+    "type": "No device has handed this gateway a push-to-start token for {name!r}: nobody is reached "
+    "until the app registers its tokens here; see docs/vendors/braze.md",
+    "recipients": "None of the recipients has handed this gateway a push-to-start token for {name!r}: "
+    "nobody is reached; see docs/vendors/braze.md",
 }
 
 
@@ -49,42 +71,37 @@ class Braze(Face):
     limit_bytes = MAX_BYTES
 
     def __init__(self) -> None:
+        path = "POST /messages/live_activity"
         self.operations = [
-            operation(self, f"POST /messages/live_activity/{name}", do, scope=scope, grouped=True)
-            for name, do, scope in (
-                ("update", update, "activities:update"),
-                ("start", start, "activities:start"),
-            )
+            operation(self, f"{path}/update", _update, scope="activities:update", grouped=True),
+            operation(self, f"{path}/start", _start, scope="activities:start", grouped=True),
         ]
 
     def owns(self, path: str) -> bool:
         """Messages are Braze's."""
         return path.startswith("/messages/")
 
-    def absent(self, status: int) -> Response:
-        """Return 404 or 405."""
-        if status == 405:
-            return _answer(405, words.NOT_ALLOWED, ["Use POST."])
-        spoken = "Spoken here: /messages/live_activity/start and /update"
-        return _answer(404, words.NOT_FOUND, [spoken])
-
     def refuse(self, error: Exception) -> Response:
         """Return the answer to an error."""
         match error:
+            case HTTPException(status_code=405):
+                return _answer(405, errors=["Use POST."])
+            case HTTPException(status_code=404):
+                spoken = "Spoken here: /messages/live_activity/start and /update"
+                return _answer(404, errors=[spoken])
             case BadBody(status=400):
-                return json_answer({"error": words.NOT_JSON}, 400)
+                return json_answer({"error": NOT_JSON}, 400)
             case PayloadTooLarge():
-                return _answer(400, words.TOO_LONG, [str(error)])
-            case InvalidInput() if error.problem in words.FATAL:
+                return _answer(400, "Apple Push Length Exceeded", [str(error)])
+            case InvalidInput() if error.problem in _FATAL:
                 return _answer(400, error.problem, [str(error)] if error.field else [error.remedy])
         found = classify(error)
         status = 400 if found.status in (408, 409, 422) else found.status
-        message = _BY_STATUS.get(status, words.BAD_REQUEST if status < 500 else words.SERVER_ERROR)
         said = str(error) if isinstance(error, InvalidInput) else found.detail
-        return _answer(status, message, [said] if said else (), found.retry_after)
+        return _answer(status, errors=[said] if said else (), retry_after=found.retry_after)
 
     def after(self, call: Call) -> None:
-        """Say what the key may ask yet."""
+        """Say how many more calls the key may make."""
         limit, left, seconds = call.gateway.limits.remaining(call.key)
         if limit is not None and left is not None:
             call.said["x-ratelimit-limit"] = str(limit)
@@ -92,47 +109,32 @@ class Braze(Face):
             call.said["x-ratelimit-reset"] = str(int(call.gateway.clock.time() + seconds))
 
 
-async def start(call: Call, body: dict[str, Any]) -> Response:
-    """Start an activity."""
+async def _start(call: Call, body: dict[str, Any]) -> Response:
     gateway, key = call.gateway, call.key
-    app = key.app
-    most = app.settings.get("braze_max_external_ids", MAX_EXTERNAL_IDS)
-    request = read_start(body, now=gateway.clock.time(), max_ids=most)
+    most = key.app.settings.get("braze_max_external_ids", translate.MAX_EXTERNAL_IDS)
+    request = translate.read_start(body, now=gateway.clock.time(), max_ids=most)
     _check_app(key, body)
-    reach.check_audience(key, request.audience)
-    await reach.check_id(gateway, key, request.id)
-    minor = []
-    if not await reach.reaches_anyone(gateway, app, request.audience, request.attributes_type):
-        known = await reach.knows_type(gateway, app, request.attributes_type)
-        text = words.NOBODY if known else words.UNKNOWN_TYPE
-        minor.append(text.format(name=request.attributes_type))
-    await gateway.service.activities.start(app, request, again=True)
-    return accepted(minor)
+    missing = await reach.check_start(gateway, key, request)
+    await gateway.service.activities.start(key.app, request, again=True)
+    return _accepted(missing and _MISSING[missing].format(name=request.attributes_type))
 
 
-async def update(call: Call, body: dict[str, Any]) -> Response:
-    """Give an activity a new state, or end it."""
+async def _update(call: Call, body: dict[str, Any]) -> Response:
     gateway, key = call.gateway, call.key
-    request = read_update(body, now=gateway.clock.time())
+    request = translate.read_update(body, now=gateway.clock.time())
     _check_app(key, body)
-    activities = gateway.service.activities
-    minor = []
+    minor = ""
     try:
-        await reach.check_activity(gateway, key, request.id)
-        if isinstance(request, End):
-            done = await activities.end(key.app, request)
-        else:
-            done = await activities.update(key.app, request)
-        answer = done.answer
+        answer = await reach.change(gateway, key, request)
         nobody = answer.status == "accepted" and not answer.devices + answer.queued
         if nobody and await reach.is_gone(gateway, key.app, request.id):
-            minor.append(words.NOBODY_LEFT.format(activity=request.id))
+            minor = _NOBODY_LEFT
     except NotFound:
         # Braze accepts what it cannot deliver, and says so in its dashboard only.
-        minor.append(words.UNKNOWN_ACTIVITY.format(activity=request.id))
+        minor = _UNKNOWN_ACTIVITY
     except ActivityEnded:
-        minor.append(words.ENDED_ACTIVITY.format(activity=request.id))
-    return accepted(minor)
+        minor = _ENDED_ACTIVITY
+    return _accepted(minor.format(activity=request.id))
 
 
 def _check_app(key: ApiKey, body: Mapping[str, Any]) -> None:
@@ -144,13 +146,14 @@ def _check_app(key: ApiKey, body: Mapping[str, Any]) -> None:
         )
 
 
-def accepted(minor: Sequence[str] = ()) -> Response:
-    """Return 201: accepted, not delivered. ``minor`` says what will come of it, if less than hoped."""
-    return _answer(201, words.SUCCESS, minor)
+def _accepted(minor: str | None) -> Response:
+    """Return 201: accepted, not delivered. ``minor`` says why a push may reach nobody."""
+    return _answer(201, "success", [minor] if minor else ())
 
 
 def _answer(
-    status: int, message: str, errors: Sequence[str] = (), retry_after: float | None = None
+    status: int, message: str = "", errors: Sequence[str] = (), retry_after: float | None = None
 ) -> Response:
+    message = message or _MESSAGES.get(status, _MESSAGES[400 if status < 500 else 500])
     beside = {"errors": list(errors)} if errors else {}
     return json_answer({"message": message, **beside}, status, retry_after=retry_after)

@@ -8,7 +8,8 @@ buttons, category, custom_uri, asset_url, ...); numbers and booleans may come as
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -26,15 +27,39 @@ from ...activities.requests import (
 from ...errors import InvalidInput
 from .. import reading
 from ..reading import LONG_PAST, Score
-from .audience import read_audience
-from .words import INVALID_EXTRA, NO_RECIPIENTS, TOO_MANY_IDS
 
 MAX_EXTERNAL_IDS = 50
 GONE = Presentation(dismiss_after=0.0)
 """What goes with the end at a dismissal date: the card leaves the Lock Screen at once."""
 _RESERVED = frozenset({"ab", "aps"})
 _NORMAL_PRIORITY = 5
+NO_RECIPIENTS = "No Recipients"
+TOO_MANY_IDS = "The max number of ids per request was exceeded"
+INVALID_EXTRA = "Invalid Extra Push Payload"
 _TARGETS = ("external_user_ids", "segment_id", "custom_audience", "audience")
+MAX_DEPTH = 8
+_DAY = 86_400
+_DAYS: Any = Annotated[float, Meta(ge=0, le=36_500)]
+_NAME: Any = Annotated[str, Meta(min_length=1)]
+_IS: Any = Literal["is", "is_not"]
+_PLAIN: Mapping[str, str] = {
+    "equals": "=",
+    "not_equal": "!=",
+    "does_not_equal": "!=",
+    "includes_value": "=",
+    "does_not_include_value": "!=",
+    "greater_than": ">",
+    "greater_than_or_equal_to": ">=",
+    "less_than": "<",
+    "less_than_or_equal_to": "<=",
+    "exists": "exists",
+    "does_not_exist": "not_exists",
+}
+_ORDER = frozenset({">", ">=", "<", "<="})
+_SUBSCRIBED: Mapping[str, bool] = {"opted_in": True, "subscribed": True, "unsubscribed": False}
+
+
+Tree = dict[str, Any]
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -206,3 +231,126 @@ def read_target(
 
 def _catalog(key: str | None, args: tuple[str, ...] | None) -> CatalogText | None:
     return CatalogText(key=key, args=args or ()) if key else None
+
+
+def read_audience(value: object, field: str, *, now: float, depth: int = 0) -> Tree:
+    """Return the filter tree of a connected audience; ``now`` is seconds since 1970.
+
+    A condition that this gateway does not have is refused: ignored, it would send to everyone. Raises
+    `InvalidInput` with the path of what is wrong. Source: Braze, "Connected audience object".
+    """
+    if depth > MAX_DEPTH:
+        raise InvalidInput(
+            f"is nested over {MAX_DEPTH} deep", field=field, remedy="Flatten the groups."
+        )
+    if not isinstance(value, Mapping) or len(value) != 1:
+        raise InvalidInput(
+            "is not an object with exactly one key",
+            field=field,
+            remedy=f"Give AND, OR or one of {', '.join(_FILTERS)}.",
+        )
+    [(name, inner)] = value.items()
+    where = f"{field}.{name}"[:200]
+    if name in ("AND", "OR"):
+        if not isinstance(inner, list) or not inner:
+            raise InvalidInput(
+                "is not a list, or is empty", field=where, remedy="Give at least one filter."
+            )
+        deeper = partial(read_audience, now=now, depth=depth + 1)
+        return {name.lower(): [deeper(part, f"{where}[{n}]") for n, part in enumerate(inner)]}
+    reader = _FILTERS.get(name)
+    if reader is None:
+        raise InvalidInput(
+            "is a filter that this gateway does not have",
+            field=where,
+            remedy=f"Use AND, OR, {', '.join(_FILTERS)}.",
+        )
+    return reader(reading.as_object(inner, where), where, now)
+
+
+def _custom(given: Mapping[str, Any], field: str, now: float) -> Tree:
+    where, comparison = f"{field}.custom_attribute_name", given.get("comparison")
+    name = reading.read(
+        given.get("custom_attribute_name"), _NAME, where, "Name the custom attribute."
+    )
+    base = {"field": "custom", "key": name}
+    value = given.get("value")
+    where = f"{field}.value"
+    if isinstance(comparison, str) and (relation := _PLAIN.get(comparison)) is not None:
+        if relation in ("exists", "not_exists"):
+            return {**base, "relation": relation}
+        if relation in _ORDER:
+            value = reading.read(value, float, where, "Give a number.")
+        elif not isinstance(value, (str, int, float)):
+            raise InvalidInput("is missing", field=where, remedy="Give a text, number or boolean.")
+        return {**base, "relation": relation, "value": value}
+    match comparison:
+        case "after" | "before":
+            relation = ">" if comparison == "after" else "<"
+            # Dates are stored as milliseconds.
+            return {**base, "relation": relation, "value": reading.moment(value, where) * 1000}
+        case "less_than_x_days_ago":
+            return _between(base, past=_days(value, where), future=0.0)
+        case "greater_than_x_days_ago":
+            return {**base, "relation": "time_elapsed_gt", "value": _days(value, where)}
+        case "less_than_x_days_in_the_future":
+            return _between(base, past=0.0, future=_days(value, where))
+        case "greater_than_x_days_in_the_future":
+            return {**base, "relation": "time_elapsed_lt", "value": -_days(value, where)}
+        case _:
+            raise InvalidInput(
+                f"{comparison!r:.60} is not a comparison of this gateway",
+                field=f"{field}.comparison",
+                remedy="Regular expressions are not supported; "
+                f"use one of {', '.join(_PLAIN)}, "
+                "after, before, less_than_x_days_ago, greater_than_x_days_ago, "
+                "less_than_x_days_in_the_future or greater_than_x_days_in_the_future.",
+            )
+
+
+def _between(base: Tree, *, past: float, future: float) -> Tree:
+    """Return: at most ``past`` seconds ago, and at most ``future`` seconds ahead."""
+    return {
+        "and": [
+            {**base, "relation": "time_elapsed_lt", "value": past},
+            {**base, "relation": "time_elapsed_gt", "value": -future},
+        ]
+    }
+
+
+def _subscription(given: Mapping[str, Any], field: str, now: float) -> Tree:
+    comparison, value = given.get("comparison"), given.get("value")
+    reading.read(comparison, _IS, f"{field}.comparison", "Use is or is_not.")
+    if not isinstance(value, str) or value not in _SUBSCRIBED:
+        raise InvalidInput(
+            f"{value!r:.60} is not a valid subscription state",
+            field=f"{field}.value",
+            remedy=f"Use {', '.join(_SUBSCRIBED)}.",
+        )
+    enabled = _SUBSCRIBED[value] is (comparison == "is")
+    return {"field": "push_enabled", "relation": "=", "value": enabled}
+
+
+def _last_used(given: Mapping[str, Any], field: str, now: float) -> Tree:
+    comparison = given.get("comparison")
+    kinds: Any = Literal["after", "before"]
+    reading.read(comparison, kinds, f"{field}.comparison", "Use after or before.")
+    last = reading.moment(given.get("value"), f"{field}.value")
+    hours = max(0.0, (now - last) / 3600)
+    return {
+        "field": "last_session",
+        "relation": "<" if comparison == "after" else ">",
+        "hours_ago": hours,
+    }
+
+
+def _days(value: object, field: str) -> float:
+    days: float = reading.read(value, _DAYS, field, "Give 0 to 36500 days.")
+    return days * _DAY
+
+
+_FILTERS = {
+    "custom_attribute": _custom,
+    "push_subscription_status": _subscription,
+    "last_used_app": _last_used,
+}

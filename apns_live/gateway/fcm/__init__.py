@@ -15,14 +15,12 @@ from ...activities.decodes import check_decodes
 from ...activities.send.apns_clients import NoKey
 from ...errors import BadBody
 from .. import service_accounts as accounts
-from ..bodies import read_bytes
 from ..calls import Call, Face, operation
 from ..keys import ApiKey
 from ..problems import json_answer
 from ..reach import is_named
 from ..scopes import Dialect
-from . import answers
-from .answers import GoogleError, failure_of, fcm, info, not_spoken
+from .answers import REALM, STATUS, GoogleError, failure_of, fcm, info, refusal_of
 from .messages import read_send
 
 __all__ = ["Fcm"]
@@ -56,13 +54,15 @@ class Fcm(Face):
         """Its own paths, also those that are not spoken here."""
         return path.startswith(_PATHS)
 
-    def absent(self, status: int) -> Response:
-        """Return 501: SDKs take 404 for a dead token, and apps delete theirs."""
-        return self.refuse(not_spoken("This address or method"))
-
     def refuse(self, error: Exception) -> Response:
-        """Return the answer to an error."""
-        return answers.refuse(error)
+        """Return the answer to an error. A defect shows nothing of itself."""
+        refusal = refusal_of(error)
+        said: dict[str, Any] = {"code": refusal.code, "message": str(refusal)}
+        said["status"] = STATUS[refusal.code]
+        if refusal.details:
+            said["details"] = refusal.details
+        headers = {"www-authenticate": REALM} if refusal.code == 401 else {}
+        return json_answer({"error": said}, refusal.code, headers, retry_after=refusal.retry_after)
 
     async def find(self, call: Call) -> ApiKey:
         """Return the key of an access token, which must be one of the project. Raises `GoogleError`."""
@@ -76,7 +76,7 @@ class Fcm(Face):
         if known is None:
             call.refused()
             raise _unauthenticated("ACCESS_TOKEN_TYPE_UNSUPPORTED")
-        project = call.part("project")
+        project = call.parts["project"]
         if not is_named(known[0].app, project, accounts.PROJECT_SETTING):
             raise GoogleError(
                 403,
@@ -92,7 +92,7 @@ async def token(call: Call) -> Response:
     """Answer with an access token, or with an error of OAuth (RFC 6749, 5.2)."""
     gateway = call.gateway
     try:
-        text = await read_bytes(call.visit, _TOKEN_BYTES)
+        text = await call.visit.body_of(_TOKEN_BYTES)
         given = parse_qs(text.decode(), max_num_fields=20)
     except (BadBody, ValueError):
         return json_answer({"error": "invalid_request"}, 400)
@@ -130,7 +130,7 @@ async def send(call: Call, body: Any) -> Response:
         state, attributes = asked.aps.get("content-state"), asked.aps.get("attributes")
         settings = (await gateway.service.activities.versions.in_use(app)).settings
         check_decodes(settings, str(asked.aps.get("attributes-type")), state, attributes)
-    named = f"projects/{call.part('project')}/messages"
+    named = f"projects/{call.parts['project']}/messages"
     if asked.validate_only:
         return json_answer({"name": f"{named}/fake_message_id"})
     call.visit.leave()  # it waits for APNs, and the client bounds how many do

@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from starlette.responses import Response
+from starlette.exceptions import HTTPException
 
 from ... import errors
 from ...outcome import Outcome, Verdict
 from ..problems import classify
-from ..problems import json_answer as answer
 
-_REALM = 'Bearer realm="https://accounts.google.com/"'
+REALM = 'Bearer realm="https://accounts.google.com/"'
 _TYPES = "type.googleapis.com"
 _FCM = f"{_TYPES}/google.firebase.fcm.v1"
 INVALID = "Request contains an invalid argument."
-_STATUS: Mapping[int, str] = {
+STATUS: Mapping[int, str] = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
@@ -92,6 +91,11 @@ def _quota(subject: str, description: str) -> dict[str, Any]:
     return {"@type": f"{_TYPES}/google.rpc.QuotaFailure", "violations": [violated]}
 
 
+def invalid(field: str, text: str) -> GoogleError:
+    """Return the refusal of a value that this gateway or a phone cannot use."""
+    return GoogleError(400, text, [violation(field, text), fcm("INVALID_ARGUMENT")])
+
+
 def bad_field(field: str, text: str) -> GoogleError:
     """Return the refusal of a body that is not of the API's shape."""
     return GoogleError(400, text, [violation(field, text)])
@@ -134,29 +138,21 @@ def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
     return error(400, "INVALID_ARGUMENT", INVALID)
 
 
-def refuse(error: Exception) -> Response:
-    """Return the answer to an error. Nothing is shown of a defect."""
-    refusal = _refusal_of(error)
-    body = {"code": refusal.code, "message": str(refusal), "status": _STATUS[refusal.code]}
-    headers = {"www-authenticate": _REALM} if refusal.code == 401 else {}
-    details = {"details": list(refusal.details)} if refusal.details else {}
-    said = {"error": {**body, **details}}
-    return answer(said, refusal.code, headers, retry_after=refusal.retry_after)
-
-
-def _refusal_of(error: Exception) -> GoogleError:
+def refusal_of(error: Exception) -> GoogleError:
+    """Return what an error is in this API. Nothing but a dead token gets 404."""
     match error:
         case GoogleError():
             return error
+        case HTTPException(status_code=404 | 405):
+            # Not 404: SDKs take that for a dead token, and apps delete theirs.
+            return not_spoken("This address or method")
         case errors.BadBody():
             return bad_field("", f"Invalid JSON payload received. {error.problem}")
         case errors.InvalidInput():
-            details = [violation("message.apns.payload", str(error)), fcm("INVALID_ARGUMENT")]
-            return GoogleError(400, str(error), details)
-        case errors.NotAllowed(status=401):
-            return GoogleError(401, str(error))
+            return invalid("message.apns.payload", str(error))
         case errors.NotAllowed():
-            return GoogleError(403, str(error), [fcm("SENDER_ID_MISMATCH")])
+            details = [fcm("SENDER_ID_MISMATCH")] if error.status == 403 else []
+            return GoogleError(error.status, str(error), details)
         case errors.TooManyRequests():
             details = [fcm("QUOTA_EXCEEDED"), _quota("project", str(error))]
             return GoogleError(429, str(error), details, retry_after=error.retry_after)
@@ -165,16 +161,14 @@ def _refusal_of(error: Exception) -> GoogleError:
     found = classify(error)
     if found.status >= 500:
         code = 503 if found.status == 503 else 500
-        return GoogleError(code, found.title, [fcm(_STATUS[code])], retry_after=found.retry_after)
+        return GoogleError(code, found.title, [fcm(STATUS[code])], retry_after=found.retry_after)
     return GoogleError(400, found.detail or INVALID, [fcm("INVALID_ARGUMENT")])
 
 
 def not_spoken(what: str) -> GoogleError:
     """Return 501 for a part of the API that is not spoken here."""
-    return GoogleError(
-        501,
-        f"{what} is not implemented by this gateway: it sends to Apple devices, one token each.",
-    )
+    text = f"{what} is not implemented by this gateway: it sends to Apple devices, one token each."
+    return GoogleError(501, text)
 
 
 def _apns(status: int, reason: str) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""Converts the body of ``messages:send`` to one push. Pure functions.
+"""Reads the body of ``messages:send`` and makes one push of it. Pure functions.
 
-What FCM fills in is filled in; the payload goes to the phone as it came. Source: FCM, REST reference
-"projects.messages", and "Start, update and end Live Activities".
+What FCM fills in is filled in here too; the payload goes to the phone as it came. Bodies are proto3 JSON, with both
+spellings of each field; the texts of errors are those that FCM was seen to answer. Source: FCM, REST reference
+"projects.messages", and "Start, update and end Live Activities"; Protocol Buffers, "ProtoJSON Format".
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +16,39 @@ import msgspec
 
 from ...payload import EncodedMessage
 from ...payload.encode import LIVE_ACTIVITY_SUFFIX
-from . import fields
-from .answers import INVALID, GoogleError, bad_field, fcm, not_spoken, refused, violation
+from .answers import INVALID, GoogleError, bad_field, fcm, invalid, not_spoken, refused, violation
 
+TEXT, BOOL, TEXTS, STRUCT = "TYPE_STRING", "TYPE_BOOL", "map", "struct"
+_TYPES: Mapping[str, type[Any]] = {TEXT: str, BOOL: bool, TEXTS: dict, STRUCT: dict}
+Shape = Mapping[str, Any]
+
+_LABEL: Shape = {"analytics_label": TEXT}
+_NOTIFICATION: Shape = {"title": TEXT, "body": TEXT, "image": TEXT}
+_APNS: Shape = {
+    "headers": TEXTS,
+    "payload": STRUCT,
+    "fcm_options": {**_LABEL, "image": TEXT},
+    "live_activity_token": TEXT,
+}
+MESSAGE: Shape = {
+    "name": TEXT,
+    "data": TEXTS,
+    "notification": _NOTIFICATION,
+    # Read by those whom they are for: nothing in them reaches an Apple device.
+    "android": STRUCT,
+    "webpush": STRUCT,
+    "apns": _APNS,
+    "fcm_options": _LABEL,
+    "token": TEXT,
+    "fid": TEXT,
+    "topic": TEXT,
+    "condition": TEXT,
+}
+REQUEST: Shape = {"message": MESSAGE, "validate_only": BOOL}
+_LOCATION = "type.googleapis.com/google.protobuf.Struct"
 LIFETIME = 30 * 86_400
 MOST_BYTES = 4_096
+_NO_TARGET = "Recipient of the message is not set."
 _TARGETS = ("token", "fid", "topic", "condition")
 _TOKEN = re.compile(r"(?:[0-9a-fA-F]{2}){8,256}\Z")
 _HEADER = re.compile(r"[\x20-\x7e]{1,256}\Z")
@@ -43,14 +73,16 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_send(body: object, *, bundle_id: str, now: float) -> Asked:
     """Return what a body asks for; ``now`` is seconds since 1970. Raises `GoogleError`."""
-    request = fields.read(body, fields.REQUEST)
+    request = _read(body, REQUEST)
     message = request.get("message")
     if message is None:
-        raise _no_target()
+        raise invalid("message", _NO_TARGET)
     apns = message.get("apns", {})
     live = apns.get("live_activity_token")
     target = _target(message, live)
-    _check_for_apple(message)
+    others = [name for name in ("android", "webpush") if name in message]
+    if others and not any(name in message for name in ("apns", "notification", "data")):
+        raise not_spoken(f"A message of {others[0]} alone")
     if live is not None:
         aps = _live_aps(apns.get("payload"))
         event, payload = aps["event"], apns["payload"]
@@ -88,34 +120,17 @@ def read_send(body: object, *, bundle_id: str, now: float) -> Asked:
 def _target(message: Mapping[str, Any], live: str | None) -> str:
     given = [name for name in _TARGETS if message.get(name)]
     if not given:
-        raise _no_target()
+        raise invalid("message", _NO_TARGET)
     if len(given) > 1:
-        raise bad_field(
-            "message",
-            f"Invalid value at 'message' (oneof), oneof field 'target' is already set. Cannot set "
-            f"'{given[1]}'",
-        )
+        text = "Invalid value at 'message' (oneof), oneof field 'target' is already set."
+        raise bad_field("message", f"{text} Cannot set '{given[1]}'")
     [name] = given
     if name in ("topic", "condition"):
         if live is not None:
             text = f"A Live Activity has one token: it cannot go to a {name}."
-            raise GoogleError(400, text, [violation("message", text), fcm("INVALID_ARGUMENT")])
+            raise invalid("message", text)
         raise not_spoken(f"A message to a {name}")
     return str(message[name])
-
-
-def _no_target() -> GoogleError:
-    text = "Recipient of the message is not set."
-    return GoogleError(400, text, [violation("message", text), fcm("INVALID_ARGUMENT")])
-
-
-def _check_for_apple(message: Mapping[str, Any]) -> None:
-    """Raise `GoogleError` (501) for a message that has nothing for an Apple device."""
-    if any(name in message for name in ("apns", "notification", "data")):
-        return
-    for name in ("android", "webpush"):
-        if name in message:
-            raise not_spoken(f"A message of {name} alone")
 
 
 def _live_aps(payload: object) -> dict[str, Any]:
@@ -164,9 +179,8 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
     headers = {name.lower(): value for name, value in given.items()}
     for name, value in headers.items():
         if not _HEADER.match(value):
-            raise _wrong(
-                f"message.apns.headers.{name[:60]}", "is not a string that a header can hold."
-            )
+            where = f"message.apns.headers.{name[:60]}"
+            raise _wrong(where, "is not a string that a header can hold.")
     if "apns-channel-id" in headers:
         raise _wrong("message.apns.headers.apns-channel-id", "cannot be sent to: use the own API.")
     return headers
@@ -203,5 +217,50 @@ def _token(token: str, live: bool) -> str:
 
 
 def _wrong(field: str, text: str) -> GoogleError:
-    said = f"{field}: {text}"
-    return GoogleError(400, said, [violation(field, said), fcm("INVALID_ARGUMENT")])
+    return invalid(field, f"{field}: {text}")
+
+
+def _read(value: object, shape: Shape, path: str = "") -> dict[str, Any]:
+    """Return the fields of an object by their proto names; null counts as absent.
+
+    Raises `GoogleError` (400) for unknown fields and wrong types. Maps and structs stay as they are.
+    """
+    if not isinstance(value, dict):
+        raise _invalid(path or "message", "message", value)
+    found: dict[str, Any] = {}
+    for name, entry in value.items():
+        known = _snake(name)
+        if known not in shape or name not in (known, _camel(known)):
+            where = f" at '{path}'" if path else ""
+            text = f'Unknown name "{name[:100]}"{where}: Cannot find field.'
+            raise bad_field(path, f"Invalid JSON payload received. {text}")
+        if entry is None:
+            continue
+        if known in found:
+            text = f"Invalid value at '{path}' (oneof), field '{known}' is set twice."
+            raise bad_field(path or "message", text)
+        inner, where = shape[known], f"{path}.{known}" if path else known
+        if isinstance(inner, Mapping):
+            found[known] = _read(entry, inner, where)
+            continue
+        if not isinstance(entry, _TYPES[inner]):
+            raise _invalid(where, _LOCATION if inner == STRUCT else inner, entry)
+        if inner == TEXTS:
+            for index, text in enumerate(entry.values()):
+                if not isinstance(text, str):
+                    raise _invalid(f"{where}[{index}].value", TEXT, text)
+        found[known] = entry
+    return found
+
+
+def _invalid(path: str, kind: str, value: object) -> GoogleError:
+    return bad_field(path, f"Invalid value at '{path}' ({kind}), {json.dumps(value)[:100]}")
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name)
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)

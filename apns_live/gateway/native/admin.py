@@ -168,7 +168,7 @@ async def read_audit(call: Call, query: Page) -> PageAnswer[AuditView]:
 
 def _own(call: Call) -> None:
     if call.parts["app"] != call.app.id:
-        raise NotFound(f"there is no app {call.part('app')!r}")
+        raise NotFound(f"there is no app {call.parts['app']!r}")
 
 
 def _shown_app(app: App) -> AppAnswer:

@@ -14,7 +14,7 @@ from ...errors import NotAllowed, NotFound
 from ..calls import Call, Face, Handler, Operation, operation
 from ..credentials import HEAD, Phone
 from ..keys import ApiKey
-from ..problems import classify, of_status, respond
+from ..problems import classify, respond
 from ..scopes import Dialect
 
 
@@ -35,10 +35,6 @@ class Native(Face):
     def refuse(self, error: Exception) -> Response:
         """Return problem details."""
         return respond(classify(error))
-
-    def absent(self, status: int) -> Response:
-        """Return problem details."""
-        return respond(of_status(status))
 
     async def find(self, call: Call) -> ApiKey | Phone:
         """Return the key or, where a phone calls with its credential, the phone."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import msgspec
@@ -12,7 +15,7 @@ from ...activities.people.imports.fields import KINDS, Kind
 from ...activities.people.imports.importer import Layout, LineError
 from ...activities.people.imports.reading import Form
 from ...errors import BadBody
-from ..bodies import Upload, spooled
+from ..admission import Visit
 from ..calls import Call, Handler
 from ..problems import problem, respond
 from .face import Routes
@@ -28,6 +31,7 @@ _FORMS: dict[str, Form] = {
 }
 _SECONDS = 60.0
 """Time limit of an upload. It is short because an upload uses one of few slots."""
+_USED_SECONDS = 600.0
 _GZIP = b"\x1f\x8b"
 _PATHS: dict[Kind, str] = {kind: f"/v1/imports/{kind}" for kind in KINDS}
 
@@ -113,42 +117,46 @@ async def import_tokens(call: Call, query: ImportQuery) -> Any:
     return await _import(call, query, "tokens")
 
 
+class _Upload(io.BufferedReader):
+    """A body on disk, read as a file."""
+
+    name = "body"  # what messages call it
+
+
+@asynccontextmanager
+async def _spooled(visit: Visit, limit_bytes: int) -> AsyncIterator[_Upload]:
+    """Keep a body in an unnamed temporary file until the block ends.
+
+    Nothing of it is used before it is complete. Raises as `Visit.receive_body`.
+    """
+    with tempfile.TemporaryFile(buffering=0) as file:
+        await visit.receive_body(limit_bytes, _SECONDS, _USED_SECONDS, file.write)
+        file.seek(0)
+        yield _Upload(file)
+
+
 async def _import(call: Call, query: ImportQuery, kind: Kind) -> ImportAnswer | Response:
     gateway = call.gateway
     form = _FORMS.get(call.header(b"content-type").partition(";")[0].strip().lower())
     if form is None or call.header(b"content-encoding").lower() not in ("", "identity"):
-        return respond(
-            problem(
-                "media_type",
-                415,
-                "the body is not declared as CSV or JSON Lines, or it is compressed",
-                remedy=f"Send {' or '.join(_FORMS)}, not compressed.",
-            )
-        )
-    limit = gateway.settings.import_bytes
+        text = "the body is not declared as CSV or JSON Lines, or it is compressed"
+        remedy = f"Send {' or '.join(_FORMS)}, not compressed."
+        return respond(problem("media_type", 415, text, remedy=remedy))
     with gateway.one_import(call.app.row):
-        async with spooled(call.visit, limit_bytes=limit, seconds=_SECONDS) as body:
+        async with _spooled(call.visit, gateway.settings.import_bytes) as body:
             if not (begin := body.peek(2)[:2]):
                 raise BadBody("the body is empty, and this call needs one")
             if begin == _GZIP:
                 raise BadBody("the body is compressed: send it as it is", status=400)
-            answer = await _read(call, kind, form, query, body)
+            moment = milliseconds_of(query.registered_at, "registered_at")
+            layout = Layout(form=form, vendor=query.vendor, ignore_unknown=query.ignore_unknown)
+            if moment is not None:
+                layout = msgspec.structs.replace(layout, registered_at=moment)
+            report = await call.service.imports.run(
+                call.app, kind, body, layout=layout, dry_run=query.dry_run
+            )
     if not query.dry_run:
-        counts = {name: getattr(answer, name) for name in ("accepted", "refused")}
-        await call.note("import", kind, **counts)
-    return answer
-
-
-async def _read(
-    call: Call, kind: Kind, form: Form, query: ImportQuery, body: Upload
-) -> ImportAnswer:
-    moment = milliseconds_of(query.registered_at, "registered_at")
-    layout = Layout(form=form, vendor=query.vendor, ignore_unknown=query.ignore_unknown)
-    if moment is not None:
-        layout = msgspec.structs.replace(layout, registered_at=moment)
-    report = await call.service.imports.run(
-        call.app, kind, body, layout=layout, dry_run=query.dry_run
-    )
+        await call.note("import", kind, accepted=report.accepted, refused=report.refused)
     return ImportAnswer(
         **{name: getattr(report, name) for name in _COUNTS},
         ignored=[str(name) for name in report.ignored],

@@ -47,12 +47,14 @@ def describe(version: str) -> dict[str, Any]:
     found = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for one in NATIVE.operations:
-        paths.setdefault(_PART.sub(r"{\1}", one.path), {})[one.method.lower()] = _operation(
-            one, found, components
-        )
+        path = paths.setdefault(_PART.sub(r"{\1}", one.path), {})
+        path[one.method.lower()] = _operation(one, found, components)
     for schema in components.values():
         for name, field in schema.get("properties", {}).items():
-            _time_as_text(name, field)
+            number = next(iter(field.get("anyOf", [field])))
+            if is_time(name) and number.get("type") == "integer":
+                # `shown_times` makes it text.
+                number |= {"type": "string", "description": "ISO 8601 in UTC"}
     components["Problem"]["properties"]["code"] = {"type": "string", "enum": list(TITLES)}
     return {
         "openapi": "3.1.0",
@@ -79,19 +81,12 @@ def describe(version: str) -> dict[str, Any]:
     }
 
 
-def _time_as_text(name: str, field: dict[str, Any]) -> None:
-    """Describe a time as answers have it: `shown_times` makes it text."""
-    number = next(iter(field.get("anyOf", [field])))
-    if is_time(name) and number.get("type") == "integer":
-        number |= {"type": "string", "description": "ISO 8601 in UTC"}
-
-
 def _operation(one: Operation, schemas: Schemas, components: dict[str, Any]) -> dict[str, Any]:
+    text = (one.handler.__doc__ or "").strip()
     described: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
-        "description": one.description
-        + (f"\n\nNeeds the scope `{one.scope}`." if one.scope else ""),
+        "description": f"{text}\n\nNeeds the scope `{one.scope}`." if one.scope else text,
         "tags": [one.tag],
         "parameters": list(_parameters(one, schemas, components)),
         "responses": _responses(one, schemas),
@@ -106,13 +101,9 @@ def _operation(one: Operation, schemas: Schemas, components: dict[str, Any]) -> 
         content = {JSON: _content(schemas[one.body], one.examples)}
         described["requestBody"] = {"required": one.body_required, "content": content}
     elif one.takes:
-        described["requestBody"] = {
-            "required": True,
-            "content": {
-                media: {"schema": {"type": "string", "minLength": 1}, "example": example}
-                for media, example in one.takes.items()
-            },
-        }
+        schema = {"type": "string", "minLength": 1}
+        taken = {media: {"schema": schema, "example": one.takes[media]} for media in one.takes}
+        described["requestBody"] = {"required": True, "content": taken}
     return described
 
 

@@ -19,17 +19,9 @@ from ...errors import Busy
 from ..calls import Call
 from ..context import Gateway
 from ..reach import check_activity
+from . import shapes
 from .face import Routes
-from .shapes import (
-    CountAnswer,
-    Moment,
-    Page,
-    PageAnswer,
-    Strict,
-    milliseconds_of,
-    page,
-    shown_times,
-)
+from .shapes import CountAnswer, Page, PageAnswer, Strict, milliseconds_of, page, shown_times
 
 EVENT_STREAM = "text/event-stream"
 reads = Routes("operations", scope="operations:read")
@@ -47,18 +39,12 @@ class PhoneReceiptBody(Strict, frozen=True, kw_only=True):
     activity: str | None = None
     card: str | None = None
     operation: str | None = None
-    at: Moment | None = None
+    at: shapes.Moment | None = None
 
     def record(self, device: str, index: int) -> ReceiptRecord:
         """Return the record of the service. Raises `InvalidInput`."""
-        return ReceiptRecord(
-            device=device,
-            event=self.event,
-            activity=self.activity,
-            operation=self.operation,
-            at=milliseconds_of(self.at, f"receipts[{index}].at"),
-            card=self.card,
-        )
+        at = milliseconds_of(self.at, f"receipts[{index}].at")
+        return ReceiptRecord(**{**asdict(self), "device": device, "at": at})
 
 
 class ReceiptBody(PhoneReceiptBody, frozen=True, kw_only=True):
@@ -108,10 +94,9 @@ async def get_operation(call: Call) -> OperationView:
 @reads("GET /v1/operations/{operation}/outcomes", "List the outcome on each device", grouped=True)
 async def list_outcomes(call: Call, query: OutcomesPage) -> PageAnswer[OutcomeView]:
     """In the order in which APNs answered."""
-    operation = (await _operation(call))["id"]
-    place = {"after": query.after, "limit": query.limit}
-    found = await call.service.operations.outcomes(call.app, operation, **place)
-    return page(found, query.limit)
+    operation, limit = (await _operation(call))["id"], query.limit
+    outcomes = call.service.operations.outcomes
+    return page(await outcomes(call.app, operation, after=query.after, limit=limit), limit)
 
 
 @reads(
@@ -163,10 +148,9 @@ _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 @events("GET /v1/operations/{operation}/events", "Follow an operation", scope="operations:read")
-async def follow_operation(call: Call, operation: str) -> Response:
+async def follow_operation(call: Call) -> Response:
     """Sends ``progress`` events with the newest counts. ``done`` closes the stream."""
-    found = await call.service.operations.get(call.app, operation)
-    await check_activity(call.gateway, call.key, found["activity"] or "")
+    found = await _operation(call)
     events = call.service.watch(call.app, operation=found["id"])
     return _stream(call, events, "progress", "done")
 

@@ -32,7 +32,6 @@ audiences = Routes("audiences", scope="audiences:write")
 
 _Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Tags = Annotated[dict[_Name, str | float | bool | None], Meta(max_length=200)]
-Scalar = str | float | bool
 DateValue = Annotated[dict[Literal["date"], str], Meta(min_length=1, max_length=1)]
 Attributes = Annotated[
     dict[_Name, str | float | bool | list[str | float] | DateValue | None], Meta(max_length=200)

@@ -204,9 +204,7 @@ def presentation(body: _Shown) -> Presentation:
         moment = given.timestamp() if isinstance(given, datetime) else given
         ends = {"dismissal_date": moment, "dismiss_after": body.dismiss_after}
     return Presentation(
-        alert=None
-        if alert is None
-        else AlertText(title=alert.title, body=alert.body, sound=alert.sound),
+        alert=None if alert is None else AlertText(**asdict(alert)),
         stale_date=seconds(body.stale_date, "stale_date"),
         stale_after=body.stale_after,
         relevance_score=body.relevance_score,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ...errors import InvalidInput, NotAllowed, TooManyRequests
@@ -19,7 +20,7 @@ from ..keys import ApiKey
 from ..problems import classify, json_answer
 from ..reach import is_named
 from ..scopes import Dialect
-from . import devices, live, segments, subscriptions, users, words
+from . import devices, live, segments, users, words
 
 __all__ = ["OneSignal"]
 
@@ -38,39 +39,40 @@ _START_TOKEN = (
 )
 
 # The busiest first. What has no scope here depends on the body.
-_LIVE_CALLS: tuple[tuple[str, Handler, str], ...] = (
+_Calls = tuple[tuple[str, Handler, str], ...]
+_LIVE_CALLS: _Calls = (
     (f"POST {_LIVE}/notifications", live.change, ""),
     ("POST /apps/{app_id}/activities/activity/{activity_type}", live.start, "activities:start"),
     (f"GET {_MESSAGE}", live.view, "operations:read"),
     (f"DELETE {_MESSAGE}", live.cancel, "activities:end"),
 )
 # Not for keys that are restricted to groups.
-_WHOLE_APP: tuple[tuple[str, Handler, str], ...] = (
-    ("POST /apps/{app_id}/users", subscriptions.create_user, "devices:write"),
-    (f"GET {_USER}", users.view, "devices:read"),
-    (f"PATCH {_USER}", users.change, "devices:write"),
-    (f"DELETE {_USER}", users.remove, "devices:write"),
-    (f"GET {_USER}/identity", users.identity, "devices:read"),
+_WHOLE_APP: _Calls = (
+    ("POST /apps/{app_id}/users", users.create_user, "devices:write"),
+    (f"GET {_USER}", users.view_user, "devices:read"),
+    (f"PATCH {_USER}", users.change_user, "devices:write"),
+    (f"DELETE {_USER}", users.remove_user, "devices:write"),
+    (f"GET {_USER}/identity", users.view_identity, "devices:read"),
     (f"PATCH {_USER}/identity", users.add_aliases, "devices:write"),
     (f"DELETE {_USER}/identity/{{label}}", users.remove_alias, "devices:write"),
-    (f"POST {_USER}/subscriptions", subscriptions.create, "devices:write"),
-    (f"PATCH {_SUBSCRIPTION}", subscriptions.change, "devices:write"),
-    (f"DELETE {_SUBSCRIPTION}", subscriptions.remove, "devices:write"),
-    (f"PATCH {_SUBSCRIPTION}/owner", subscriptions.transfer, "devices:write"),
-    (f"GET {_SUBSCRIPTION}/user/identity", subscriptions.identity, "devices:read"),
-    (f"PATCH {_SUBSCRIPTION}/user/identity", subscriptions.add_aliases, "devices:write"),
+    (f"POST {_USER}/subscriptions", users.create_subscription, "devices:write"),
+    (f"PATCH {_SUBSCRIPTION}", users.change_subscription, "devices:write"),
+    (f"DELETE {_SUBSCRIPTION}", users.remove_subscription, "devices:write"),
+    (f"PATCH {_SUBSCRIPTION}/owner", users.transfer_subscription, "devices:write"),
+    (f"GET {_SUBSCRIPTION}/user/identity", users.view_identity, "devices:read"),
+    (f"PATCH {_SUBSCRIPTION}/user/identity", users.add_aliases, "devices:write"),
     ("GET /apps/{app_id}/segments", segments.view_all, "audiences:read"),
     ("POST /apps/{app_id}/segments", segments.create, "audiences:write"),
     (f"GET {_SEGMENT}", segments.view, "audiences:read"),
     (f"PATCH {_SEGMENT}", segments.change, "audiences:write"),
     (f"DELETE {_SEGMENT}", segments.delete, "audiences:write"),
 )
-_DEVICE_CALLS: tuple[tuple[str, Handler], ...] = (
-    (f"POST {_LIVE}/token", devices.enter),
-    (f"DELETE {_LIVE}/token/{{subscription_id}}", devices.leave),
-    (f"PUT {_START_TOKEN}", devices.register_start),
-    (f"DELETE {_START_TOKEN}", devices.withdraw_start),
-    (f"PUT {_MESSAGE}/report_received", devices.confirm),
+_DEVICE_CALLS: _Calls = (
+    (f"POST {_LIVE}/token", devices.enter, ""),
+    (f"DELETE {_LIVE}/token/{{subscription_id}}", devices.leave, ""),
+    (f"PUT {_START_TOKEN}", devices.register_start, ""),
+    (f"DELETE {_START_TOKEN}", devices.withdraw_start, ""),
+    (f"PUT {_MESSAGE}/report_received", devices.confirm, ""),
 )
 
 
@@ -86,34 +88,32 @@ class OneSignal(Face):
 
     def __init__(self) -> None:
         device: dict[str, Any] = {"who": "anyone", "limit_bytes": devices.MAX_BYTES}
-        known: list[tuple[str, Handler, dict[str, Any]]] = [
-            *((place, do, {"scope": scope, "grouped": True}) for place, do, scope in _LIVE_CALLS),
-            *((place, do, {"scope": scope}) for place, do, scope in _WHOLE_APP),
-            *((place, do, device) for place, do in _DEVICE_CALLS),
-        ]
         self.operations = [
-            operation(self, place.replace(" ", f" {prefix}", 1), handler, **options)
+            operation(self, place.replace(" ", f" {prefix}", 1), handler, scope=scope, **options)
             for prefix in PREFIXES
-            for place, handler, options in known
+            for calls, options in (
+                (_LIVE_CALLS, {"grouped": True}),
+                (_WHOLE_APP, {}),
+                (_DEVICE_CALLS, device),
+            )
+            for place, handler, scope in calls
         ]
 
     def owns(self, path: str) -> bool:
         """Its own paths, and all below the old prefix."""
         return f"{path}/".startswith(_OWN) or path.startswith("/api/v1/")
 
-    def absent(self, status: int) -> Response:
-        """Return 404 or 405."""
-        if status == 405:
-            return _errors(405, "Method not allowed")
-        return _errors(404, "Not found: this gateway speaks the part that Live Activities need")
-
     def refuse(self, error: Exception) -> Response:
         """Return the answer to an error."""
         match error:
-            case InvalidInput() if error.problem in (words.NO_TARGET, words.ALL_SENT):
-                return _errors(400, error.problem)
+            case HTTPException(status_code=405):
+                return _errors(405, "Method not allowed")
+            case HTTPException(status_code=404):
+                text = "Not found: this gateway speaks the part that Live Activities need"
+                return _errors(404, text)
             case InvalidInput():
-                return _errors(400, str(error))
+                own = error.problem in (words.NO_TARGET, words.ALL_SENT)
+                return _errors(400, error.problem if own else str(error))
             case NotAllowed():
                 # OneSignal says 403 also where the key is missing or wrong.
                 return _errors(403, words.INVALID_KEY if error.status == 401 else str(error))
@@ -127,7 +127,7 @@ class OneSignal(Face):
     async def find(self, call: Call) -> ApiKey | Phone:
         """Return the key, which must be one of the app in the address."""
         key = await super().find(call)
-        name = call.parts.get("app_id") or call.request.query_params.get("app_id", "")
+        name = call.parts.get("app_id") or call.params.get("app_id", "")
         if not is_named(key.app, name, devices.APP_SETTING):
             raise NotAllowed(words.WRONG_APP)
         return key

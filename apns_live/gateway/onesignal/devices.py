@@ -1,14 +1,13 @@
 """The device calls of OneSignal's SDK: tokens, exit, confirmed receipts.
 
-These calls carry no key, so whoever knows an app's id could make them. How they are taken is a
-setting of the app, ``onesignal_device_calls``:
+These calls carry no key, so anyone who knows an app's id could make them. The app's setting
+``onesignal_device_calls`` says which are accepted:
 
 - ``off`` (the default): only with an API key, as older server SDKs call them;
-- ``signed``: also with a device credential for that very subscription;
-- ``open``: also with nothing, for trying things out. Then no call touches a device that has a
-  credential of its own, or a token that such a device holds; calls are limited for each address
-  and stand in the audit log;
-- ``demo``: as ``open``, and for every device. For simulated phones alone.
+- ``signed``: also with a device credential for the same subscription;
+- ``open``: also without any, for trying things out. Such a call cannot touch a device that has its own
+  credential, or a token of such a device. Calls are limited for each address, and are in the audit log;
+- ``demo``: as ``open``, and for every device. Only for simulated phones.
 """
 
 from __future__ import annotations
@@ -46,7 +45,10 @@ MAX_BYTES = 16_384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCall:
-    """What one device says. ``token`` is empty where it says none."""
+    """One device's call. ``token`` is empty if it has none.
+
+    ``guard`` checks within the write's transaction whether the call may touch this device.
+    """
 
     call: Call
     app: App
@@ -54,21 +56,18 @@ class DeviceCall:
     token: str = ""
     activity: str | None = None
     guard: Guard | None = None
-    """Looks in the write's own transaction whether the call may touch this device, where it must."""
 
     def record(self, kind: TokenKind, scope: str) -> TokenRecord:
-        """Return the token as the service takes it."""
-        device, now = self.subscription, self.call.now
-        return TokenRecord(
-            device=device, kind=kind, scope=scope, token=self.token, registered_at=now
-        )
+        """Return the service's record of the token."""
+        said = {"device": self.subscription, "token": self.token}
+        return TokenRecord(**said, kind=kind, scope=scope, registered_at=self.call.now)
 
 
 _ANSWER = {"success": True}
 
 
 async def _read(call: Call, body: Mapping[str, Any], action: str, token: str = "") -> DeviceCall:
-    """Return what a device says, if it may; ``token`` is the name of the token in its body."""
+    """Return an admitted device call. ``token`` is the field of the token in its body."""
     parts = call.parts
     name = parts.get("app_id") or text(body, "app_id", required=True) or ""
     subscription = parts.get("subscription_id") or text(
@@ -86,51 +85,50 @@ async def _read(call: Call, body: Mapping[str, Any], action: str, token: str = "
     return said
 
 
-async def enter(call: Call, body: dict[str, Any]) -> dict[str, bool]:
+async def enter(call: Call, activity_id: str, body: dict[str, Any]) -> dict[str, bool]:
     """POST /apps/{app_id}/live_activities/{activity_id}/token."""
     said = await _read(call, body, "onesignal.enter", "push_token")
-    record = said.record("activity", call.parts["activity_id"])
-    await call.service.tokens.register_activity_tokens(said.app, [record], guard=said.guard)
+    records = [said.record("activity", activity_id)]
+    await call.service.tokens.register_activity_tokens(said.app, records, guard=said.guard)
     return _ANSWER
 
 
-async def leave(call: Call) -> dict[str, bool]:
+async def leave(call: Call, activity_id: str) -> dict[str, bool]:
     """DELETE /apps/{app_id}/live_activities/{activity_id}/token/{subscription_id}."""
     said = await _read(call, {}, "onesignal.exit")
-    activity = call.parts["activity_id"]
-    await call.service.tokens.leave(said.app, activity, said.subscription, guard=said.guard)
+    await call.service.tokens.leave(said.app, activity_id, said.subscription, guard=said.guard)
     return _ANSWER
 
 
-async def register_start(call: Call, body: dict[str, Any]) -> dict[str, bool]:
+async def register_start(call: Call, activity_type: str, body: dict[str, Any]) -> dict[str, bool]:
     """PUT /apps/{app_id}/activities/tokens/start/{activity_type}/subscriptions/{subscription_id}."""
     said = await _read(call, body, "onesignal.start_token", "activity_token")
-    record = said.record("start", call.parts["activity_type"])
+    record = said.record("start", activity_type)
     await call.service.devices.register(said.app, [record], guard=said.guard)
     return _ANSWER
 
 
-async def withdraw_start(call: Call) -> dict[str, bool]:
+async def withdraw_start(call: Call, activity_type: str) -> dict[str, bool]:
     """DELETE of the same address."""
     said = await _read(call, {}, "onesignal.withdraw")
-    kind = checks.attributes_type(call.parts["activity_type"], "activity_type")
+    kind = checks.attributes_type(activity_type, "activity_type")
     await call.service.devices.withdraw(said.app, said.subscription, kind, guard=said.guard)
     return _ANSWER
 
 
-async def confirm(call: Call, body: dict[str, Any]) -> dict[str, bool]:
+async def confirm(call: Call, notification_id: str, body: dict[str, Any]) -> dict[str, bool]:
     """PUT /notifications/{notification_id}/report_received: the phone got the push."""
     said = await _read(call, body, "onesignal.received")
     activity = said.activity
     if activity is not None and not isinstance(activity, str):
         raise InvalidInput("is not a string", field="live_activity_id", remedy="Give the id.")
-    name = call.parts["notification_id"]
-    record = ReceiptRecord(device=said.subscription, event="confirmed", operation=name)
+    device = said.subscription
+    record = ReceiptRecord(device=device, event="confirmed", operation=notification_id)
     records = [record]
     if activity:
         records = [msgspec.structs.replace(record, operation=None, activity=activity)]
         with contextlib.suppress(NotFound):  # pruned, or another activity's
-            await call.service.operations.get(said.app, name)
+            await call.service.operations.get(said.app, notification_id)
             records.append(record)
     await call.service.receipts.record(said.app, records)
     return _ANSWER
@@ -139,7 +137,7 @@ async def confirm(call: Call, body: dict[str, Any]) -> dict[str, bool]:
 async def _admit(said: DeviceCall, action: str) -> bool:
     """Raise `NotAllowed` unless the caller may speak for this subscription.
 
-    Return whether nobody vouches for the call, so that its write must look again.
+    Return True if the call has no key or credential, so that its write must check the device again.
     """
     call, app = said.call, said.app
     limits = call.gateway.limits
@@ -158,7 +156,7 @@ async def _admit(said: DeviceCall, action: str) -> bool:
             raise NotAllowed(words.CALLS_SIGNED)
         with limits.enter(phone):
             return False
-    key = await call.find_key(secret)
+    key = await call.gateway.keys.find(secret)
     if key is not None and key.dialect == "onesignal":
         await call.arrived(key)
         if key.app.row != app.row:
@@ -171,7 +169,7 @@ async def _admit(said: DeviceCall, action: str) -> bool:
     if mode not in ("open", "demo"):
         call.refused()
         raise NotAllowed(words.CALLS_SIGNED if mode == "signed" else words.CALLS_OFF)
-    with limits.enter_as(f"address {call.address}", call.gateway.settings.device_per_minute):
+    with limits.enter_as(f"address {call.visit.address}", call.gateway.settings.device_per_minute):
         if mode == "open":
             async with call.service.database.read() as connection:
                 await _stop_if_owned(said, connection)
@@ -181,16 +179,16 @@ async def _admit(said: DeviceCall, action: str) -> bool:
             action=action,
             subject=said.subscription,
             detail={name: value for name, value in call.parts.items() if name != "app_id"},
-            address=call.address,
+            address=call.visit.address,
         )
     return bool(mode == "open")
 
 
 async def _stop_if_owned(said: DeviceCall, connection: AsyncConnection) -> None:
-    """Raise `NotAllowed` when subscription or token are of a device with its own credential.
+    """Raise `NotAllowed` if subscription or token belong to a device with its own credential.
 
-    The row is locked until the end of the transaction: a credential that is minted at this moment
-    comes before it, and is seen, or after it.
+    The row is locked until the end of the transaction, so a credential minted concurrently is either seen or
+    comes later.
     """
     devices = schema.devices
     places = [devices.c.public_id == said.subscription]
@@ -200,13 +198,9 @@ async def _stop_if_owned(said: DeviceCall, connection: AsyncConnection) -> None:
                 table.c.app_id == said.app.row, table.c.token == said.token
             )
             places.append(devices.c.id.in_(holders))
-    query = (
-        select(devices.c.secret_hash)
-        .where(devices.c.app_id == said.app.row, or_(*places))
-        .order_by(devices.c.id)
-        .with_for_update()
-    )
-    if any(secret is not None for secret in (await connection.execute(query)).scalars()):
+    query = select(devices.c.secret_hash).where(devices.c.app_id == said.app.row, or_(*places))
+    secrets = await connection.scalars(query.order_by(devices.c.id).with_for_update())
+    if any(secret is not None for secret in secrets):
         raise NotAllowed(words.OWNED)
 
 

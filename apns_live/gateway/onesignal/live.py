@@ -1,79 +1,87 @@
 """Start, update and end of OneSignal's API; showing and canceling a notification.
 
-Source: OneSignal, "Start Live Activity", "Update Live Activity", "View message", "Cancel message".
+Unknown fields are ignored, as at OneSignal; numbers may come as text. Source: OneSignal, "Start Live Activity",
+"Update Live Activity", "View message", "Cancel message".
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta
 from starlette.responses import Response
 
-from ...activities import Key
+from ...activities import Key, checks
 from ...activities.read.operations import OperationView
-from ...activities.requests import CANCELLED, End, Presentation
+from ...activities.requests import (
+    CANCELLED,
+    AlertText,
+    Audience,
+    End,
+    Presentation,
+    Start,
+    Update,
+    Urgency,
+)
 from ...errors import ActivityEnded, InvalidInput, NotFound
+from .. import reach, reading
 from ..calls import Call
 from ..problems import json_answer as answer
-from ..reach import check_activity, check_audience, check_id, knows_type, reaches_anyone
+from ..reading import LONG_PAST
 from . import words
-from .translate import read_idempotency_key, read_start, read_update
+from .segments import read_filters
+from .words import NO_TARGET
 
+MAX_IDS = 20_000
+MAX_NAME = 128
+_TARGETS = ("include_aliases", "include_subscription_ids", "included_segments", "filters")
+_URGENCIES: Mapping[int, Urgency] = {5: "quiet", 10: "urgent"}
+_DATE: Any = Annotated[float, Meta(ge=0, lt=1e11)]
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _ANY_BODY = hashlib.sha256(b"onesignal").digest()
-"""A key that is used again gets the first answer, whatever else stands in the body."""
+"""A repeated key gets the first answer, whatever else is in the body."""
 
 
-async def start(call: Call, body: dict[str, Any]) -> Response:
+async def start(call: Call, activity_type: str, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/activities/activity/{activity_type}."""
     given = read_idempotency_key(body)
-    request = read_start(body, call.part("activity_type"), notification=call.gateway.new_id())
-    check_audience(call.key, request.audience)
-    await check_id(call.gateway, call.key, request.id)
-    key = None
-    if given is not None:
-        key = Key(caller=call.key.caller, key=given, digest=_ANY_BODY)
-    warnings = []
-    if not await reaches_anyone(call.gateway, call.app, request.audience, request.attributes_type):
-        if not await knows_type(call.gateway, call.app, request.attributes_type):
-            raise InvalidInput(words.UNKNOWN_TYPE.format(name=request.attributes_type))
-        warnings.append(words.NOBODY.format(name=request.attributes_type))
+    request = read_start(body, activity_type, notification=call.service.new_id())
+    missing = await reach.check_start(call.gateway, call.key, request)
+    if missing == "type":
+        raise InvalidInput(words.UNKNOWN_TYPE.format(name=activity_type))
+    key = Key(caller=call.key.caller, key=given, digest=_ANY_BODY) if given else None
     done = await call.service.activities.start(call.app, request, key=key, again=True)
-    # A key that is used again gets the notification of the first time.
+    # A repeated key gets the notification of the first time.
     said: dict[str, object] = {"notification_id": call.told(done).operation}
-    if warnings:
-        said["warnings"] = warnings
+    if missing:
+        said["warnings"] = [words.NOBODY.format(name=activity_type)]
     return answer(said, 201)
 
 
-async def change(call: Call, body: dict[str, Any]) -> Response:
+async def change(call: Call, activity_id: str, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/live_activities/{activity_id}/notifications."""
-    notification = call.gateway.new_id()
-    request = read_update(body, call.part("activity_id"), notification=notification)
-    activities = call.service.activities
+    notification = call.service.new_id()
+    request = read_update(body, activity_id, notification=notification)
+    call.need("activities:end" if isinstance(request, End) else "activities:update")
     try:
-        if isinstance(request, End):
-            call.need("activities:end")
-            await check_activity(call.gateway, call.key, request.id)
-            done = await activities.end(call.app, request)
-        else:
-            call.need("activities:update")
-            await check_activity(call.gateway, call.key, request.id)
-            done = await activities.update(call.app, request)
+        done = await reach.change(call.gateway, call.key, request)
     except NotFound:
         raise NotFound(words.UNKNOWN_ACTIVITY) from None
     except ActivityEnded:
         raise NotFound(words.ENDED_ACTIVITY) from None
-    said: dict[str, object] = {"id": done.answer.operation or notification}
-    if done.answer.status == "accepted" and not done.answer.devices:
+    said: dict[str, object] = {"id": done.operation or notification}
+    if done.status == "accepted" and not done.devices:
         said["warnings"] = [words.NO_DEVICES]
     return answer(said, 201)
 
 
-async def view(call: Call) -> Response:
+async def view(call: Call) -> dict[str, Any]:
     """GET /notifications/{notification_id}?app_id=APP."""
-    found = await _find(call)
-    service = call.service
+    found, service = await _find(call), call.service
     receipts = await service.receipts.counters(call.app, operation=found["id"])
     done = found["finished_at"]
     counts = {
@@ -87,38 +95,213 @@ async def view(call: Call) -> Response:
     if found["kind"] == "start" and (activity := found["activity"]) is not None:
         canceled = (await service.activities.get(call.app, activity))["end_reason"] == CANCELLED
     waiting = 0 if done else found["targeted"] - found["accepted"] - found["failed"]
-    return answer(
-        {
-            "id": found["id"],
-            "app_id": call.app.id,
-            **counts,
-            "remaining": max(0, waiting),
-            "canceled": canceled,
-            "queued_at": found["created_at"] // 1000,
-            "send_after": found["created_at"] // 1000,
-            "completed_at": None if done is None else done // 1000,
-            "platform_delivery_stats": {"ios": counts},
-        }
-    )
+    return {
+        "id": found["id"],
+        "app_id": call.app.id,
+        **counts,
+        "remaining": max(0, waiting),
+        "canceled": canceled,
+        "queued_at": found["created_at"] // 1000,
+        "send_after": found["created_at"] // 1000,
+        "completed_at": None if done is None else done // 1000,
+        "platform_delivery_stats": {"ios": counts},
+    }
 
 
-async def cancel(call: Call) -> Response:
-    """DELETE of the same address: a start that is still being sent ends."""
+async def cancel(call: Call) -> dict[str, Any]:
+    """DELETE of the same address ends a start that is still being sent."""
     found = await _find(call)
     if found["kind"] != "start" or found["finished_at"] is not None:
         raise InvalidInput(words.ALL_SENT)
-    end = End(
-        id=found["activity"] or "",
-        presentation=Presentation(dismiss_after=0.0),
-        reason=CANCELLED,
-        dialect="onesignal",
-    )
+    gone, name = Presentation(dismiss_after=0.0), found["activity"] or ""
+    end = End(id=name, presentation=gone, reason=CANCELLED, dialect="onesignal")
     await call.service.activities.end(call.app, end)
-    return answer({"success": True})
+    return {"success": True}
 
 
 async def _find(call: Call) -> OperationView:
     try:
-        return await call.service.operations.get(call.app, call.part("notification_id"))
+        return await call.service.operations.get(call.app, call.parts["notification_id"])
     except NotFound:
         raise NotFound(words.NO_MESSAGE) from None
+
+
+class _Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What both calls say."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+    event_updates: dict[str, Any]
+    contents: dict[str, Any] | None = None
+    headings: dict[str, Any] | None = None
+    stale_date: Any = None
+    priority: Literal[5, 10] | None = None
+    ios_sound: Annotated[str, Meta(min_length=1)] | None = None
+    ios_relevance_score: reading.Score | None = None
+
+    def presentation(self, *, dismissal: float | None = None) -> Presentation:
+        """Return what goes with the state. Raises `InvalidInput`."""
+        headings, contents = _texts(self.headings, "headings"), _texts(self.contents, "contents")
+        if headings and contents and headings.keys() != contents.keys():
+            tags = ", ".join(sorted(headings.keys() ^ contents.keys()))
+            raise InvalidInput(
+                f"has other languages than contents: {tags}",
+                field="headings",
+                remedy="Give both texts in the same languages.",
+            )
+        alert = None
+        if headings or contents:
+            # A file, the default one, or silence (nil). Without a title ActivityKit drops it.
+            sound = {"nil": None, None: "default"}.get(self.ios_sound, self.ios_sound)
+            alert = AlertText(
+                title=headings or "", body=contents or "", sound=sound if headings else None
+            )
+        stale = _date(self.stale_date, "stale_date")
+        return Presentation(
+            alert=alert,
+            stale_date=None if stale is None else max(stale, LONG_PAST),
+            # Long past means at once, which APNs spells 0.
+            dismissal_date=0.0 if dismissal is not None and dismissal < LONG_PAST else dismissal,
+            relevance_score=self.ios_relevance_score,
+            urgency=None if self.priority is None else _URGENCIES[self.priority],
+        )
+
+
+class _Start(_Said, frozen=True, kw_only=True):
+    event: Literal["start"]
+    activity_id: str
+    event_attributes: dict[str, Any]
+
+
+class _Change(_Said, frozen=True, kw_only=True):
+    event: Literal["update", "end"]
+    dismissal_date: Any = None
+    dismiss_at: Any = None
+
+
+def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str) -> Start:
+    """Return the start that a body asks for. Raises `InvalidInput`.
+
+    ``notification`` is the id of the notification, and of the operation: it travels in the content
+    state, and comes back when the device confirms that it got it.
+    """
+    said = reading.body(body, _Start)
+    activity = checks.identifier(said.activity_id, "activity_id")
+    for field in ("headings", "contents"):
+        if not getattr(said, field):
+            raise InvalidInput("is missing", field=field, remedy="Give a text for en at least.")
+    return Start(
+        id=activity,
+        attributes_type=checks.attributes_type(activity_type, "activity_type"),
+        attributes=_with(said.event_attributes, "activityId", activity),
+        content_state=_with(said.event_updates, "notificationId", notification),
+        presentation=said.presentation(),
+        audience=read_target(body),
+        metadata={"name": said.name},
+        dialect="onesignal",
+        operation=notification,
+    )
+
+
+def read_update(body: Mapping[str, Any], activity: str, *, notification: str) -> Update | End:
+    """Return the update, or the end, that a body asks for. Raises `InvalidInput`."""
+    checks.identifier(activity, "activity_id")
+    said = reading.body(body, _Change)
+    state = said.event_updates
+    shown = _with(state, "notificationId", notification)
+    common: Any = {"id": activity, "dialect": "onesignal", "operation": notification}
+    dismissal = _date(
+        said.dismiss_at if said.dismissal_date is None else said.dismissal_date, "dismissal_date"
+    )
+    if said.event == "update":
+        return Update(content_state=shown, presentation=said.presentation(), **common)
+    # An end without a state leaves the last one on the card.
+    return End(
+        content_state=shown if state else None,
+        presentation=said.presentation(dismissal=dismissal),
+        **common,
+    )
+
+
+def read_idempotency_key(body: Mapping[str, Any]) -> str | None:
+    """Return the idempotency key, by its name or its old one. Raises `InvalidInput`."""
+    for name in ("idempotency_key", "external_id"):
+        value = body.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str) or not _UUID.fullmatch(value):
+            raise InvalidInput(
+                "is not a valid UUID", field=name, remedy="Give a UUID as of RFC 9562."
+            )
+        return value.lower()
+    return None
+
+
+def read_target(body: Mapping[str, Any]) -> Audience:
+    """Return the audience of a start. Raises `InvalidInput` unless exactly one kind is given."""
+    name = reading.one_of(body, _TARGETS, InvalidInput(NO_TARGET))
+    excluded = body.get("excluded_segments")
+    if excluded not in (None, []) and name != "included_segments":
+        raise InvalidInput(
+            "cannot be combined with other targets than segments",
+            field="excluded_segments",
+            remedy="Use it with included_segments.",
+        )
+    match name:
+        case "include_aliases":
+            return _aliases(body[name])
+        case "include_subscription_ids":
+            return Audience(devices=reading.ids(body[name], name, most=MAX_IDS, limit=64))
+        case "filters":
+            return Audience(filter=read_filters(body[name]))
+    return Audience(
+        segments=reading.ids(body[name], name, most=MAX_IDS),
+        exclude_segments=reading.ids(excluded or [], "excluded_segments", most=MAX_IDS),
+    )
+
+
+def _aliases(value: object) -> Audience:
+    field = "include_aliases"
+    given = reading.read(value, dict[str, Any], field, "Give labels, each with its ids.")
+    by_label = {
+        checks.identifier(label, field, limit=128): reading.ids(
+            ids, f"{field}.{label}", most=MAX_IDS
+        )
+        for label, ids in given.items()
+        if ids is not None
+    }
+    count = sum(len(ids) for ids in by_label.values())
+    checks.at_most(count, MAX_IDS, "ids", field)
+    if not count:
+        raise InvalidInput(NO_TARGET)
+    users = by_label.pop("external_id", ())
+    user_ids = by_label.pop("onesignal_id", ())
+    return Audience(
+        users=users, user_ids=user_ids, aliases={k: v for k, v in by_label.items() if v}
+    )
+
+
+def _texts(given: Mapping[str, Any] | None, field: str) -> dict[str, str] | None:
+    """Return texts by language, ``en`` among them; None for none."""
+    if not given:
+        return None
+    texts: dict[str, str] = {}
+    for tag, text in given.items():
+        where = f"{field}.{tag}"[:80]
+        if text is not None:
+            texts[checks.language(tag, where)] = reading.read(text, str, where, "Give a text.")
+    if not texts.get("en"):
+        raise InvalidInput("has no text for en", field=field, remedy="Give one: it is the default.")
+    return texts
+
+
+def _date(value: object, field: str) -> float | None:
+    """Return seconds since 1970; a text of ten digits counts as seconds, any other as an ISO date."""
+    if isinstance(value, str) and len(value) == 10 and value.isdecimal():
+        value = int(value)
+    return None if value is None else reading.read(value, _DATE, field, "Give whole seconds.")
+
+
+def _with(values: Mapping[str, Any], name: str, value: str) -> dict[str, Any]:
+    """Return the object with one more value in ``onesignal``, where the app's SDK looks for it."""
+    known = values.get("onesignal")
+    return {**values, "onesignal": {**(known if isinstance(known, Mapping) else {}), name: value}}

@@ -1,24 +1,30 @@
-"""OneSignal's segments: saved filters of the app. The default ones are read-only.
+"""OneSignal's segments, which are saved filters of the app, and its filters. Default segments are read-only.
 
-Source: OneSignal, "Create Segment", "View Segments", "Update Segment", "Delete Segment".
+Filters are a flat list with AND and OR; AND binds closer. A condition that this gateway does not have is
+refused: ignored, it would send to everyone. Source: OneSignal, "Filters", "Create Segment", "View Segments",
+"Update Segment", "Delete Segment".
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
 
-from ...activities.checks import identifier
+from ...activities.checks import at_most, identifier
 from ...activities.people.audience import DEFAULTS, Segment
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer
-from .filters import read_filters, write_filters
 
 MAX_NAME = 128
 MOST = 300
+MAX_ENTRIES = 200
+_KEYS = ("key", "relation", "value", "hours_ago", "radius", "lat", "long")
+
+Tree = dict[str, Any]
 
 
 async def create(call: Call, body: dict[str, Any]) -> Response:
@@ -34,40 +40,29 @@ async def create(call: Call, body: dict[str, Any]) -> Response:
     return answer({"success": True, "id": saved.id}, 201)
 
 
-async def view_all(call: Call) -> Response:
-    """GET /apps/{app_id}/segments."""
+async def view_all(call: Call) -> dict[str, Any]:
+    """GET /apps/{app_id}/segments: the saved ones, then those that every app has."""
     limit, offset = _number(call, "limit", MOST), _number(call, "offset", 0)
-    saved = [
-        {"id": one.id, "name": one.name, "app_id": call.app.id, "read_only": False}
-        for one in await call.service.segments.list(call.app)
+    named = [(one.id, one.name, False) for one in await call.service.segments.list(call.app)]
+    for name in DEFAULTS:
+        every = uuid.uuid5(uuid.NAMESPACE_URL, f"apns-live:segment:{name}")
+        named.append((str(every), name, True))
+    page = [
+        {"id": id_, "name": name, "app_id": call.app.id, "read_only": fixed, "is_active": True}
+        for id_, name, fixed in named[offset : offset + min(limit, MOST)]
     ]
-    every = [
-        {"id": _id_of(name), "name": name, "app_id": call.app.id, "read_only": True}
-        for name in DEFAULTS
-    ]
-    found = [{**entry, "is_active": True} for entry in [*saved, *every]]
-    page = found[offset : offset + min(limit, MOST)]
-    return answer({"total_count": len(found), "offset": offset, "limit": limit, "segments": page})
+    return {"total_count": len(named), "offset": offset, "limit": limit, "segments": page}
 
 
-async def view(call: Call) -> Response:
+async def view(call: Call) -> dict[str, Any]:
     """GET /apps/{app_id}/segments/{segment_id}."""
     found = await _find(call)
-    return answer(
-        {
-            "payload": {
-                "id": found.id,
-                "name": found.name,
-                "description": None,
-                "source": "api",
-                "filters": write_filters(found.filter) or [],
-            }
-        }
-    )
+    shown = {"id": found.id, "name": found.name, "description": None, "source": "api"}
+    return {"payload": {**shown, "filters": write_filters(found.filter) or []}}
 
 
-async def change(call: Call, body: dict[str, Any]) -> Response:
-    """PATCH /apps/{app_id}/segments/{segment_id}: another filter. A name stays as it is."""
+async def change(call: Call, body: dict[str, Any]) -> dict[str, Any]:
+    """PATCH /apps/{app_id}/segments/{segment_id}: another filter. The name cannot change."""
     found = await _find(call)
     if body.get("name") not in (None, found.name):
         raise InvalidInput(
@@ -76,18 +71,18 @@ async def change(call: Call, body: dict[str, Any]) -> Response:
     if body.get("filters") is not None:
         rule = read_filters(body["filters"])
         await call.service.segments.save(call.app, found.name, rule)
-    return answer({"success": True, "id": found.id})
+    return {"success": True, "id": found.id}
 
 
-async def delete(call: Call) -> Response:
+async def delete(call: Call) -> dict[str, Any]:
     """DELETE /apps/{app_id}/segments/{segment_id}."""
     found = await _find(call)
     await call.service.segments.delete(call.app, found.id)
-    return answer({"success": True})
+    return {"success": True}
 
 
 async def _find(call: Call) -> Segment:
-    wanted = call.part("segment_id")
+    wanted = call.parts["segment_id"]
     for one in await call.service.segments.list(call.app):
         if one.id == wanted:
             return one
@@ -95,7 +90,7 @@ async def _find(call: Call) -> Segment:
 
 
 def _number(call: Call, name: str, default: int) -> int:
-    given: Any = call.request.query_params.get(name)
+    given: Any = call.params.get(name)
     if given is None:
         return default
     if not given.isdecimal() or len(given) > 9:
@@ -103,6 +98,85 @@ def _number(call: Call, name: str, default: int) -> int:
     return int(given)
 
 
-def _id_of(name: str) -> str:
-    """Return the id of a segment that every app has: the same everywhere."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"apns-live:segment:{name}"))
+def read_filters(value: object, field: str = "filters") -> Tree:
+    """Return the tree of a list of filters and operators. Raises `InvalidInput`.
+
+    Fields, relations and values are checked where the tree is compiled.
+    """
+    if not isinstance(value, list) or not value:
+        raise InvalidInput("is not a list, or is empty", field=field, remedy="Give filters.")
+    at_most(len(value), MAX_ENTRIES, "entries", field)
+    groups: list[list[Tree]] = [[]]
+    expected = True  # a condition must come before an operator
+    for index, entry in enumerate(value):
+        where = f"{field}[{index}]"
+        operator = _operator(entry, where)
+        if operator is None:
+            groups[-1].append(_condition(entry, where))
+            expected = False
+            continue
+        if expected:
+            raise InvalidInput(
+                "is an operator where a condition is expected",
+                field=where,
+                remedy="Put it between two.",
+            )
+        expected = True
+        if operator == "OR":
+            groups.append([])
+    if expected:
+        raise InvalidInput(
+            "ends with an operator", field=field, remedy="Give a condition after it."
+        )
+    trees = [group[0] if len(group) == 1 else {"and": group} for group in groups]
+    return trees[0] if len(trees) == 1 else {"or": trees}
+
+
+def write_filters(tree: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the list that `read_filters` reads to an equal tree, or None if there is none."""
+    groups = tree.get("or", [tree])
+    entries: list[dict[str, Any]] = []
+    for group in groups:
+        parts = group.get("and", [group])
+        if any("field" not in part for part in parts):
+            return None
+        if entries:
+            entries.append({"operator": "OR"})
+        for part in parts:
+            entry = dict(part)
+            if entry.get("relation") == "within":
+                del entry["relation"]
+            entries.append(entry)
+    return entries
+
+
+def _operator(entry: object, field: str) -> str | None:
+    if not isinstance(entry, Mapping):
+        raise InvalidInput("is not an object", field=field, remedy="Give a filter or an operator.")
+    operator = entry.get("operator")
+    if operator is None or entry.get("field") is not None:
+        return None
+    if operator not in ("AND", "OR"):
+        raise InvalidInput(
+            f"{operator!r:.20} is not a valid operator",
+            field=f"{field}.operator",
+            remedy="Use OR or AND.",
+        )
+    return str(operator)
+
+
+def _condition(entry: Mapping[str, Any], field: str) -> Tree:
+    """Return one condition; keys that are null were not given."""
+    condition: Tree = {"field": entry.get("field")}
+    condition |= {name: entry[name] for name in _KEYS if entry.get(name) is not None}
+    name = condition["field"]
+    relation = condition.get("relation")
+    if name == "location":
+        condition.setdefault("relation", "within")
+    if name in ("first_session", "last_session") and "value" in condition:
+        # Some clients write the hours as the value.
+        condition.setdefault("hours_ago", condition.pop("value"))
+    value = condition.get("value")
+    if relation in ("in_array", "not_in_array") and isinstance(value, str):
+        condition["value"] = [part.strip() for part in value.split(",")]
+    return condition

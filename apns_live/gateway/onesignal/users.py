@@ -1,6 +1,7 @@
-"""OneSignal's users with aliases, tags and properties. They need an external id.
+"""OneSignal's users and subscriptions. Users need an external id; a subscription is a device.
 
-Source: OneSignal, "Create User", "View User", "Update User", "Create Alias", "Delete Alias".
+Only subscriptions of ``iOSPush`` are supported. Source: OneSignal, "Create User", "View User", "Update User",
+"Create Alias", "Delete Alias", "Create Subscription", "Update Subscription", "Transfer Subscription".
 """
 
 from __future__ import annotations
@@ -13,58 +14,96 @@ from msgspec import Meta
 from sqlalchemy import Row, delete, select, update
 from starlette.responses import Response
 
-from ...activities import DeviceRecord
-from ...activities.apps import App
-from ...activities.checks import identifier
+from ...activities import DeviceRecord, TokenRecord
+from ...activities.checks import identifier, token
 from ...activities.finding import id_named
 from ...activities.people.people import public_id_of
 from ...activities.store import schema
-from ...activities.times import milliseconds
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
-from ..context import Gateway
 from ..problems import json_answer as answer
 from ..reading import as_object, read
 
 EXTERNAL = "external_id"
 OWN = "onesignal_id"
-_DELTA: Any = Annotated[int, Meta(ge=0, lt=1_000_000)]
 _MOST_SPENT = 1e12
+_TYPE = "iOSPush"
+_DELTA: Any = Annotated[int, Meta(ge=0, lt=1_000_000)]
+_SUBSCRIPTIONS: Any = Annotated[list[Any], Meta(max_length=20)]
+_TOLD = (
+    ("app_version", "app_version", str),
+    ("device_os", "os_version", str),
+    ("session_count", "session_count", int),
+    ("session_time", "session_time", int),
+    ("enabled", "push_enabled", bool),
+)
+"""Facts of a subscription: OneSignal's name, ours, and the type."""
+_PROPERTIES = (
+    ("language", "language", str),
+    ("country", "country", str),
+    ("lat", "latitude", float),
+    ("long", "longitude", float),
+)
+"""Properties of a user that are facts of the user's devices here."""
 
 
-async def view(call: Call) -> Response:
+async def create_user(call: Call, body: dict[str, Any]) -> Response:
+    """POST /apps/{app_id}/users: 201 for a new user, 200 for a known one."""
+    identity = _read_identity(body.get("identity") or {})
+    given = body.get("subscriptions")
+    many = read([] if given is None else given, _SUBSCRIPTIONS, "subscriptions", "Give fewer.")
+    subscriptions = [_read_one(one, f"subscriptions[{n}]") for n, one in enumerate(many)]
+    external = await _external_of(call, identity)
+    known = await _find(call, EXTERNAL, external)
+    if (conflict := await _claimed(call, external, identity)) is not None:
+        return conflict
+    await call.service.people.add_user(call.app, external, aliases=_others(identity))
+    for one in subscriptions:
+        await _add(call, one, external)
+    await _set_properties(call, external, body.get("properties"))
+    return answer(await _shown(call, external), 201 if known is None else 200)
+
+
+async def view_user(call: Call) -> dict[str, Any]:
     """GET /apps/{app_id}/users/by/{alias_label}/{alias_id}."""
-    return answer(await shown(call.gateway, call.app, await named(call)))
+    return await _shown(call, await _named(call))
 
 
-async def change(call: Call, body: dict[str, Any]) -> Response:
+async def change_user(call: Call, body: dict[str, Any]) -> Response:
     """PATCH of the same address."""
-    external, deltas = await named(call), _read_deltas(body.get("deltas"))
-    await set_properties(call, external, body.get("properties"))
+    external, deltas = await _named(call), _read_deltas(body.get("deltas"))
+    await _set_properties(call, external, body.get("properties"))
     await _add_deltas(call, external, deltas)
-    found = await shown(call.gateway, call.app, external)
-    return answer({"properties": found["properties"]}, 202)
+    return answer({"properties": (await _shown(call, external))["properties"]}, 202)
 
 
-async def remove(call: Call) -> Response:
-    """DELETE of the same address; devices stay, without a user."""
-    await call.service.people.forget_user(call.app, await named(call))
-    return answer({})
+async def remove_user(call: Call) -> dict[str, Any]:
+    """DELETE of the same address. Devices stay, without a user."""
+    await call.service.people.forget_user(call.app, await _named(call))
+    return {}
 
 
-async def identity(call: Call) -> Response:
-    """GET …/identity."""
-    return await _identity_of(call, await named(call))
+async def view_identity(call: Call) -> dict[str, Any]:
+    """GET …/identity, below a user or a subscription."""
+    return await _identity_of(call, await _named(call))
 
 
-async def add_aliases(call: Call, body: dict[str, Any]) -> Response:
-    """PATCH …/identity."""
-    return await put_aliases(call, await named(call), body)
+async def add_aliases(call: Call, body: dict[str, Any]) -> Any:
+    """PATCH …/identity, below a user or a subscription."""
+    external, given = await _named(call), _read_identity(body.get("identity"))
+    if given.get(EXTERNAL, external) != external or OWN in given:
+        raise InvalidInput(
+            "cannot be changed", field="identity", remedy="Move the subscriptions to another user."
+        )
+    if (conflict := await _claimed(call, external, given)) is not None:
+        return conflict
+    await call.service.people.add_user(call.app, external, aliases=_others(given))
+    return await _identity_of(call, external)
 
 
-async def remove_alias(call: Call) -> Response:
+async def remove_alias(call: Call, label: str) -> dict[str, Any]:
     """DELETE …/identity/{label}."""
-    external, label = await named(call), call.part("label")
+    external = await _named(call)
     if label in (EXTERNAL, OWN):
         raise InvalidInput("cannot be removed", field=label, remedy="Delete the user instead.")
     aliases = schema.user_aliases
@@ -74,26 +113,74 @@ async def remove_alias(call: Call) -> Response:
     return await _identity_of(call, external)
 
 
-async def put_aliases(call: Call, external: str, body: dict[str, Any]) -> Response:
-    """Give a user the aliases of the body."""
-    given = read_identity(body.get("identity"))
-    if given.get(EXTERNAL, external) != external or OWN in given:
-        raise InvalidInput(
-            "cannot be changed", field="identity", remedy="Move the subscriptions to another user."
-        )
-    if (conflict := await claimed(call, external, given)) is not None:
-        return conflict
-    await call.service.people.add_user(call.app, external, aliases=others(given))
+async def create_subscription(call: Call, body: dict[str, Any]) -> Response:
+    """POST /apps/{app_id}/users/by/{alias_label}/{alias_id}/subscriptions."""
+    external = await _named(call)
+    name = await _add(call, _read_one(body.get("subscription")), external)
+    found = (await _shown(call, external))["subscriptions"]
+    mine = next((one for one in found if one["id"] == name), {"id": name})
+    return answer({"subscription": mine}, 201)
+
+
+async def change_subscription(
+    call: Call, subscription_id: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """PATCH /apps/{app_id}/subscriptions/{subscription_id}."""
+    await call.service.devices.get(call.app, subscription_id)
+    await _tell(call, subscription_id, _read_one(body.get("subscription")))
+    return {}
+
+
+async def remove_subscription(call: Call, subscription_id: str) -> Response:
+    """DELETE of the same address, with all tokens."""
+    await call.service.devices.get(call.app, subscription_id)
+    await call.service.devices.forget(call.app, subscription_id)
+    return answer({}, 202)
+
+
+async def transfer_subscription(
+    call: Call, subscription_id: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """PATCH …/owner."""
+    await call.service.devices.get(call.app, subscription_id)
+    external = await _external_of(call, _read_identity(body.get("identity")))
+    await call.service.people.move_devices(call.app, [subscription_id], external)
     return await _identity_of(call, external)
 
 
-async def _identity_of(call: Call, external: str) -> Response:
-    found = await shown(call.gateway, call.app, external)
-    return answer({"identity": found["identity"]})
+async def _named(call: Call) -> str:
+    """Return the external id of the user whose alias or subscription is in the address.
+
+    Raises `NotFound`.
+    """
+    if (device := call.parts.get("subscription_id")) is not None:
+        owner = (await call.service.devices.get(call.app, device))["user"]
+        if owner is None:
+            raise NotFound("the subscription has no user")
+        return str(owner)
+    row = await _find(call, call.parts["alias_label"], call.parts["alias_id"])
+    if row is None or row.external_id is None:
+        raise NotFound("user not found")
+    return str(row.external_id)
 
 
-def read_identity(value: object) -> dict[str, str]:
-    """Return labels and ids. Raises `InvalidInput`."""
+async def _find(call: Call, label: str, value: str) -> Row[Any] | None:
+    """Return the row of a user by an alias, or None."""
+    users, aliases = schema.users, schema.user_aliases
+    query = select(users).where(users.c.app_id == call.app.row)
+    if label in (EXTERNAL, OWN):
+        query = query.where(
+            (users.c.external_id if label == EXTERNAL else users.c.public_id) == value
+        )
+    else:
+        query = query.join(aliases, aliases.c.user_id == users.c.id).where(
+            aliases.c.app_id == call.app.row, aliases.c.label == label, aliases.c.value == value
+        )
+    return await call.service.database.row(query)
+
+
+def _read_identity(value: object) -> dict[str, str]:
+    """Return ids by label. Raises `InvalidInput`."""
     given = read(value, dict[str, Any], "identity", "Give labels.")
     return {
         identifier(label, "identity", limit=128): identifier(one, f"identity.{label}"[:80])
@@ -102,23 +189,28 @@ def read_identity(value: object) -> dict[str, str]:
     }
 
 
-async def external_of(call: Call, given: Mapping[str, str]) -> str:
-    """Return the external id that an identity names, or leads to. Raises `InvalidInput`."""
+async def _external_of(call: Call, given: Mapping[str, str]) -> str:
+    """Return the external id that an identity has, or that one of its aliases leads to."""
     if EXTERNAL in given:
         return given[EXTERNAL]
     for label, value in given.items():
-        if (row := await find(call.gateway, call.app, label, value)) is not None:
+        if (row := await _find(call, label, value)) is not None:
             return str(row.external_id)
     raise InvalidInput(
         "is missing", field="identity.external_id", remedy="Users are known by it here: give one."
     )
 
 
-async def claimed(call: Call, external: str, given: Mapping[str, str]) -> Response | None:
-    """Return 409 when an alias is another user's."""
+def _others(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the aliases without the user's own two ids."""
+    return {label: value for label, value in given.items() if label not in (EXTERNAL, OWN)}
+
+
+async def _claimed(call: Call, external: str, given: Mapping[str, str]) -> Response | None:
+    """Return 409 if an alias belongs to another user."""
     taken = {}
-    for label, value in others(given).items():
-        row = await find(call.gateway, call.app, label, value)
+    for label, value in _others(given).items():
+        row = await _find(call, label, value)
         if row is not None and row.external_id != external:
             taken[label] = value
     if not taken:
@@ -131,62 +223,27 @@ async def claimed(call: Call, external: str, given: Mapping[str, str]) -> Respon
     return answer({"errors": [problem]}, 409)
 
 
-def others(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the aliases beside the user's own two ids."""
-    return {label: value for label, value in given.items() if label not in (EXTERNAL, OWN)}
-
-
-async def find(gateway: Gateway, app: App, label: str, value: str) -> Row[Any] | None:
-    """Return the row of a user by an alias, or None."""
-    users, aliases = schema.users, schema.user_aliases
-    query = select(users).where(users.c.app_id == app.row)
-    if label == EXTERNAL:
-        query = query.where(users.c.external_id == value)
-    elif label == OWN:
-        query = query.where(users.c.public_id == value)
-    else:
-        query = query.join(aliases, aliases.c.user_id == users.c.id).where(
-            aliases.c.app_id == app.row, aliases.c.label == label, aliases.c.value == value
-        )
-    return await gateway.service.database.row(query)
-
-
-async def named(call: Call) -> str:
-    """Return the external id of the user in the address. Raises `NotFound`."""
-    row = await find(call.gateway, call.app, call.part("alias_label"), call.part("alias_id"))
-    if row is None or row.external_id is None:
-        raise NotFound("user not found")
-    return str(row.external_id)
-
-
-async def set_properties(call: Call, external: str, value: object) -> None:
-    """Set tags of a user; language, country and place are those of the user's devices here."""
+async def _set_properties(call: Call, external: str, value: object) -> None:
+    """Set the tags of a user, and language, country and place of the user's devices."""
     if value is None:
         return
-    given = as_object(value, "properties")
-    service = call.service
+    given, service = as_object(value, "properties"), call.service
     if given.get("tags") is not None:
         tags = as_object(given["tags"], "properties.tags")
         await service.people.set_tags(call.app, "user", external, tags)
     told: dict[str, Any] = {
-        name: read(given[key], kind, f"properties.{name}", "See its type.")
-        for key, name, kind in (
-            ("language", "language", str),
-            ("country", "country", str),
-            ("lat", "latitude", float),
-            ("long", "longitude", float),
-        )
-        if given.get(key) is not None
+        here: read(given[there], kind, f"properties.{here}", "See its type.")
+        for there, here, kind in _PROPERTIES
+        if given.get(there) is not None
     }
     if told:
-        rows = await devices_of(call.gateway, call.app, external)
-        await service.devices.tell(
-            call.app, [DeviceRecord(id=row.public_id, **told) for row in rows]
-        )
+        rows = await _devices_of(call, external)
+        records = [DeviceRecord(id=row.public_id, **told) for row in rows]
+        await service.devices.tell(call.app, records)
 
 
 def _read_deltas(value: object) -> dict[str, float]:
-    """Return how much more each fact of a device becomes. Raises `InvalidInput`."""
+    """Return what is added to each fact of a device. Raises `InvalidInput`."""
     given = {} if value is None else as_object(value, "deltas")
     more = {
         "session_count": _delta(given.get("session_count"), "deltas.session_count"),
@@ -196,42 +253,17 @@ def _read_deltas(value: object) -> dict[str, float]:
     return {name: amount for name, amount in more.items() if amount}
 
 
-async def _add_deltas(call: Call, external: str, more: Mapping[str, float]) -> None:
-    """Add sessions and purchases to what is known of the user's devices."""
-    if not more:
-        return
-    devices = schema.devices
-    now = milliseconds(call.gateway.clock)
-    changes: dict[str, Any] = {name: devices.c[name] + amount for name, amount in more.items()}
-    if "session_count" in more:
-        changes["last_session"] = now
-    await call.service.database.change(
-        update(devices)
-        .where(
-            devices.c.app_id == call.app.row,
-            devices.c.user_id == id_named(call.app, schema.users, external),
-        )
-        .values(**changes, updated_at=now)
-    )
-
-
 def _spent(value: object) -> float:
-    if value is None:
-        return 0.0
-    field = "deltas.purchases"
-    many = read(value, list[dict[str, Any]], field, "Give purchases.")
-    total = 0.0
+    field, total = "deltas.purchases", 0.0
+    many = [] if value is None else read(value, list[dict[str, Any]], field, "Give purchases.")
     for index, one in enumerate(many):
         try:
             total += float(one.get("amount", "")) * _delta(one.get("count", 1), field)
         except (TypeError, ValueError):
             total = math.nan
         if not 0 <= total < _MOST_SPENT:
-            raise InvalidInput(
-                "is not an amount",
-                field=f"{field}[{index}].amount",
-                remedy='Give one such as "0.99".',
-            )
+            where = f"{field}[{index}].amount"
+            raise InvalidInput("is not an amount", field=where, remedy='Give one such as "0.99".')
     return total
 
 
@@ -239,58 +271,117 @@ def _delta(value: object, field: str) -> int:
     return 0 if value is None else read(value, _DELTA, field, "Give how many more.")
 
 
-async def devices_of(gateway: Gateway, app: App, external: str) -> Sequence[Row[Any]]:
-    """Return the rows of a user's devices; 20 subscriptions is the most that OneSignal shows."""
-    devices = schema.devices
-    theirs = (
-        devices.c.app_id == app.row,
-        devices.c.user_id == id_named(app, schema.users, external),
-    )
-    query = select(devices).where(*theirs).order_by(devices.c.id).limit(100)
-    return await gateway.service.database.rows(query)
+async def _add_deltas(call: Call, external: str, more: Mapping[str, float]) -> None:
+    """Add sessions and purchases to what is known of the user's devices."""
+    if not more:
+        return
+    devices, now = schema.devices, call.now
+    changes: dict[str, Any] = {name: devices.c[name] + amount for name, amount in more.items()}
+    if "session_count" in more:
+        changes["last_session"] = now
+    theirs = update(devices).where(*_owned(call, external))
+    await call.service.database.change(theirs.values(**changes, updated_at=now))
 
 
-async def shown(gateway: Gateway, app: App, external: str) -> dict[str, Any]:
+def _owned(call: Call, external: str) -> tuple[Any, Any]:
+    """Return the conditions that select a user's devices."""
+    devices, owner = schema.devices, id_named(call.app, schema.users, external)
+    return devices.c.app_id == call.app.row, devices.c.user_id == owner
+
+
+async def _devices_of(call: Call, external: str) -> Sequence[Row[Any]]:
+    """Return the rows of a user's devices. OneSignal shows 20 subscriptions at most."""
+    query = select(schema.devices).where(*_owned(call, external))
+    return await call.service.database.rows(query.order_by(schema.devices.c.id).limit(100))
+
+
+async def _identity_of(call: Call, external: str) -> dict[str, Any]:
+    return {"identity": (await _shown(call, external))["identity"]}
+
+
+async def _shown(call: Call, external: str) -> dict[str, Any]:
     """Return a user as OneSignal shows one."""
-    row = await find(gateway, app, EXTERNAL, external)
+    row = await _find(call, EXTERNAL, external)
     if row is None:
         raise NotFound("user not found")
-    aliases, attributes = schema.user_aliases, schema.attributes
-    labels = await gateway.service.database.rows(
+    aliases, attributes, database = schema.user_aliases, schema.attributes, call.service.database
+    labels = await database.rows(
         select(aliases.c.label, aliases.c.value).where(aliases.c.user_id == row.id)
     )
-    tags = await gateway.service.database.rows(
+    tags = await database.rows(
         select(attributes.c.name, attributes.c.text).where(
             attributes.c.user_id == row.id, attributes.c.namespace == "tag"
         )
     )
-    devices = await devices_of(gateway, app, external)
+    devices = await _devices_of(call, external)
     properties: dict[str, Any] = {"tags": {tag.name: tag.text for tag in tags}}
     for name in ("language", "country"):
-        known = [getattr(device, name) for device in devices if getattr(device, name)]
-        if known:
+        if known := [getattr(one, name) for one in devices if getattr(one, name)]:
             properties[name] = known[0]
+    named = {alias.label: alias.value for alias in labels}
     return {
-        "identity": {
-            **{alias.label: alias.value for alias in labels},
-            EXTERNAL: external,
-            OWN: public_id_of(app, external),
-        },
+        "identity": {**named, EXTERNAL: external, OWN: public_id_of(call.app, external)},
         "properties": properties,
-        "subscriptions": [
-            {
-                "id": device.public_id,
-                "app_id": app.id,
-                "type": "iOSPush",
-                "enabled": bool(device.push_enabled),
-                "session_count": device.session_count,
-                "session_time": device.session_time,
-                **{
-                    there: getattr(device, here)
-                    for there, here in (("app_version", "app_version"), ("device_os", "os_version"))
-                    if getattr(device, here) is not None
-                },
-            }
-            for device in devices
-        ],
+        "subscriptions": [_shown_subscription(call, one) for one in devices],
     }
+
+
+def _shown_subscription(call: Call, device: Row[Any]) -> dict[str, Any]:
+    facts = {"app_version": device.app_version, "device_os": device.os_version}
+    return {
+        "id": device.public_id,
+        "app_id": call.app.id,
+        "type": _TYPE,
+        "enabled": bool(device.push_enabled),
+        "session_count": device.session_count,
+        "session_time": device.session_time,
+        **{name: value for name, value in facts.items() if value is not None},
+    }
+
+
+def _read_one(value: object, field: str = "subscription") -> Mapping[str, Any]:
+    """Return one subscription of a body. Raises `InvalidInput`."""
+    given = read(value, dict[str, Any], field, "Give a subscription.")
+    if given.get("type", _TYPE) != _TYPE:
+        raise InvalidInput(
+            "is not a subscription of this gateway", field=f"{field}.type", remedy=f"Give {_TYPE}."
+        )
+    return given
+
+
+async def _add(call: Call, given: Mapping[str, Any], external: str) -> str:
+    """Store a subscription of a user. Return its id: that of the device which has the token."""
+    device = given.get("id")
+    if device is None and (held := given.get("token")) is not None:
+        devices, tokens = schema.devices, schema.device_tokens
+        holder = select(devices.c.public_id).join(tokens, tokens.c.device_id == devices.c.id)
+        device = await call.service.database.scalar(
+            holder.where(
+                tokens.c.app_id == call.app.row,
+                tokens.c.token == token(held, "subscription.token"),
+                tokens.c.retired_at.is_(None),
+            ).limit(1)
+        )
+    name = call.service.new_id() if device is None else identifier(device, "id", limit=64)
+    await _tell(call, name, given, user=external)
+    return name
+
+
+async def _tell(
+    call: Call, name: str, given: Mapping[str, Any], *, user: str | None = None
+) -> None:
+    told: dict[str, Any] = {
+        here: read(given[there], kind, there, f"Give a {kind.__name__}.")
+        for there, here, kind in _TOLD
+        if given.get(there) is not None
+    }
+    kinds = given.get("notification_types")
+    if isinstance(kinds, int) and not isinstance(kinds, bool):
+        told["push_enabled"] = kinds > 0
+    devices, text = call.service.devices, given.get("token")
+    if text is not None:
+        token(text, "subscription.token")
+    await devices.tell(call.app, [DeviceRecord(id=name, user=user, **told)])
+    if text is not None:
+        record = TokenRecord(device=name, kind="device", token=text, registered_at=call.now)
+        await devices.register(call.app, [record])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 from pathlib import Path
@@ -14,7 +15,7 @@ _LOOK_EVERY = 10
 
 
 class Certificates:
-    """Holds the context of new connections. Raises `InvalidSetting` for files that cannot be used."""
+    """The TLS context of new connections. Raises `InvalidSetting` for files that cannot be used."""
 
     def __init__(self, certificate: Path, key: Path | None) -> None:
         self._certificate = certificate
@@ -28,13 +29,13 @@ class Certificates:
         return self._context
 
     def look(self) -> None:
-        """Read the files again if they changed; for once a second. Bad ones change nothing."""
+        """Reload the files if they changed. Called once a second."""
         self._ticks += 1
         if self._ticks % _LOOK_EVERY == 0 and self._stamp() != self._seen:
             self.reload()
 
     def reload(self) -> None:
-        """Read the files again. Bad ones change nothing but the log."""
+        """Reload the files. Keep the old certificate, and log an error, if they cannot be used."""
         self._seen = self._stamp()
         try:
             self._context = self._load()
@@ -46,12 +47,10 @@ class Certificates:
     def _stamp(self) -> tuple[tuple[int, int, int], ...]:
         stamps = []
         for path in (self._certificate, self._key):
-            try:
-                found = path.stat() if path is not None else None
-            except OSError:
-                found = None
-            if found is not None:
-                stamps.append((found.st_mtime_ns, found.st_ino, found.st_size))
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    found = path.stat()
+                    stamps.append((found.st_mtime_ns, found.st_ino, found.st_size))
         return tuple(stamps)
 
     def _load(self) -> ssl.SSLContext:
@@ -73,15 +72,12 @@ class Certificates:
         except (ssl.SSLError, ValueError) as error:
             reason = getattr(error, "reason", None) or str(error)
             if reason == "KEY_VALUES_MISMATCH":
-                said, remedy = (
-                    "is not the key of the certificate",
-                    "Give the two that belong together.",
-                )
+                said, field = "is not the key of the certificate", "private_key"
+                remedy = "Give the two that belong together."
             else:
-                said = f"and its private key cannot be used ({reason})"
+                said, field = f"and its private key cannot be used ({reason})", "certificate"
                 remedy = (
                     "Give PEM files: the chain with the server's certificate first, and its key."
                 )
-            field = "private_key" if reason == "KEY_VALUES_MISMATCH" else "certificate"
             raise InvalidSetting(said, field=field, remedy=remedy) from None
         return context

@@ -27,9 +27,9 @@ logger = logging.getLogger("apns_live.gateway")
 HANDSHAKE_SECONDS = 10.0
 DRAIN_BYTES = 16 * 1_048_576
 DRAIN_SECONDS = 5.0
-"""What is read of a body that is still sent behind its refusal, so that the client sees the answer."""
+"""Limits for the rest of a refused body. It is read so that the client sees the answer."""
 STUCK_SECONDS = 30.0
-"""A peer that reads nothing for so long, while there is something for it, is cut off."""
+"""A connection is aborted if the peer does not read waiting data for so long."""
 _LOOKED_AT = 1_000
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n"
@@ -50,10 +50,6 @@ class DoorLimits:
     idle: float = 75.0
     head: float = 10.0
     proxies: Sequence[IPv4Network | IPv6Network] = ()
-
-    def speaks_for_many(self, address: str) -> bool:
-        """Whether the address is a trusted proxy."""
-        return any(ip_address(address) in network for network in self.proxies)
 
 
 class Connection(Protocol):
@@ -79,7 +75,7 @@ class Door:
     """Counts connections, refuses those over a limit, and closes idle ones."""
 
     def __init__(self, limits: DoorLimits, statistics: DoorStatistics | None = None) -> None:
-        self._limits = limits
+        self.limits = limits
         self.statistics = statistics or DoorStatistics()
         self._addresses: Counter[str] = Counter()
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
@@ -87,14 +83,12 @@ class Door:
 
     def enter(self, address: str) -> bool:
         """Count a connection of an address; return False if it is over a limit."""
-        limits, statistics = self._limits, self.statistics
-        if (
-            self._addresses[address] >= limits.per_address
-            and not limits.speaks_for_many(address)
-            and not self._make_room(address)
-        ):
-            self.note("connections of one address", address)
-            return False
+        limits, statistics = self.limits, self.statistics
+        if self._addresses[address] >= limits.per_address:
+            is_proxy = any(ip_address(address) in network for network in limits.proxies)
+            if not is_proxy and not self._make_room(address):
+                self.note("connections of one address", address)
+                return False
         if statistics.open >= limits.connections and not self._make_room(None):
             self.note("connections", address)
             return False
@@ -113,15 +107,11 @@ class Door:
             del self._addresses[address]
 
     def waits(self, connection: Connection, seconds: float | None = None) -> None:
-        """Note that a connection has no running request; by default it is idle."""
-        seconds = self._limits.idle if seconds is None else seconds
+        """Note that a connection has no running request, for ``seconds``; by default it is idle."""
+        seconds = self.limits.idle if seconds is None else seconds
         connection.deadline = time.monotonic() + seconds
         self._waiting[connection] = None
         self._waiting.move_to_end(connection)
-
-    def heads(self, connection: Connection) -> None:
-        """Note that a connection is receiving the head of a request."""
-        self.waits(connection, self._limits.head)
 
     def works(self, connection: Connection) -> None:
         """Note that a request of a connection is running."""
@@ -136,7 +126,7 @@ class Door:
         self._said.flush()
 
     def note(self, reason: str, address: str) -> None:
-        """Count a refused or closed connection; log it at most once in a while."""
+        """Count a refused or closed connection. Log these together, every ten seconds at most."""
         self.statistics.refused[reason] += 1
         self._said.say(f"{reason}, {address}")
 
@@ -182,7 +172,7 @@ class Arrival(asyncio.Protocol):
         try:
             # Not `start_tls` on what a server accepted: uvloop reads the client's first bytes before it.
             await loop.connect_accepted_socket(lambda: self, connection, **options)
-        except (OSError, asyncio.CancelledError):  # not TLS, or too slow; nobody to tell
+        except (OSError, asyncio.CancelledError):  # not TLS, or too slow
             if not self._speaks:
                 self._door.leave(self)
 
@@ -202,8 +192,8 @@ class Arrival(asyncio.Protocol):
 
 
 def turn_away(connection: socket.socket, *, plain: bool) -> None:
-    """Close a connection over a limit; without TLS answer with Retry-After."""
-    with contextlib.suppress(OSError):
-        if plain:
+    """Close a connection over a limit. Without TLS, answer with Retry-After first."""
+    if plain:
+        with contextlib.suppress(OSError):
             connection.send(_BUSY)
     connection.close()

@@ -29,10 +29,6 @@ _UNREADABLE = (
 )
 
 
-def _nothing() -> None:
-    """Do nothing more: the answer was cut off."""
-
-
 class _HeadTooLargeError(Exception):
     """More than `HEAD_BYTES`."""
 
@@ -44,24 +40,24 @@ class _Cycle(RequestResponseCycle):
     _read = False
 
     def cut_short(self) -> None:
-        """Note that no more of the request will come. The connection closes behind the answer."""
+        """Note that the rest of the request will not come. The connection closes after the answer."""
         self.keep_alive = False
         self._cut = True
         self.message_event.set()
 
     async def run_asgi(self, app: Any) -> None:
-        """Let the app answer. An answer that it does not complete is cut off, so that it shows."""
+        """Run the app. Close the connection if the answer is incomplete, so that the client notices."""
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:
             logger.exception("an exception escaped the app's error handling")
         finally:
-            self.on_response = _nothing
+            self.on_response = lambda: None  # the answer was cut off
             if not self.response_complete and not self.disconnected:
                 self.transport.close()
 
     async def receive(self) -> Any:
-        """Return the next piece of the body, or that there is none."""
+        """Return the next piece of the body, or a disconnect after the last one."""
         if self._cut and not self.body and (self.more_body or self._read):
             return {"type": "http.disconnect"}
         message = await super().receive()
@@ -70,9 +66,9 @@ class _Cycle(RequestResponseCycle):
 
 
 class _Outlet:
-    """The transport of one answer: head and body leave in one piece where they come together.
+    """The transport of one answer. Writes head and body together if the app sends them together.
 
-    Written apart they are two system calls and two segments, and a call costs little else as much.
+    Written separately they are two system calls and two segments, a large part of a call's cost.
     """
 
     __slots__ = ("_closes", "_head", "_protocol", "_transport", "is_closing")
@@ -85,7 +81,7 @@ class _Outlet:
         self.is_closing = protocol.transport.is_closing
 
     def write(self, data: bytes) -> None:
-        """Write, the first piece together with the next one or in the loop's next turn."""
+        """Write. The first piece is written with the next one, or in the loop's next turn."""
         if self._head is None:
             self._head = data
             self._protocol.loop.call_soon(self._write_head)
@@ -101,7 +97,7 @@ class _Outlet:
             self._transport.write(head)
 
     def close(self) -> None:
-        """Close; an answer behind which the connection closes waits for the rest of the request."""
+        """Close the connection, after the rest of the request if the answer ends the connection."""
         self._write_head()
         if self._closes:
             self._protocol.close_behind_answer()
@@ -110,7 +106,7 @@ class _Outlet:
 
 
 class Http1(HttpToolsProtocol):
-    """One HTTP/1.1 connection. ``speak_http2`` takes over one that begins with HTTP/2's preface."""
+    """One HTTP/1.1 connection. ``speak_http2`` makes the protocol if HTTP/2's preface comes first."""
 
     cycle: _Cycle
 
@@ -143,13 +139,13 @@ class Http1(HttpToolsProtocol):
         self._door.waits(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request that is under way, and the door."""
+        """Tell the running request and the door."""
         self.resume_writing()
         super().connection_lost(exc)
         self._door.leave(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read on. Bytes that are not HTTP get 400, an endless head gets 431."""
+        """Feed the parser. Bytes that are not HTTP get 400, a head that is too large gets 431."""
         if self.cycle is None and data.startswith(_PREFACE):
             protocol = self._speak_http2()
             self.connections.discard(self)
@@ -163,11 +159,12 @@ class Http1(HttpToolsProtocol):
             if self._head_left < 0:
                 raise _HeadTooLargeError
             self._feed(data)
-        except httptools.HttpParserError as error:
-            too_large = isinstance(error.__context__, _HeadTooLargeError)
-            self._refuse(_UNREADABLE[too_large])
-        except _HeadTooLargeError:
-            self._refuse(_UNREADABLE[1])
+        except (httptools.HttpParserError, _HeadTooLargeError) as error:
+            causes = (error, error.__context__)
+            if not self._busy:
+                too_large = any(isinstance(one, _HeadTooLargeError) for one in causes)
+                self.transport.write(_UNREADABLE[too_large])
+            self.transport.close()
         else:
             if not self._busy:
                 self._now_waits()
@@ -176,8 +173,8 @@ class Http1(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # No other protocol is spoken here: the request is answered as it is (RFC 9110, 7.8).
-            # The parser takes its body for the other protocol, so another one reads it again.
+            # Upgrades are ignored (RFC 9110, 7.8). The parser takes the body for another protocol, so a
+            # new parser reads the request again.
             self.parser = httptools.HttpRequestParser(self)
             head = self._head_without_upgrade()
             self._upgrading = b""
@@ -193,11 +190,6 @@ class Http1(HttpToolsProtocol):
                 lines.append(name + b": " + value)
         return b"\r\n".join((*lines, b"", b""))
 
-    def _refuse(self, answer: bytes) -> None:
-        if not self._busy:
-            self.transport.write(answer)
-        self.transport.close()
-
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
@@ -210,7 +202,7 @@ class Http1(HttpToolsProtocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header field. Those behind a body are not of the head (RFC 9110, section 6.5.1)."""
+        """Take a header field. Trailer fields are ignored (RFC 9110, section 6.5.1)."""
         self._count(len(name) + len(value) + 4)
         if self._in_head:
             super().on_header(name, value)
@@ -221,7 +213,7 @@ class Http1(HttpToolsProtocol):
             raise _HeadTooLargeError
 
     def on_headers_complete(self) -> None:
-        """Start the request, or let it wait for the one before it."""
+        """Start the request, or queue it behind the previous one."""
         self._in_head = False
         parser, scope, before = self.parser, self.scope, self.cycle
         method = parser.get_method()
@@ -264,7 +256,7 @@ class Http1(HttpToolsProtocol):
             self._door.works(self)
 
     def _check_head(self, version: str) -> None:
-        """Refuse what a proxy in front may have read otherwise (RFC 9112, sections 3.2 and 6.1)."""
+        """Refuse a head that a proxy may read differently (RFC 9112, sections 3.2 and 6.1)."""
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) > 1 or (version == "1.1" and not hosts) or not all(map(_HOST.match, hosts)):
             raise httptools.HttpParserError("not one Host")
@@ -277,14 +269,14 @@ class Http1(HttpToolsProtocol):
             raise httptools.HttpParserError("not chunked alone")
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client that has sent all and still listens; TLS has no such state."""
+        """Keep the connection for the answer if the client only closed its side. TLS cannot do that."""
         if not self._busy or self.scheme == "https" or self.cycle.response_started:
-            return False  # a follower that says no more is gone
+            return False  # a client that follows events has left
         self.cycle.cut_short()
         return True
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body; of one that was refused no more than a bounded rest."""
+        """Take a part of a body. Of a refused body only a bounded rest is read."""
         if self.cycle.response_complete:
             self._drained += len(body)
             if self._drained > DRAIN_BYTES:
@@ -293,7 +285,7 @@ class Http1(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that all of the request has come."""
+        """Note that the request is complete."""
         if self._upgrading:
             return
         cycle = self.cycle
@@ -303,7 +295,7 @@ class Http1(HttpToolsProtocol):
             self.transport.close()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or wait for it: the door watches how long."""
+        """Start the next request, or wait for one within the door's limits."""
         self._busy = bool(self.pipeline)
         if self.transport.is_closing():
             return
@@ -314,37 +306,33 @@ class Http1(HttpToolsProtocol):
             self._now_waits()
 
     def _now_waits(self) -> None:
-        """Tell the door what is waited for. The time for a head, or a rest, runs from its start."""
-        cycle = self.cycle
+        """Tell the door what this connection waits for. The time for a head or a rest is not renewed."""
+        cycle, limits = self.cycle, self._door.limits
         if cycle is not None and cycle.response_complete and cycle.more_body:
-            waits_for = "rest"
+            waits_for, seconds = "rest", DRAIN_SECONDS
+        elif self._in_head:
+            waits_for, seconds = "head", limits.head
         else:
-            waits_for = "head" if self._in_head else "request"
-        if waits_for == self._waits_for:
-            return
-        self._waits_for = waits_for
-        if waits_for == "rest":
-            self._door.waits(self, DRAIN_SECONDS)
-        elif waits_for == "head":
-            self._door.heads(self)
-        else:
-            self._door.waits(self)
+            waits_for, seconds = "request", limits.idle
+        if waits_for != self._waits_for:
+            self._waits_for = waits_for
+            self._door.waits(self, seconds)
 
     def close_behind_answer(self) -> None:
-        """Close once the client has sent what it is sending: closed before, it misses the answer."""
+        """Close when the client has sent its whole request: before, it would miss the answer."""
         if self.cycle.more_body:
             self._closes = True
         else:
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Give a peer that does not read its time, and no more."""
+        """Abort the connection if the peer does not read for too long."""
         super().pause_writing()
         if self._stuck is None:
             self._stuck = self.loop.call_later(STUCK_SECONDS, self.close_now)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Continue: the peer reads again."""
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None

@@ -26,8 +26,8 @@ logger = logging.getLogger("apns_live.gateway")
 
 STREAMS = 128
 RUNNING = 2 * STREAMS
-"""Requests that the app may hold: a client opens the next stream as soon as it has an answer, and the
-app may not have let go of that one yet."""
+"""Requests that the app may hold. A client opens its next stream when it has an answer, which may be before
+the app has finished with the request."""
 FLOOD_BUDGET = 1_000
 _FORBIDDEN = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
@@ -60,7 +60,7 @@ class Http2(asyncio.Protocol):
         self._stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet the client."""
+        """Send the server's settings."""
         self.transport = transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         name = transport.get_extra_info("sockname")
@@ -80,7 +80,7 @@ class Http2(asyncio.Protocol):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
-        """Take frames."""
+        """Feed received frames."""
         try:
             events = self.wire.receive(data)
         except Http2ConnectionError as error:
@@ -136,7 +136,7 @@ class Http2(asyncio.Protocol):
                 self._door.waits(self)
 
     def done(self, stream_id: int, *, more_body: bool) -> None:
-        """Forget an exchange whose answer is complete, and read a rest of its request."""
+        """Remove an exchange whose answer is complete, and read the rest of its request."""
         self._exchanges.pop(stream_id, None)
         self.state.total_requests += 1
         if more_body:
@@ -160,19 +160,18 @@ class Http2(asyncio.Protocol):
             self.flush()
 
     def flush(self) -> None:
-        """Write what the frames have to say."""
+        """Write the frames that wait to be sent."""
         data = self.wire.data_to_send()
         if data and not self.transport.is_closing():
             self.transport.write(data)
 
     def shutdown(self) -> None:
-        """Take no new requests; close when those under way are answered."""
+        """Accept no new requests, and close when the running ones are answered."""
         self._ends = True
+        self.wire.goaway()
+        self.flush()
         if self._running == 0:
-            self._close()
-        else:
-            self.wire.goaway()
-            self.flush()
+            self.transport.close()
 
     def _close(self) -> None:
         self.wire.goaway()
@@ -180,7 +179,7 @@ class Http2(asyncio.Protocol):
         self.transport.close()
 
     def pause_writing(self) -> None:
-        """Read no more from a peer that does not read, and give it its time."""
+        """Stop reading from a peer that does not read. Close if that lasts too long."""
         self.writable.clear()
         self.transport.pause_reading()
         if self._stuck is None:
@@ -188,7 +187,7 @@ class Http2(asyncio.Protocol):
             self._stuck = loop.call_later(STUCK_SECONDS, self.close_now)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Continue: the peer reads again."""
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None
@@ -197,7 +196,7 @@ class Http2(asyncio.Protocol):
             self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the requests that are under way, and the door."""
+        """Tell the running requests and the door."""
         self.resume_writing()
         self.state.connections.discard(self)
         self._door.leave(self)
@@ -206,7 +205,7 @@ class Http2(asyncio.Protocol):
         self._exchanges.clear()
 
     def close_now(self) -> None:
-        """Close without waiting for the peer; idle ones hear that nothing was lost."""
+        """Close without waiting for the peer. An idle connection sends GOAWAY first."""
         if self._running == 0 and not self.transport.is_closing():
             self._close()
         if self.transport.get_write_buffer_size():
@@ -232,7 +231,7 @@ class Exchange:
         self._answered = False
 
     async def run(self, app: Any) -> None:
-        """Let the app answer. What it does not end well is reset."""
+        """Run the app. Reset the stream if the answer is incomplete."""
         try:
             await app(self._scope, self.receive, self.send)
         except Exception:
@@ -250,12 +249,12 @@ class Exchange:
         self._news.set()
 
     def complete(self) -> None:
-        """Note that all of the request has come."""
+        """Note that the request is complete."""
         self._more_body = False
         self._news.set()
 
     def disconnect(self) -> None:
-        """Note that nobody waits for the answer."""
+        """Note that the client is gone or has reset the stream."""
         self._gone = True
         self._news.set()
         self._room.set()
@@ -285,17 +284,10 @@ class Exchange:
         if self._gone or self._answered:
             return
         if message["type"] == "http.response.start":
-            self._head = (
-                int(message["status"]),
-                [
-                    (name.lower(), value)
-                    for name, value in (
-                        *self._connection.state.default_headers,
-                        *message.get("headers", ()),
-                    )
-                    if name.lower() not in _FORBIDDEN
-                ],
-            )
+            given = (*self._connection.state.default_headers, *message.get("headers", ()))
+            headers = [(name.lower(), value) for name, value in given]
+            headers = [field for field in headers if field[0] not in _FORBIDDEN]
+            self._head = int(message["status"]), headers
             return
         if message["type"] != "http.response.body" or self._head is None:
             raise RuntimeError(f"{message['type']} is not expected here")

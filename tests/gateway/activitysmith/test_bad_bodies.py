@@ -8,7 +8,7 @@ import pytest
 
 from apns_live.errors import InvalidInput
 from apns_live.gateway.activitysmith import requests, states
-from apns_live.gateway.activitysmith.refusals import refusal_of
+from apns_live.gateway.activitysmith.answers import refusal_of
 from tests.gateway.activitysmith.test_translators import HOOK, LIVE, NOW, OPEN, STEPS
 
 BAD_STATES: list[tuple[str, Any, str]] = [

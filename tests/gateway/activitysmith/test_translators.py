@@ -10,10 +10,9 @@ from apns_live.activities.apps import App
 from apns_live.activities.cards.buttons import Button, TapSigner
 from apns_live.errors import InvalidInput, InvalidSetting
 from apns_live.gateway.activitysmith import fields, requests, states
-from apns_live.gateway.activitysmith.answers import counts
+from apns_live.gateway.activitysmith.answers import Refused, counts, refusal_of
+from apns_live.gateway.activitysmith.buttons import TapLinks, digest_of, with_buttons
 from apns_live.gateway.activitysmith.dialect import DialectSettings, settings_of
-from apns_live.gateway.activitysmith.links import TapLinks, digest_of, with_buttons
-from apns_live.gateway.activitysmith.refusals import Refused, refusal_of
 from apns_live.gateway.activitysmith.sending import audience_of, effective
 from apns_live.gateway.activitysmith.store import Result
 from apns_live.gateway.keys import ApiKey

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apns_live.gateway import GatewaySettings, Limit
-from apns_live.gateway.braze.words import NOT_JSON
+from apns_live.gateway.braze import NOT_JSON
 from tests.gateway.braze.test_life import Caller, start_body, update_body
 from tests.gateway.braze.world import VendorWorld
 

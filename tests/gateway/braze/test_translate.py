@@ -10,8 +10,7 @@ from apns_live.activities import AlertText, Audience, End, Presentation, Update
 from apns_live.activities.people.filters import parse_filter
 from apns_live.activities.requests import CatalogText
 from apns_live.errors import InvalidInput
-from apns_live.gateway.braze.audience import read_audience
-from apns_live.gateway.braze.translate import GONE, read_start, read_update
+from apns_live.gateway.braze.translate import GONE, read_audience, read_start, read_update
 from apns_live.gateway.reading import moment as read_date
 from tests.gateway.braze.test_life import start_body, update_body
 

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from apns_live.gateway import GatewaySettings, create_app
-from apns_live.gateway.pages import FOLDER
+from apns_live.gateway.app import FOLDER
 
 from .conftest import Live
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from apns_live.gateway import GatewaySettings, create_app
-from apns_live.gateway.app import FACES
+from apns_live.gateway.app import FACES, FOLDER
 from apns_live.gateway.native import NATIVE, describe
-from apns_live.gateway.pages import FOLDER
 from apns_live.gateway.scopes import ALL
 
 from .conftest import ALERT, TYPE, Live

@@ -9,8 +9,8 @@ import pytest
 from apns_live.activities import AlertText, Audience, End, Presentation, Update
 from apns_live.activities.people.filters import parse_filter
 from apns_live.errors import InvalidInput
-from apns_live.gateway.onesignal.filters import read_filters, write_filters
-from apns_live.gateway.onesignal.translate import read_idempotency_key, read_start, read_update
+from apns_live.gateway.onesignal.live import read_idempotency_key, read_start, read_update
+from apns_live.gateway.onesignal.segments import read_filters, write_filters
 from apns_live.gateway.onesignal.words import NO_TARGET
 from tests.gateway.onesignal.caller import ACTIVITY, change_body, start_body, without
 

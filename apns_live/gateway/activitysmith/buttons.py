@@ -1,0 +1,203 @@
+"""Buttons: a phone gets a URL to open, or a signed URL of this gateway that calls the button's webhook.
+
+The phone never learns the webhook's URL, body or answer. Its URL has a digest of the stored button, is signed,
+valid for one button, and expires: the URL itself is the permission. The same button on the same card keeps
+its URL, so that an unchanged state stays unchanged. Each tap is logged.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, insert, select
+
+from ...activities.cards.buttons import Button, TapSigner, WebhookRelay
+from ...activities.cards.buttons import Call as Called
+from ...activities.cards.content_states import State
+from ...activities.store import schema
+from ...activities.store.statements import insert_into
+from ...errors import ActivitiesError, InvalidInput
+from .answers import Refused
+from .dialect import Call
+from .requests import SECONDARY_TYPES, SLOTS
+
+TAPS = "taps of buttons"
+"""The purpose for which the signing key of tap addresses is derived from the store key."""
+CARD_SECONDS = 24 * 3600.0
+"""A card is gone 12 hours after its start at the latest; a link that is kept has half its time left."""
+PUSH_SECONDS = 7 * 24 * 3600.0
+PATH = "/live-activity/taps/"
+BUTTON_DAYS = 30
+_PER_MINUTE = 30
+_MAX_LENGTH = 2_048
+_PRUNED_AT_ONCE = 100
+
+
+@dataclass(slots=True)
+class TapLinks:
+    """Signs tap addresses below ``base``, and collects the buttons that must be stored in ``used``.
+
+    ``place`` says what carries the buttons, for the log: ``activity:ID``, ``stream:KEY`` or
+    ``notification``. ``now`` is the time and ``seconds`` how long an address is valid, both in seconds.
+    """
+
+    signer: TapSigner
+    base: str
+    app: str
+    place: str
+    now: float
+    seconds: float
+    used: dict[str, Button] = field(default_factory=dict)
+
+    def address(self, button: Button, former: object) -> str:
+        """Return the address: that of the ``former`` button if it is valid for long enough."""
+        base, digest = self.base.rstrip("/") + PATH, digest_of(button)
+        self.used[digest] = button
+        known = former.get("url") if isinstance(former, Mapping) else None
+        if isinstance(known, str) and known.startswith(base):
+            with contextlib.suppress(ActivitiesError):
+                place = self.signer.open(known[len(base) :], now=self.now + self.seconds / 2)
+                if place == (self.app, self.place, digest):
+                    return known
+        if base == PATH:
+            raise InvalidInput(
+                "a webhook button needs to know where phones reach this gateway",
+                field="action",
+                remedy="Set public_url of the gateway (--public-url).",
+            )
+        expires = self.now + self.seconds
+        return base + self.signer.sign(self.app, self.place, digest, expires=expires)
+
+
+def digest_of(button: Button) -> str:
+    """Return the key of a stored button: SHA-256 of all of it in base64url."""
+    text = msgspec.json.encode([button.title, button.url, button.method, button.body])
+    return base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()
+
+
+def with_buttons(
+    state: State,
+    buttons: Mapping[str, Button | None],
+    *,
+    current: Mapping[str, Any] | None,
+    links: TapLinks,
+) -> State:
+    """Return the state with its buttons. A button that is not mentioned stays on the card.
+
+    Raises `InvalidInput` for a second button if this type of card has only one.
+    """
+    result = dict(state)
+    card = current or {}
+    for slot in SLOTS:
+        fits = slot == "action" or state.get("type") in SECONDARY_TYPES
+        if (button := buttons.get(slot)) is None:
+            if slot not in buttons and slot in card and fits:
+                result[slot] = card[slot]
+        elif fits:
+            result[slot] = shown_button(button, card.get(slot), links)
+        else:
+            raise InvalidInput(
+                f"is not shown by a card of type {state.get('type')}",
+                field=slot,
+                remedy=f"Only {', '.join(sorted(SECONDARY_TYPES))} have one.",
+            )
+    return result
+
+
+def shown_button(button: Button, former: object, links: TapLinks) -> dict[str, Any]:
+    """Return a button as the phone gets it. ``former`` is the button of the card before."""
+    url = links.address(button, former) if button.kind == "webhook" else button.url
+    return {"title": button.title, "type": button.kind, "url": url}
+
+
+async def keep_buttons(call: Call, buttons: Mapping[str, Button]) -> None:
+    """Store buttons under their digests. Delete some that no valid URL can name."""
+    if not buttons:
+        return
+    table = schema.buttons
+    async with call.service.database.write() as connection:
+        for digest, button in buttons.items():
+            await connection.execute(
+                insert_into(connection, table)
+                .values(
+                    app_id=call.app.row,
+                    digest=digest,
+                    title=button.title,
+                    url=button.url,
+                    method=button.method,
+                    body=button.body,
+                    created_at=call.now,
+                )
+                .on_conflict_do_update(
+                    index_elements=["app_id", "digest"], set_={"created_at": call.now}
+                )
+            )
+        old = select(table.c.id).where(table.c.created_at < call.now - BUTTON_DAYS * 86_400_000)
+        gone = delete(table).where(table.c.id.in_(old.limit(_PRUNED_AT_ONCE)))
+        await connection.execute(gone)
+
+
+async def tap(call: Call) -> dict[str, bool]:
+    """Call the webhook of a tapped button."""
+    gateway, signed = call.gateway, call.parts["tap"]
+    service = gateway.service
+    signer = TapSigner(service.apps.sealer.derive(TAPS))
+    if len(signed) > _MAX_LENGTH or not signed.isascii():
+        raise _unknown()
+    try:
+        app_id, place, digest = signer.open(signed, now=gateway.clock.time())
+    except ActivitiesError as error:
+        if "expired" in str(error):
+            raise Refused(410, "Action expired", "The card is no longer current.") from None
+        raise _unknown() from None
+    with gateway.limits.enter_as(f"tap {digest}", _PER_MINUTE):
+        table, apps = schema.buttons, schema.apps
+        query = select(table).join(apps, apps.c.id == table.c.app_id)
+        query = query.where(apps.c.public_id == app_id, table.c.digest == digest)
+        row = await service.database.row(query)
+        if row is None:
+            raise _unknown()
+        button = Button(row.title, "webhook", row.url, row.method, row.body)
+        if gateway.relay is None:
+            hosts = gateway.settings.webhook_hosts
+            gateway.relay = WebhookRelay(allow=hosts, clock=gateway.clock)
+        called = await gateway.relay.call(button, event_id=service.new_id())
+        await _log_call(call, row.app_id, place, called)
+    if not called.ok:
+        raise Refused(502, "Action failed", "The webhook did not take the call.")
+    return {"success": True}
+
+
+def _unknown() -> Refused:
+    return Refused(404, "Action not found", "This address names no action.")
+
+
+async def _log_call(call: Call, app: int, place: str, called: Called) -> None:
+    """Log a relayed tap, with the activity that carried the button if it is still known."""
+    kind, _, name = place.partition(":")
+    activities, streams = schema.activities, schema.streams
+    activity = None
+    if kind == "activity":
+        found = select(activities.c.id).where(activities.c.public_id == name)
+        activity = found.where(activities.c.app_id == app).scalar_subquery()
+    elif kind == "stream":
+        found = select(streams.c.activity_id).where(streams.c.key == name)
+        activity = found.where(streams.c.app_id == app).scalar_subquery()
+    await call.service.database.change(
+        insert(schema.webhook_calls).values(
+            app_id=app,
+            activity_id=activity,
+            url_host=called.host[:255],
+            method=called.method,
+            status=called.status or None,
+            error=called.error[:255] or None,
+            attempts=called.attempts,
+            created_at=call.now,
+        )
+    )
