@@ -31,17 +31,13 @@ def start_alert_of(activity: Row[Any] | Started) -> AlertText | None:
 
 
 _SAME: Mapping[str, str] = {
-    "zh-cn": "zh-hans",
-    "zh-sg": "zh-hans",
-    "zh-tw": "zh-hant",
-    "zh-hk": "zh-hant",
-    "zh-mo": "zh-hant",
-    "no": "nb",
-    "nn": "nb",
+    **dict.fromkeys(("zh-cn", "zh-sg"), "zh-hans"),
+    **dict.fromkeys(("zh-tw", "zh-hk", "zh-mo"), "zh-hant"),
+    **dict.fromkeys(("no", "nn"), "nb"),
     "iw": "he",
     "in": "id",
 }
-"""Tags of one language, or of two that are read alike, as phones and vendors write them."""
+"""Other tags of the same language, or of one that is read alike, as phones and vendors write them."""
 
 
 def languages_of(alert: AlertText | None) -> frozenset[str]:
@@ -52,10 +48,12 @@ def languages_of(alert: AlertText | None) -> frozenset[str]:
 
 
 def check_languages(text: Text, field: str) -> None:
-    """Raise `InvalidInput` for texts by language without English, or a tag that is none."""
-    if isinstance(text, dict) and "en" not in text:
+    """Raise `InvalidInput` for texts by language without English, or an invalid language tag."""
+    if isinstance(text, str):
+        return
+    if "en" not in text:
         raise InvalidInput("has no entry for en", field, "Give en: others fall back on it.")
-    for tag in text if isinstance(text, dict) else ():
+    for tag in text:
         checks.language(tag, f"{field}.{tag}")
 
 
@@ -151,11 +149,9 @@ def change_message(
             stale_date=_stale(shown, now),
             relevance_score=shown.relevance_score,
         )
-    dismissal = shown.dismissal_date
-    if shown.dismiss_after is not None:
-        dismissal = (
-            0 if shown.dismiss_after == 0 else activity.ended_at / 1000 + shown.dismiss_after
-        )
+    dismissal, after = shown.dismissal_date, shown.dismiss_after
+    if after is not None:
+        dismissal = 0 if after == 0 else activity.ended_at / 1000 + after
     return payload.End(
         content_state=state,
         alert=alert,

@@ -15,13 +15,8 @@ from .messages import check_languages, choose
 KIND = "notification"
 _TEXTS = ("title", "subtitle", "body")
 _SHOWN = (
-    "badge",
-    "sound",
-    "category",
-    "thread_id",
-    "interruption_level",
-    "relevance_score",
-    "target_content_id",
+    *("badge", "sound", "category", "thread_id"),
+    *("interruption_level", "relevance_score", "target_content_id"),
 )
 _AS_THEY_ARE = (*_SHOWN, "mutable_content", "content_available", "collapse_id")
 _MAX_EXPIRY = 30 * 86_400.0
@@ -80,28 +75,19 @@ def checked_notification(request: Notify, now: float) -> Notify:
             ("background", request.background),
         ):
             if given:
-                raise InvalidInput(
-                    "has no effect beside replaces",
-                    name,
-                    "Leave it out: a replacement goes where the first one went.",
-                )
+                remedy = "Leave it out: a replacement goes where the first one went."
+                raise InvalidInput("has no effect beside replaces", name, remedy)
     else:
         request.audience.check()
     expiry = request.expire_after
     if expiry is not None and not 0 <= expiry <= _MAX_EXPIRY:
-        raise InvalidInput(
-            f"{expiry} is not a number of seconds",
-            "expire_after",
-            "Give 0 for one attempt, or up to 30 days in seconds.",
-        )
+        remedy = "Give 0 for one attempt, or up to 30 days in seconds."
+        raise InvalidInput(f"{expiry} is not a number of seconds", "expire_after", remedy)
     if request.background:
         for name in (*_TEXTS, *_SHOWN):
             if getattr(request, name) is not None:
-                raise InvalidInput(
-                    "is not shown by a background push",
-                    name,
-                    "Leave it out, or leave background out.",
-                )
+                remedy = "Leave it out, or leave background out."
+                raise InvalidInput("is not shown by a background push", name, remedy)
     payload.encode(message_of(request, _longest_language(request), now=now), now=now)
     return msgspec.structs.replace(
         request, tags=tuple(checks.tags(request.tags)), metadata=checks.metadata(request.metadata)
@@ -145,11 +131,7 @@ def _longest_language(request: Notify) -> str:
         check_languages(getattr(request, name) or "", name)
 
     def size(language: str) -> int:
-        chosen = (
-            choose(text, language)
-            for name in _TEXTS
-            if (text := getattr(request, name)) is not None
-        )
+        chosen = (choose(getattr(request, name) or "", language) for name in _TEXTS)
         return sum(len(text.encode("utf-8", "replace")) for text in chosen)
 
     return max(sorted(languages_of(request)) or ["en"], key=size)

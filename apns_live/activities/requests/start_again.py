@@ -24,7 +24,7 @@ LONGEST = 255
 
 
 class Further(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a start says that differs from its activity's other starts; None: as the activity says.
+    """Where a start differs from its activity's other starts; None means as the activity has it.
 
     Kept in the operation's ``request``.
     """
@@ -33,28 +33,25 @@ class Further(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attributes: dict[str, Any] | None = None
     alert: AlertText | None = None
     quiet: bool = False
-    """Whether the start itself goes at priority 5, whatever updates say since."""
+    """True if the start itself is sent at priority 5, whatever later updates say."""
     hand_over: bool = False
-    """Whether it takes the place of cards that are soon too old, in silence."""
+    """True if it silently replaces cards that are soon too old."""
 
 
 def first_further(request: Start) -> Further:
-    """Return what an activity's first start says for itself: nothing, unless it is quiet.
-
-    What is written down is complete, as for the starts that come after.
-    """
+    """Return where an activity's first start differs from the activity: only a quiet one does."""
     if request.presentation.urgency != "quiet":
         return Further()
     return Further(audience=request.audience, quiet=True)
 
 
 def read_further(operation: Row[Any]) -> Further:
-    """Return what a start operation says for itself."""
+    """Return where a start operation differs from its activity."""
     return msgspec.json.decode(operation.request, type=Further)
 
 
 class Started:
-    """An activity's row as one of its starts tells it."""
+    """An activity's row with the attributes and the alert of one of its starts."""
 
     __slots__ = ("_row", "attributes", "quiet", "start_alert")
 
@@ -68,17 +65,13 @@ class Started:
         if further.alert is not None:
             self.start_alert = json_text(further.alert)
         elif further.hand_over:
-            self.start_alert = _silenced(row.start_alert)
+            # Without its sound. iOS ignores a start that has no alert at all.
+            stored = msgspec.json.decode(row.start_alert, type=AlertText | None)
+            if stored is not None:
+                self.start_alert = json_text(msgspec.structs.replace(stored, sound=None))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._row, name)
-
-
-def _silenced(alert: str) -> str:
-    """Return a stored alert without its sound: iOS ignores a start that has no alert at all."""
-    stored = msgspec.json.decode(alert, type=AlertText | None)
-    silent = None if stored is None else msgspec.structs.replace(stored, sound=None)
-    return json_text(silent)
 
 
 async def standing(connection: AsyncConnection, app: App, public_id: str) -> Row[Any] | None:
@@ -106,7 +99,7 @@ def check_same(row: Row[Any], request: Start) -> None:
 
 
 def is_begun_by_devices(row: Row[Any]) -> bool:
-    """Return True for an activity that apps started by themselves, and nobody here yet: a start has an alert."""
+    """Return True for an activity that only apps have started yet: a start of ours has an alert."""
     return bool(row.start_alert == "null")
 
 
@@ -119,27 +112,25 @@ async def join_start(
     hand_over_after: int | None,
     now: int,
 ) -> Further:
-    """Note in the activity that it is started on more devices; return what its start says.
+    """Extend an activity to the audience of another start; return where that start differs.
 
-    ``hand_over_after`` and ``now`` are milliseconds. Who may reach the activity is who may reach all of its devices, so its audience grows. What the
-    starts before read of it is written down with them.
+    ``hand_over_after`` and ``now`` are milliseconds. The activity's audience becomes that of all of its
+    starts, and earlier starts keep their own with their operations.
     """
     activities, operations = schema.activities, schema.operations
     known = msgspec.json.decode(row.audience, type=Audience)
     changes: dict[str, Any] = {}
     begun = is_begun_by_devices(row)
     if begun:
-        changes = {
-            "attributes_type": request.attributes_type,
-            "start_alert": json_text(request.presentation.alert),
-            "hand_over_after": hand_over_after,
-            "hand_over_at": None if hand_over_after is None else now,
-        }
+        changes["attributes_type"] = request.attributes_type
+        changes["start_alert"] = json_text(request.presentation.alert)
+        changes["hand_over_after"] = hand_over_after
+        changes["hand_over_at"] = None if hand_over_after is None else now
     if begun or known == request.audience:
-        # A second card says what the newest start for the same people says.
+        # A second card has the attributes of the newest start for the same people.
         changes["attributes"] = json_text(attributes)
     elif json_text(attributes) != row.attributes:
-        # Whose card says what is not known any more, so a second card could tell one person what is another's.
+        # Cards differ and it is not stored how, so a second card could show one person another's attributes.
         changes |= {"hand_over_after": None, "hand_over_at": None}
     grown = _together(known, request.audience)
     if grown != known:
@@ -161,17 +152,15 @@ async def join_start(
 
 
 def planned_end(request: Start | Update) -> dict[str, Any]:
-    """Return the columns that a set time of the end changes; none where there is none."""
+    """Return the columns that a planned end changes; none without one."""
     if request.end_at is None:
         return {}
-    return {
-        "end_at": int(request.end_at * 1000),
-        "end_message": json_text(request.end_presentation),
-    }
+    message = json_text(request.end_presentation)
+    return {"end_at": int(request.end_at * 1000), "end_message": message}
 
 
 def _together(one: Audience, other: Audience) -> Audience:
-    """Return an audience that holds both; where that cannot be said simply, everyone."""
+    """Return an audience that includes both: the union of groups, or else everyone."""
     if one == other or one.is_empty:
         return other
     if any(each != Audience(groups=each.groups) for each in (one, other)):

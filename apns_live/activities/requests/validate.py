@@ -28,37 +28,31 @@ def checked_start(app: App, request: Start, now: int) -> Start:
         checks.stream_key(request.stream_key)
     request.audience.check()
     if request.channel is not None:
-        _check_channel(request.channel)
+        try:
+            payload.check_channel(request.channel)
+        except InvalidToken as error:
+            raise InvalidToken(error.problem, "channel", error.remedy) from None
     if request.hand_over_after is not None:
         checks.hand_over_after(request.hand_over_after, "hand_over_after")
-    begin = now / 1000 if request.start_at is None else request.start_at
+    seconds = now / 1000
     _check_moment(request.start_at, "start_at")
     if request.presentation.alert is None:
-        raise InvalidInput(
-            "is missing",
-            "presentation.alert",
-            "A phone ignores a start without an alert: give title and body.",
-        )
-    check_message(request.content_state, request.presentation, "update", now / 1000)
-    _check_end(request, begin, now / 1000)
-    check_decodes(
-        app.settings,
-        request.attributes_type,
-        request.content_state,
-        with_id(request, request.id or _ANY_ID),
+        remedy = "A phone ignores a start without an alert: give title and body."
+        raise InvalidInput("is missing", "presentation.alert", remedy)
+    state, kind = request.content_state, request.attributes_type
+    check_message(state, request.presentation, "update", seconds)
+    _check_end(request, seconds if request.start_at is None else request.start_at, seconds)
+    attributes = with_id(request, request.id or _ANY_ID)
+    check_decodes(app.settings, kind, state, attributes)
+    start = payload.Start(
+        content_state=state,
+        attributes_type=kind,
+        attributes=attributes,
+        alert=_alert(request.presentation.alert),
+        relevance_score=request.presentation.relevance_score,
+        input_push_channel=request.channel,
     )
-    presentation = request.presentation
-    payload.encode(
-        payload.Start(
-            content_state=request.content_state,
-            attributes_type=request.attributes_type,
-            attributes=with_id(request, request.id or _ANY_ID),
-            alert=_alert(presentation.alert),
-            relevance_score=presentation.relevance_score,
-            input_push_channel=request.channel,
-        ),
-        now=now / 1000,
-    )
+    payload.encode(start, now=seconds)
     return checked_labels(request)
 
 
@@ -88,11 +82,8 @@ def with_id(request: Start, public_id: str) -> dict[str, Any]:
     for step in path:
         below = place.setdefault(step, {})
         if not isinstance(below, dict):
-            raise InvalidInput(
-                "is not an object",
-                f"attributes.{step}",
-                f"The activity's id goes to {request.id_attribute}: leave room for it.",
-            )
+            remedy = f"The activity's id goes to {request.id_attribute}: leave room for it."
+            raise InvalidInput("is not an object", f"attributes.{step}", remedy)
         place[step] = place = dict(below)
     place.setdefault(name, public_id)
     return attributes
@@ -102,13 +93,6 @@ def _check_common(request: Start | Update | End) -> None:
     checks.conform(request)
     checks.revision(request.revision)
     checks.identifier(request.dialect, "dialect", limit=16)
-
-
-def _check_channel(channel: str) -> None:
-    try:
-        payload.check_channel(channel)
-    except InvalidToken as error:
-        raise InvalidToken(error.problem, "channel", error.remedy) from None
 
 
 Changed = TypeVar("Changed", Update, End)
@@ -127,7 +111,7 @@ def checked_change(request: Changed, now: float) -> Changed:
 
 
 def _check_end(request: Start | Update, begin: float, now: float) -> None:
-    """Check the set time of an end, and what goes with it. Times are seconds."""
+    """Check the time of a planned end, and its presentation. Times are seconds."""
     _check_moment(request.end_at, "end_at")
     if request.end_at is not None and request.end_at <= begin:
         raise InvalidInput(
@@ -143,11 +127,8 @@ def _check_end(request: Start | Update, begin: float, now: float) -> None:
 
 def _check_moment(value: float | None, field: str) -> None:
     if value is not None and not 1e9 <= value < 1e11:
-        raise InvalidInput(
-            f"{value} is not a valid time in seconds since 1970",
-            field,
-            "Give seconds, not milliseconds.",
-        )
+        problem = f"{value} is not a valid time in seconds since 1970"
+        raise InvalidInput(problem, field, "Give seconds, not milliseconds.")
 
 
 Labelled = TypeVar("Labelled", Start, Update, End)
@@ -176,11 +157,8 @@ def check_message(
     """Encode what would be sent, so that a bad state is refused before anything is stored."""
     for name in ("stale_after", "dismiss_after"):
         if (value := getattr(presentation, name)) is not None and not 0 <= value < 1e9:
-            raise InvalidInput(
-                f"{value} is not a number of seconds",
-                f"{field}.{name}",
-                "Give seconds from now, 0 or more.",
-            )
+            problem = f"{value} is not a number of seconds"
+            raise InvalidInput(problem, f"{field}.{name}", "Give seconds from now, 0 or more.")
     shown: dict[str, Any] = {
         "alert": _alert(presentation.alert),
         "stale_date": presentation.stale_date,
@@ -188,11 +166,8 @@ def check_message(
     }
     if event == "update":
         if presentation.dismissal_date is not None or presentation.dismiss_after is not None:
-            raise InvalidInput(
-                "has an effect on an end only",
-                "presentation.dismissal_date",
-                "Leave it out, or end the activity.",
-            )
+            problem, remedy = "has an effect on an end only", "Leave it out, or end the activity."
+            raise InvalidInput(problem, "presentation.dismissal_date", remedy)
         message: payload.Message = payload.Update(content_state=content_state or {}, **shown)
     else:
         dismissal = presentation.dismissal_date
@@ -204,15 +179,12 @@ def _alert(alert: AlertText | None) -> payload.Alert | None:
     """Return the longest form of an alert by language, which is what its size is checked with."""
     if alert is None:
         return None
-    return payload.Alert(
-        title=words_of(alert.title_key) or _longest(alert.title, "presentation.alert.title"),
-        body=words_of(alert.body_key) or _longest(alert.body, "presentation.alert.body"),
-        sound=alert.sound,
-    )
 
+    def longest(text: Text, field: str) -> str:
+        check_languages(text, f"presentation.alert.{field}")
+        texts = [text] if isinstance(text, str) else text.values()
+        return max(texts, key=lambda value: len(value.encode("utf-8", "replace")))
 
-def _longest(text: Text, field: str) -> str:
-    check_languages(text, field)
-    if isinstance(text, str):
-        return text
-    return max(text.values(), key=lambda value: len(value.encode("utf-8", "replace")))
+    title = words_of(alert.title_key) or longest(alert.title, "title")
+    body = words_of(alert.body_key) or longest(alert.body, "body")
+    return payload.Alert(title=title, body=body, sound=alert.sound)
