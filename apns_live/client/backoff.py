@@ -64,9 +64,6 @@ class TokenBackoff:
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def __bool__(self) -> bool:
-        return bool(self._tokens)
-
     def delay(self, token: str, now: float) -> float:
         """Return seconds that the next 429 of this token would ask for."""
         return self._policy.backoff(self._refusals(token.lower(), now))

@@ -18,7 +18,6 @@ from ..pool import Endpoint, Hooks, Loss, Pool, PoolOptions, Push, RequestIds, S
 from ..pool.connect import Connector, Proxy, Resolver, make_ssl_context, system_resolver
 from ..pool.endpoint import check_positive, resolve_environment
 from ..refusals import refused
-from ..retry import TOTAL_LIMIT
 from .attachment import Attachment, WorkSource
 from .drops import DropsTo
 from .edge import HomeLoop, check_deadline, check_seconds
@@ -158,13 +157,7 @@ class Client:
                 **common,
             )
         self._engine.transport = self._transport
-        self._room = WaitingRoom(
-            self._engine,
-            self.clock,
-            capacity=waiting_room,
-            queue_timeout=queue_timeout,
-            limit=TOTAL_LIMIT,
-        )
+        self._room = WaitingRoom(self._engine, capacity=waiting_room, queue_timeout=queue_timeout)
         self._channels: Channels | None = None
         self._recent = RecentMessage(
             lambda message, now: self.prepare(self.check_decodes(encode(message, now=now)))

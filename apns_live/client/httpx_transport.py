@@ -8,9 +8,8 @@ reverse.
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from ..channels import http2_client
 from ..clock import Clock, timeout
 from ..credentials import ProviderToken, ProviderTokens
 from ..http2 import ResponseReceived
-from ..pool import Endpoint, Feed, Hooks, LinkStatistics, Loss, PoolOptions, Push, Transport
+from ..pool import Endpoint, Feed, LinkStatistics, Loss, Push, Transport
 from ..pool.link_parts import LinkRecord
 
 _STREAMS = 100
@@ -79,14 +78,11 @@ class HttpxTransport(Transport):
         endpoint: Endpoint,
         tokens: ProviderTokens,
         *,
-        clock: Clock,
-        options: PoolOptions,
-        hooks: Hooks,
         ssl_context: ssl.SSLContext,
         proxy: str | None = None,
-        uniform: Callable[[], float] = random.random,
+        **common: Any,
     ) -> None:
-        super().__init__(feed, tokens, clock=clock, options=options, hooks=hooks, uniform=uniform)
+        super().__init__(feed, tokens, **common)
         self._address = f"{endpoint.host}:{endpoint.port}"
         self._open = partial(
             http2_client,
@@ -94,7 +90,7 @@ class HttpxTransport(Transport):
             endpoint.port,
             ssl_context,
             proxy=proxy,
-            timeout=httpx.Timeout(None, connect=options.connect_timeout),
+            timeout=httpx.Timeout(None, connect=self._options.connect_timeout),
         )
         self._all: list[_Carrier] = []
         """The newest, if it is not retired, takes pushes; the others wait for answers."""

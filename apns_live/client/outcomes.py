@@ -89,15 +89,7 @@ def refused_token(token: object, error: InvalidInput, priority: int) -> Outcome:
     )
 
 
-def unanswered(
-    push: Push,
-    verdict: Verdict,
-    reason: str,
-    now: float,
-    *,
-    retry_at: float = 0.0,
-    detail: str = "",
-) -> Outcome:
+def unanswered(push: Push, verdict: Verdict, reason: str, now: float, **more: Any) -> Outcome:
     """Return the outcome of a push whose last try certainly did not reach APNs.
 
     An earlier try may have: after a 500 it waited for another one.
@@ -105,28 +97,13 @@ def unanswered(
     doubt = push.last is not None and push.last[1].may_have_been_sent
     if doubt and verdict is Verdict.NOT_SENT:
         verdict = Verdict.UNKNOWN
-    return _outcome(
-        push,
-        now,
-        verdict=verdict,
-        reason=reason,
-        may_have_been_sent=doubt,
-        retry_at=retry_at,
-        detail=detail,
-    )
+    return _outcome(push, now, verdict=verdict, reason=reason, may_have_been_sent=doubt, **more)
 
 
 def unknown(push: Push, loss: Loss, now: float, detail: str, connection_id: int) -> Outcome:
     """Return the outcome of a push that left and was not answered."""
-    return _outcome(
-        push,
-        now,
-        verdict=Verdict.UNKNOWN,
-        reason=loss.value,
-        may_have_been_sent=True,
-        connection_id=connection_id,
-        detail=detail,
-    )
+    more = {"reason": loss.value, "connection_id": connection_id, "detail": detail}
+    return _outcome(push, now, verdict=Verdict.UNKNOWN, may_have_been_sent=True, **more)
 
 
 def refusal(

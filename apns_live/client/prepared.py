@@ -24,22 +24,18 @@ class RecentMessage:
 
     def __init__(self, encode: Callable[[Message, float], Sendable]) -> None:
         self._encode = encode
-        self._message: object = None
-        self._second = 0
-        self._print: bytes | None = None
-        self._sendable: Sendable | None = None
+        self._kept: tuple[Message, int, bytes | None, Sendable] | None = None
 
     def sendable(self, message: Message, now: float) -> Sendable:
         """Return the message encoded, anew or not. ``now`` is seconds since 1970."""
-        seen_before = message is self._message
-        if seen_before and self._print is not None and int(now) == self._second:
-            kept = self._sendable
-            if kept is not None and self._print == _print(message):
-                return kept
+        kept, second, said = self._kept, int(now), None
+        if kept is not None and kept[0] is message:
+            # Only a message that comes again is compared.
+            said = _print(message)
+            if said is not None and kept[1:3] == (second, said):
+                return kept[3]
         sendable = self._encode(message, now)
-        # Who sends each message once pays nothing for this.
-        self._print = _print(message) if seen_before else None
-        self._message, self._second, self._sendable = message, int(now), sendable
+        self._kept = (message, second, said, sendable)
         return sendable
 
 

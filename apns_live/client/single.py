@@ -6,10 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from ..clock import Alarm, Clock, timeout
+from ..clock import Alarm, timeout
 from ..errors import ClientClosed, PoolFull
 from ..outcome import Outcome
 from ..pool import Push, PushState
+from ..retry import TOTAL_LIMIT
 from .attachment import Attachment, Settled
 from .engine import Engine
 
@@ -17,20 +18,17 @@ from .engine import Engine
 class WaitingRoom:
     """The source of work behind `Client.send` and `Client.broadcast`."""
 
-    def __init__(
-        self, engine: Engine, clock: Clock, *, capacity: int, queue_timeout: float, limit: float
-    ) -> None:
+    def __init__(self, engine: Engine, *, capacity: int, queue_timeout: float) -> None:
         self._engine = engine
-        self._clock = clock
+        self._clock = engine.clock
         self._capacity = capacity
         self._queue_timeout = queue_timeout
-        self._limit = limit
         self._waiting: deque[Push] = deque()
         self._present = 0
         """Places taken: cancelled pushes stay in the deque until it is their turn."""
         self._doors: deque[asyncio.Future[None]] = deque()
         self._timed: set[Push] = set()
-        self._alarm = Alarm(clock, self._tick)
+        self._alarm = Alarm(engine.clock, self._tick)
         self._attachment: Attachment | None = None
         self._loop: asyncio.AbstractEventLoop  # the client's only one
         self._closed = False
@@ -62,7 +60,7 @@ class WaitingRoom:
         if push.deadline:
             self._timed.add(push)
             self._alarm.set(push.deadline)
-        self._alarm.set(now + self._limit)
+        self._alarm.set(now + TOTAL_LIMIT)
         attachment.wake()
         try:
             return await future
@@ -153,7 +151,7 @@ class WaitingRoom:
         for push in self._waiting:
             if push.state != PushState.NEW or push.deadline:
                 continue
-            if push.created + self._limit <= now or push.message.useless_at <= wall:
+            if push.created + TOTAL_LIMIT <= now or push.message.useless_at <= wall:
                 late.append(push)
         for push in late:
             self._timed.discard(push)
@@ -161,8 +159,7 @@ class WaitingRoom:
                 self._left(1)
             self._engine.expire(push)
         moments = [push.deadline for push in self._timed]
-        moments += [
-            push.created + self._limit for push in self._waiting if push.state == PushState.NEW
-        ]
+        waiting = (push for push in self._waiting if push.state == PushState.NEW)
+        moments += [push.created + TOTAL_LIMIT for push in waiting]
         if moments:
             self._alarm.set(min(moments))

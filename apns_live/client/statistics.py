@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import msgspec
@@ -21,34 +21,30 @@ _REASONS_KEPT = 100
 _OTHER = "(other reasons)"
 
 
-def count_reason(counts: dict[str, int], reason: str, times: int = 1) -> None:
-    """Count a reason. What a server invents beyond a hundred reasons is counted together."""
-    if reason not in counts and len(counts) >= _REASONS_KEPT:
-        reason = _OTHER
-    counts[reason] = counts.get(reason, 0) + times
+class Counts(msgspec.Struct, array_like=True):
+    """What is counted of a fan-out; it may cross between processes."""
 
-
-@dataclass(slots=True)
-class Counters:
-    """What the engine counts as it goes."""
-
+    settled: int = 0
     accepted: int = 0
-    cancelled: int = 0
-    lost: int = 0
-    replays: int = 0
-    retries: int = 0
-    verdicts: dict[Verdict, int] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)
-    queue_times: Histogram = field(default_factory=Histogram)
-    round_trips: Histogram = field(default_factory=Histogram)
+    answered: int = 0
+    drops: int = 0
+    connections: int = 0
+    verdicts: dict[Verdict, int] = {}
+    """Without acceptances."""
+    reasons: dict[str, int] = {}
+    round_trips: Histogram = msgspec.field(default_factory=Histogram)
 
     def count(self, outcome: Outcome) -> None:
-        """Count an outcome that is not an acceptance."""
+        """Count verdict and reason of an outcome that is not an acceptance."""
         verdict = outcome.verdict
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
-        if verdict is Verdict.UNKNOWN and not outcome.status:
-            self.lost += 1
-        count_reason(self.reasons, outcome.reason or str(outcome.status))
+        self._count_reason(outcome.reason or str(outcome.status), 1)
+
+    def _count_reason(self, reason: str, times: int) -> None:
+        """Count a reason. What a server invents beyond a hundred reasons is counted together."""
+        if reason not in self.reasons and len(self.reasons) >= _REASONS_KEPT:
+            reason = _OTHER
+        self.reasons[reason] = self.reasons.get(reason, 0) + times
 
     def by_verdict(self) -> Mapping[Verdict, int]:
         """Return a copy of the counts by verdict, acceptances among them."""
@@ -56,6 +52,32 @@ class Counters:
         if self.accepted:
             verdicts[Verdict.ACCEPTED] = self.accepted
         return MappingProxyType(verdicts)
+
+    def merge(self, other: Counts) -> None:
+        """Count what another one has counted."""
+        for name in ("settled", "accepted", "answered", "drops", "connections"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for verdict, count in other.verdicts.items():
+            self.verdicts[verdict] = self.verdicts.get(verdict, 0) + count
+        for reason, count in other.reasons.items():
+            self._count_reason(reason, count)
+        self.round_trips.merge(other.round_trips)
+
+
+class Counters(Counts, array_like=True):
+    """What the engine of a client counts as it goes."""
+
+    cancelled: int = 0
+    lost: int = 0
+    replays: int = 0
+    retries: int = 0
+    queue_times: Histogram = msgspec.field(default_factory=Histogram)
+
+    def count(self, outcome: Outcome) -> None:
+        """Count an outcome that is not an acceptance."""
+        Counts.count(self, outcome)
+        if outcome.verdict is Verdict.UNKNOWN and not outcome.status:
+            self.lost += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,33 +201,6 @@ class Report:
         )
 
 
-class Counts(msgspec.Struct, array_like=True):
-    """What is counted of a fan-out; it may cross between processes."""
-
-    settled: int = 0
-    accepted: int = 0
-    answered: int = 0
-    drops: int = 0
-    connections: int = 0
-    verdicts: dict[Verdict, int] = {}
-    """Without acceptances."""
-    reasons: dict[str, int] = {}
-    round_trips: Histogram = msgspec.field(default_factory=Histogram)
-
-    def merge(self, other: Counts) -> None:
-        """Count what another one has counted."""
-        self.settled += other.settled
-        self.accepted += other.accepted
-        self.answered += other.answered
-        self.drops += other.drops
-        self.connections += other.connections
-        for verdict, count in other.verdicts.items():
-            self.verdicts[verdict] = self.verdicts.get(verdict, 0) + count
-        for reason, count in other.reasons.items():
-            count_reason(self.reasons, reason, count)
-        self.round_trips.merge(other.round_trips)
-
-
 class Tally:
     """Counts the outcomes of one fan-out. ``drop`` is called for each with DROP_TOKEN."""
 
@@ -246,7 +241,10 @@ class Tally:
                 if outcome.status:
                     refused += 1
                     same += 1
-                self._count_refusal(outcome)
+                counts.count(outcome)
+                if outcome.verdict is Verdict.DROP_TOKEN:
+                    counts.drops += 1
+                    self.note_drop(outcome)
             if outcome.connection_id != carrier:
                 carrier = outcome.connection_id
                 if carrier:
@@ -267,14 +265,6 @@ class Tally:
         self._connections.add(connection_id)
         counts.connections = len(self._connections)
 
-    def _count_refusal(self, outcome: Outcome) -> None:
-        counts, verdict = self.counts, outcome.verdict
-        counts.verdicts[verdict] = counts.verdicts.get(verdict, 0) + 1
-        count_reason(counts.reasons, outcome.reason or str(outcome.status))
-        if verdict is Verdict.DROP_TOKEN:
-            counts.drops += 1
-            self.note_drop(outcome)
-
     def note_drop(self, outcome: Outcome) -> None:
         """Keep an outcome with DROP_TOKEN that is counted already."""
         if len(self._drops) < FIRST_DROPS:
@@ -289,16 +279,13 @@ class Tally:
         counts = Counts()
         for each in (self.counts, *others):
             counts.merge(each)
-        verdicts = counts.verdicts
-        if counts.accepted:
-            verdicts[Verdict.ACCEPTED] = counts.accepted
         times = counts.round_trips
         return Report(
             read=reader.read,
             settled=counts.settled,
             duplicates=reader.duplicates,
             accepted=counts.accepted,
-            verdicts=MappingProxyType(verdicts),
+            verdicts=counts.by_verdict(),
             reasons=MappingProxyType(counts.reasons),
             drops=tuple(self._drops),
             drop_count=counts.drops,

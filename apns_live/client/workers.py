@@ -114,42 +114,43 @@ class Sharing:
         await asyncio.gather(*(run.close(patience) for run in self.runs))
 
 
+@dataclass(eq=False)
 class _Worker:
     """What this process knows of a worker: what it was handed, and what it told."""
 
-    def __init__(self) -> None:
-        self.writer: asyncio.StreamWriter | None = None
-        self.process: asyncio.subprocess.Process | None = None
-        self.counts = Counts()
-        self._handed_count = self._given_up = 0
-        self.ids = RequestIds()
-        self.rows = False
-        """Whether it tells of outcomes, or of counts alone."""
-        self._handed: dict[int, str] = {}
-        """Those without an outcome by their number, where it tells of outcomes."""
+    writer: asyncio.StreamWriter | None = None
+    process: asyncio.subprocess.Process | None = None
+    counts: Counts = field(default_factory=Counts)
+    ids: RequestIds = field(default_factory=RequestIds)
+    rows: bool = False
+    """Whether it tells of outcomes, or of counts alone."""
+    handed: dict[int, str] = field(default_factory=dict)
+    """Tokens without an outcome by their number, where it tells of outcomes."""
+    handed_count: int = 0
+    given_up: int = 0
 
     @property
     def in_hand(self) -> int:
         """Tokens that it was handed and that have no outcome."""
-        return self._handed_count - self.counts.settled - self._given_up
+        return self.handed_count - self.counts.settled - self.given_up
 
     def hand(self, tokens: list[str]) -> None:
         """Hand it tokens."""
         assert self.writer is not None  # noqa: S101 - only workers that are there are asked
         write(self.writer, Take(tokens))
         if self.rows:
-            self._handed.update(enumerate(tokens, self._handed_count))
-        self._handed_count += len(tokens)
+            self.handed.update(enumerate(tokens, self.handed_count))
+        self.handed_count += len(tokens)
 
     def settled(self, numbers: Iterable[int]) -> list[str]:
         """Return the tokens of these numbers, which have their outcome."""
-        return list(map(self._handed.pop, numbers))
+        return list(map(self.handed.pop, numbers))
 
     def give_up(self) -> list[str]:
         """Return the tokens without an outcome, as many as there are; "" for one not remembered."""
         number = self.in_hand
-        self._given_up += number
-        return [*self._handed.values(), *[""] * number][:number]
+        self.given_up += number
+        return [*self.handed.values(), *[""] * number][:number]
 
 
 class SharedRun(Run):

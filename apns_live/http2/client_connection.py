@@ -148,8 +148,6 @@ class ClientConnection(Connection):
         self._quick_body = 0
         """The longest body that fits one DATA frame and a fresh stream's window."""
 
-    # --- requests ----------------------------------------------------------------------------
-
     def start(self) -> None:
         """Queue the preface, SETTINGS and the WINDOW_UPDATE of the connection."""
         self._out.append(CLIENT_PREFACE)
@@ -306,8 +304,6 @@ class ClientConnection(Connection):
             self._closing = True
             self._out.append(goaway_frame(0, code, debug))
 
-    # --- responses ---------------------------------------------------------------------------
-
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
         """Handle every whole frame: a run of answers at once, and a reset behind an answer in line."""
         at = 0
@@ -433,7 +429,9 @@ class ClientConnection(Connection):
         if ends_stream:
             self._message_complete(stream_id, stream, events)
 
-    def _take_content(self, stream_id: int, stream: Stream, content: bytes) -> None:
+    def _take_content(
+        self, stream_id: int, stream: Stream, content: bytes, size: int, events: list[Event]
+    ) -> None:
         if not stream.status:
             raise Http2StreamError("DATA before the response's HEADERS")
         if stream.length > self._max_response_body:
@@ -456,8 +454,6 @@ class ClientConnection(Connection):
         response = ResponseReceived(stream_id, stream.status, stream.headers, stream.whole_body())
         events.append(response)
         self._floods.earn()
-
-    # --- what the connection asks of a role ----------------------------------------------------
 
     def _forget_stream(self, stream_id: int) -> bool:
         if self._waiting.pop(stream_id, None) is not None:

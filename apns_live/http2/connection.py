@@ -98,8 +98,6 @@ class Connection(ABC):
         self._unfinished: _Unfinished | None = None
         self._floods = FloodGuard(flood_budget)
 
-    # --- bytes out -------------------------------------------------------------------------
-
     def data_to_send(self) -> bytes:
         """Return, and forget, everything that is to be written."""
         if not self._out:
@@ -128,8 +126,6 @@ class Connection(ABC):
         self._ours.announce(changes)
         self._out.append(settings_frame(changes))
 
-    # --- state that both roles show ------------------------------------------------------------
-
     @property
     def closed(self) -> bool:
         """Whether the connection ended with an error of the peer."""
@@ -143,8 +139,6 @@ class Connection(ABC):
     def connection_window(self) -> int:
         """Bytes of DATA that the peer lets us send now, less what waits for its stream's window."""
         return self._send_window - self._queue.waiting_bytes
-
-    # --- bytes in --------------------------------------------------------------------------
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Take what was read from the peer and return what happened, in order.
@@ -257,8 +251,6 @@ class Connection(ABC):
         self._floods.reply(what)
         self._out.append(data)
 
-    # --- header blocks ---------------------------------------------------------------------
-
     def _take_headers(
         self, flags: int, stream_id: int, payload: bytes, events: list[Event]
     ) -> None:
@@ -300,8 +292,6 @@ class Connection(ABC):
             self._closed.remember(stream_id, Ending.OURS)
             self._reply(reset_frame(stream_id, ErrorCode.STREAM_CLOSED), f"late {what}")
 
-    # --- DATA and windows ------------------------------------------------------------------
-
     def _take_data(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if self._is_idle(stream_id):
             raise Http2ConnectionError(f"DATA on stream {stream_id}, which is idle")
@@ -331,7 +321,7 @@ class Connection(ABC):
             problem = "more DATA than the stream's window"
             raise Http2StreamError(problem, ErrorCode.FLOW_CONTROL_ERROR)
         stream.length += len(content)
-        self._take_content(stream_id, stream, content)
+        self._take_content(stream_id, stream, content, size, events)
         if ends_stream:
             self._message_complete(stream_id, stream, events)
         elif self._automatic_windows and (increment := window.refill()):
@@ -398,8 +388,6 @@ class Connection(ABC):
     def _data_sent(self, stream_id: int, size: int) -> None:
         self._send_window -= size
         self._streams[stream_id].sent += size
-
-    # --- other frames ----------------------------------------------------------------------
 
     def _take_reset(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if self._is_idle(stream_id):
@@ -468,8 +456,6 @@ class Connection(ABC):
                 StreamReset(stream_id, error.code, processed=True, local=True, message=str(error))
             )
 
-    # --- what the roles do differently -------------------------------------------------------
-
     @abstractmethod
     def _is_idle(self, stream_id: int) -> bool:
         """Tell whether nobody has opened this stream yet."""
@@ -485,7 +471,9 @@ class Connection(ABC):
         return self._streams.get(stream_id)
 
     @abstractmethod
-    def _take_content(self, stream_id: int, stream: Stream, content: bytes) -> None:
+    def _take_content(
+        self, stream_id: int, stream: Stream, content: bytes, size: int, events: list[Event]
+    ) -> None:
         """Keep the content of DATA, which is counted already."""
 
     @abstractmethod

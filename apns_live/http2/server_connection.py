@@ -42,6 +42,10 @@ class ServerConnection(Connection):
     one body: the rest is counted, dropped, and the request says so. With
     ``automatic_windows=False`` nothing is granted to the client except by ``grant_window``.
     ``connection_window`` (bytes) is what a client may send in all before it is granted more.
+
+    ``in_pieces`` is for a server that must refuse a request by its header block, or that follows
+    events: it reports `RequestStarted`, `DataReceived` and, at the end, `RequestReceived` without a
+    body. A stream's window is then refilled only by ``grant_window``.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class ServerConnection(Connection):
         settings: Mapping[int, int] | None = None,
         header_decoder: HeaderDecoder | None = None,
         max_request_body: int = 65_536,
+        in_pieces: bool = False,
         automatic_windows: bool = True,
         connection_window: int = DEFAULT_WINDOW,
         flood_budget: int = FLOOD_BUDGET,
@@ -64,15 +69,14 @@ class ServerConnection(Connection):
         )
         self._automatic_windows = automatic_windows
         self._first_settings = dict(settings or {})
-        self._max_request_body = max_request_body
+        self._max_request_body = 0 if in_pieces else max_request_body
+        self._in_pieces = in_pieces
         self._preface_left = CLIENT_PREFACE
         self._streams = {}
         self._goaway_last_id = -1
         self._acknowledged = False
         self._initial_window = DEFAULT_WINDOW
         self._list_limit = MAX_HEADER_LIST
-
-    # --- the connection ------------------------------------------------------------------------
 
     def start(self) -> None:
         """Queue the first SETTINGS, and a WINDOW_UPDATE if the connection's window is larger."""
@@ -119,16 +123,16 @@ class ServerConnection(Connection):
 
     def grant_window(self, stream_id: int, increment: int) -> None:
         """Queue WINDOW_UPDATE for a stream, or with 0 for the connection."""
+        if increment == 0:
+            return
         if stream_id == 0:
             window = self._receive_window
-        elif stream := self._streams.get(stream_id):
+        elif (stream := self._streams.get(stream_id)) and not (self._in_pieces and stream.ended):
             window = stream.window
         else:
             return
         window.available += increment
         self._out.append(window_update_frame(stream_id, increment))
-
-    # --- responses -----------------------------------------------------------------------------
 
     def send_response(
         self,
@@ -166,6 +170,43 @@ class ServerConnection(Connection):
         self._queue.add(stream_id, memoryview(body))
         self._flush()
 
+    def start_response(
+        self, stream_id: int, status: int, headers: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """Queue the header block of an answer whose body follows by ``send_data``."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.responded:
+            stream.responded = True
+            self._send_headers(
+                stream_id, self._responses.response_block(status, headers), END_HEADERS
+            )
+
+    def send_data(self, stream_id: int, data: bytes, *, end: bool) -> int:
+        """Queue as much of a piece as the client's windows allow; return how many bytes that was.
+
+        All of it counts as sent when the stream is gone. ``end`` ends the answer with the piece.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return len(data)
+        at = 0
+        while at < len(data) or (end and not data):
+            room = min(self._send_window, self._stream_send_window(stream_id), self._max_frame_size)
+            size = max(0, min(len(data) - at, room))
+            if size == 0 and data:
+                break
+            last = end and at + size == len(data)
+            self._out.append(data_header(stream_id, size, end_stream=last))
+            self._out.append(data[at : at + size])
+            self._data_sent(stream_id, size)
+            at += size
+            # The client answers each piece with WINDOW_UPDATE: those do not count as a flood.
+            self._floods.earn()
+            if last:
+                self._body_sent(stream_id)
+                break
+        return at
+
     def _send_headers(self, stream_id: int, block: bytes, flags: int) -> None:
         size = len(block)
         if size > self._max_frame_size:
@@ -182,8 +223,6 @@ class ServerConnection(Connection):
             self._closed.remember(stream_id, Ending.OURS)
             self._out.append(reset_frame(stream_id, code))
             self._floods.earn()
-
-    # --- requests ------------------------------------------------------------------------------
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
         at = 0
@@ -276,15 +315,22 @@ class ServerConnection(Connection):
         stream = self._streams[stream_id] = Stream(
             ReceiveWindow(self._initial_window), headers=headers, declared=declared
         )
+        if self._in_pieces:
+            stream.window.target = 0  # nothing is refilled before somebody reads
+            events.append(RequestStarted(stream_id, headers))
         if ends_stream:
             self._message_complete(stream_id, stream, events)
 
-    def _take_content(self, stream_id: int, stream: Stream, content: bytes) -> None:
+    def _take_content(
+        self, stream_id: int, stream: Stream, content: bytes, size: int, events: list[Event]
+    ) -> None:
         if stream.ended:
             problem = "DATA after the end of the request"
             raise Http2StreamError(problem, ErrorCode.STREAM_CLOSED)
         if content and stream.length - len(content) < self._max_request_body:
             stream.add(content)
+        if self._in_pieces:
+            events.append(DataReceived(stream_id, content, size))
 
     def _message_complete(self, stream_id: int, stream: Stream, events: list[Event]) -> None:
         if stream.declared not in {-1, stream.length}:
@@ -299,8 +345,6 @@ class ServerConnection(Connection):
         events.append(RequestReceived(stream_id, stream.headers, body, truncated))
         if stream.responded and stream_id not in self._queue:
             del self._streams[stream_id]
-
-    # --- what the connection asks of a role ------------------------------------------------------
 
     def _body_sent(self, stream_id: int) -> None:
         self._floods.earn()
@@ -320,79 +364,3 @@ class ServerConnection(Connection):
             for stream in self._streams.values():
                 stream.window.available += difference
                 stream.window.target += difference
-
-
-class StreamingServerConnection(ServerConnection):
-    """A server connection that reports a request before its body, and sends answers piece by piece.
-
-    For a server that must refuse a request by its header block, or that follows events. It reports
-    `RequestStarted`, `DataReceived` and, at the end, `RequestReceived` without a body. The connection's
-    window is refilled by itself, a stream's only by ``grant_window``.
-    """
-
-    def __init__(self, *, settings: dict[int, int], flood_budget: int) -> None:
-        super().__init__(settings=settings, max_request_body=0, flood_budget=flood_budget)
-
-    def _headers_complete(
-        self, stream_id: int, block: bytes, ends_stream: bool, events: list[Event]
-    ) -> None:
-        is_new = stream_id > self.last_stream_id
-        at = len(events)
-        super()._headers_complete(stream_id, block, ends_stream, events)
-        stream = self._streams.get(stream_id)
-        if is_new and stream is not None:
-            stream.window.target = 0  # nothing is refilled before somebody reads
-            events.insert(at, RequestStarted(stream_id, stream.headers))
-
-    def _data_received(
-        self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
-    ) -> None:
-        is_open = stream_id in self._streams
-        at = len(events)
-        super()._data_received(stream_id, size, content, ends_stream, events)
-        if is_open:
-            events.insert(at, DataReceived(stream_id, content, size))
-
-    def grant_window(self, stream_id: int, increment: int) -> None:
-        """Queue WINDOW_UPDATE for a stream on which more of the request is to come."""
-        stream = self._streams.get(stream_id)
-        if stream is not None and not stream.ended and increment > 0:
-            stream.window.available += increment
-            self._out.append(window_update_frame(stream_id, increment))
-
-    def start_response(
-        self, stream_id: int, status: int, headers: Sequence[tuple[bytes, bytes]]
-    ) -> None:
-        """Queue the header block of an answer whose body follows by ``send_data``."""
-        stream = self._streams.get(stream_id)
-        if stream is not None and not stream.responded:
-            stream.responded = True
-            self._send_headers(
-                stream_id, self._responses.response_block(status, headers), END_HEADERS
-            )
-
-    def send_data(self, stream_id: int, data: bytes, *, end: bool) -> int:
-        """Queue as much of a piece as the client's windows allow; return how many bytes that was.
-
-        All of it counts as sent when the stream is gone. ``end`` ends the answer with the piece.
-        """
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            return len(data)
-        at = 0
-        while at < len(data) or (end and not data):
-            room = min(self._send_window, self._stream_send_window(stream_id), self._max_frame_size)
-            size = max(0, min(len(data) - at, room))
-            if size == 0 and data:
-                break
-            last = end and at + size == len(data)
-            self._out.append(data_header(stream_id, size, end_stream=last))
-            self._out.append(data[at : at + size])
-            self._data_sent(stream_id, size)
-            at += size
-            # The client answers each piece with WINDOW_UPDATE: those do not count as a flood.
-            self._floods.earn()
-            if last:
-                self._body_sent(stream_id)
-                break
-        return at

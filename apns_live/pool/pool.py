@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from ..answers import read_answer
-from ..clock import Clock, timeout
+from ..clock import timeout
 from ..credentials import ProviderTokens
 from ..errors import ConnectFailed
 from ..http2 import GoAwayReceived
@@ -16,10 +16,9 @@ from ..outcome import Verdict
 from ..reasons import TABLE, normalise
 from .connect import Connector
 from .decision import PoolView, decide
-from .endpoint import PoolOptions
 from .link import Link
 from .push import Push
-from .transport import Feed, Hooks, Transport
+from .transport import Feed, Transport
 
 logger = logging.getLogger("apns_live.pool")
 
@@ -33,17 +32,9 @@ class Pool(Transport):
     name = "http2"
 
     def __init__(
-        self,
-        feed: Feed,
-        connector: Connector,
-        tokens: ProviderTokens,
-        *,
-        clock: Clock,
-        options: PoolOptions,
-        hooks: Hooks,
-        uniform: Callable[[], float] = random.random,
+        self, feed: Feed, connector: Connector, tokens: ProviderTokens, **common: Any
     ) -> None:
-        super().__init__(feed, tokens, clock=clock, options=options, hooks=hooks, uniform=uniform)
+        super().__init__(feed, tokens, **common)
         self._connector = connector
         self._links: list[Link] = []
         self._leaving: list[Link] = []

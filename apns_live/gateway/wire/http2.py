@@ -1,4 +1,4 @@
-"""HTTP/2: our own frames (`StreamingServerConnection`), each stream an ASGI request.
+"""HTTP/2: our own frames (`ServerConnection`), each stream an ASGI request.
 
 A client may have `STREAMS` open requests. A request that it resets still counts until the app has
 finished with it, and too many resets end the connection. So opening and resetting streams ("rapid
@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from ...errors import Http2ConnectionError
 from ...http2.events import DataReceived, RequestReceived, RequestStarted, StreamReset
 from ...http2.frames import ErrorCode, Setting
-from ...http2.server_connection import StreamingServerConnection
+from ...http2.server_connection import ServerConnection
 from .door import DRAIN_BYTES, DRAIN_SECONDS, STUCK_SECONDS, Door
 
 logger = logging.getLogger("apns_live.gateway")
@@ -43,8 +43,10 @@ class Http2(asyncio.Protocol):
         self.address = ""
         self.deadline = 0.0
         self.transport: asyncio.Transport
-        self.wire = StreamingServerConnection(
-            settings={Setting.MAX_CONCURRENT_STREAMS: STREAMS}, flood_budget=FLOOD_BUDGET
+        self.wire = ServerConnection(
+            settings={Setting.MAX_CONCURRENT_STREAMS: STREAMS},
+            flood_budget=FLOOD_BUDGET,
+            in_pieces=True,
         )
         self.state = state
         self.writable = asyncio.Event()
