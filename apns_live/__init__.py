@@ -57,20 +57,14 @@ __all__ = [
     "apple_date",
 ]
 
-_PAYLOAD = (
-    "ActivityToken Alert Background ChannelId CriticalSound DeviceToken End Localized Notification "
-    "Start StartToken Update apple_date"
+_ROOMS = dict.fromkeys(__all__, "payload") | dict.fromkeys(
+    ("Client", "Endpoint", "Hooks", "Report", "Run", "Statistics"), "client"
 )
-_ROOMS = {
-    "client": "Client Endpoint Hooks Report Run Statistics",
-    "credentials": "ProviderKey",
-    "payload": _PAYLOAD,
-}
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
+_ROOMS["ProviderKey"] = "credentials"
 
 
 def __getattr__(name: str) -> object:
-    room = _ROOM_OF.get(name)
+    room = _ROOMS.get(name)
     if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{room}"), name)

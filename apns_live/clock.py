@@ -60,6 +60,9 @@ async def timeout(clock: Clock, seconds: float) -> AsyncIterator[None]:
             timer.cancel()
 
 
+_SHORTEST = 0.0001
+
+
 class Alarm:
     """One timer that is moved to the earliest moment asked for, and calls ``ring`` then.
 
@@ -99,9 +102,6 @@ class Alarm:
             self._ring()
         finally:
             self._ringing = False
-
-
-_SHORTEST = 0.0001
 
 
 class SteadyTime:

@@ -83,9 +83,8 @@ class ProviderKey:
         elif named is not None and named == team_id and key_id != named:
             raise refused(InvalidKey, "ids_swapped", "key_id")
         elif named is not None and key_id != named:
-            raise refused(
-                InvalidKey, "key_id_of_another_file", "key_id", key_id=key_id, named=named
-            )
+            words = {"key_id": key_id, "named": named}
+            raise refused(InvalidKey, "key_id_of_another_file", "key_id", **words)
         return cls(private_key_from_pem(data, field="path"), key_id=key_id, team_id=team_id)
 
     @classmethod
@@ -175,7 +174,18 @@ class ProviderTokens:
         max_age: float = 3000.0,
         deterministic: bool = True,
     ) -> None:
-        _check_numbers(window, settle, max_age)
+        if window < 60 or window != int(window):
+            raise refused(InvalidSetting, "window", "window", window=window)
+        if settle < 0:
+            raise refused(InvalidSetting, "settle", "settle", settle=settle)
+        if max_age > TOKEN_LIFETIME - 60:
+            raise refused(InvalidSetting, "max_age_long", "max_age", max_age=max_age)
+        # A connection that opens at the end of a window's use shows a token that is already
+        # window + settle old, and replaces it at max_age.
+        shortest = max_age - (window + settle)
+        if shortest < SHORTEST_INTERVAL:
+            words = {"max_age": max_age, "value": max(shortest, 0)}
+            raise refused(InvalidSetting, "max_age_short", "max_age", **words)
         self.key = key
         self._clock = clock
         self._window = int(window)
@@ -193,14 +203,11 @@ class ProviderTokens:
     def current(self) -> ProviderToken:
         """Return the token of the current window. Raises `CredentialError` when it cannot be signed."""
         window = int((self._clock.time() - self._settle) // self._window)
-        latest = self._latest
-        if latest is not None and latest.window == window:
-            return latest
-        issued_at = window * self._window
-        jwt = self.key.sign(issued_at, deterministic=self._deterministic)
-        latest = ProviderToken(b"bearer " + jwt.encode("ascii"), issued_at, window)
-        self._latest = latest
-        return latest
+        if self._latest is None or self._latest.window != window:
+            issued_at = window * self._window
+            jwt = self.key.sign(issued_at, deterministic=self._deterministic)
+            self._latest = ProviderToken(b"bearer " + jwt.encode("ascii"), issued_at, window)
+        return self._latest
 
     def for_connection(self, held: ProviderToken | None) -> ProviderToken:
         """Return ``held`` until it is ``max_age`` old, then the current window's.
@@ -224,22 +231,6 @@ class ProviderTokens:
 
     def __repr__(self) -> str:
         return f"ProviderTokens({self.key!r}, window={self._window}, settle={self._settle}, max_age={self._max_age})"
-
-
-def _check_numbers(window: float, settle: float, max_age: float) -> None:
-    if window < 60 or window != int(window):
-        raise refused(InvalidSetting, "window", "window", window=window)
-    if settle < 0:
-        raise refused(InvalidSetting, "settle", "settle", settle=settle)
-    if max_age > TOKEN_LIFETIME - 60:
-        raise refused(InvalidSetting, "max_age_long", "max_age", max_age=max_age)
-    # A connection that opens at the end of a window's use shows a token that is already
-    # window + settle old, and replaces it at max_age.
-    shortest = max_age - (window + settle)
-    if shortest < SHORTEST_INTERVAL:
-        raise refused(
-            InvalidSetting, "max_age_short", "max_age", max_age=max_age, value=max(shortest, 0)
-        )
 
 
 def _identifier(value: object, name: str, where: str) -> str:

@@ -85,10 +85,6 @@ def private_key_from_pem(pem: str | bytes, *, field: str) -> ec.EllipticCurvePri
         der = base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError):
         raise refused(InvalidKey, "key_damaged", field) from None
-    return _p256(der, field)
-
-
-def _p256(der: bytes, field: str) -> ec.EllipticCurvePrivateKey:
     try:
         key = load_der_private_key(der, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -106,14 +102,12 @@ def _p256(der: bytes, field: str) -> ec.EllipticCurvePrivateKey:
 def _text(pem: object, field: str) -> str:
     if not isinstance(pem, (str, bytes, bytearray)):
         raise refused(InvalidKey, "key_pem_type", field, kind=type(pem).__name__)
+    text = pem if isinstance(pem, str) else bytes(pem).decode("utf-8", "replace")
     if not isinstance(pem, str):
         if pem[:1] == b"\x30" and b"-----BEGIN" not in pem:
             raise refused(InvalidKey, "key_binary", field)
         if pem[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise refused(InvalidKey, "key_utf16", field)
-        text = bytes(pem).decode("utf-8", "replace")
-    else:
-        text = pem
     text = text.lstrip("\ufeff").strip().strip("\"'")
     if not text:
         raise refused(InvalidKey, "key_empty", field)

@@ -19,6 +19,7 @@ import selectors
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .errors import ApnsLiveError, ClientClosed
@@ -149,8 +150,7 @@ class Portal:
         try:
             self.loop.call_soon_threadsafe(hold)
         except RuntimeError:
-            # The loop has ended.
-            return
+            return  # the loop has ended
         still.wait(_PATIENCE)
         self._workers.hold_still(_PATIENCE)
         self._go_on = go_on
@@ -164,12 +164,12 @@ class Portal:
 
     def let_go(self) -> None:
         """In a forked child: give up the inherited descriptors without a byte on any of them."""
-        selected = self._selector.get_map()
-        descriptors = {key.fd for key in selected.values()} if selected else set()
-        own = getattr(self._selector, "fileno", None)
+        descriptors = {key.fd for key in (self._selector.get_map() or {}).values()}
+        if hasattr(self._selector, "fileno"):
+            descriptors.add(self._selector.fileno())
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            for descriptor in {*descriptors, *([own()] if own else [])}:
+            for descriptor in descriptors:
                 # Not closed but replaced: a late finaliser would close somebody else's number.
                 with contextlib.suppress(OSError):
                     os.dup2(null, descriptor, inheritable=False)
@@ -177,14 +177,14 @@ class Portal:
             os.close(null)
 
 
+@dataclass(slots=True)
 class _Process:
-    """What this process has: its portal, the lock around it, and what to do at its end."""
+    """What this process has: its portal and the lock around it."""
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.portal: Portal | None = None
-        # Inherited portals: kept so that nothing of the parent's is ever finalised here.
-        self.inherited: list[Portal] = []
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    portal: Portal | None = None
+    inherited: list[Portal] = field(default_factory=list)
+    """Portals of its parents: kept so that nothing of theirs is ever finalised here."""
 
 
 _process = _Process()
@@ -229,8 +229,7 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global _process  # noqa: PLW0603 - the one thing that a process has one of
     old = _process
-    _process = _Process()
-    _process.inherited = old.inherited
+    _process = _Process(inherited=old.inherited)
     if old.portal is not None:
         old.portal.let_go()
         _process.inherited.append(old.portal)
@@ -240,9 +239,8 @@ def _at_exit() -> None:
     for call in _at_exit_calls:
         with contextlib.suppress(Exception):
             call()
-    portal = _process.portal
-    if portal is not None:
-        portal.stop(5.0)
+    if _process.portal is not None:
+        _process.portal.stop(5.0)
 
 
 if hasattr(os, "register_at_fork"):

@@ -293,8 +293,8 @@ class Client:
         """Return an encoded message with this client's headers, for use with many pushes."""
         if channel is None:
             return Sendable(encoded, self._headers.of(encoded))
-        path = f"/4/broadcasts/apps/{self.bundle_id}".encode("ascii")
-        return Sendable(encoded, self._headers.of(encoded, channel), fixed_path=path)
+        path = f"/4/broadcasts/apps/{self.bundle_id}"
+        return Sendable(encoded, self._headers.of(encoded, channel), channel_path=path)
 
     def attach(
         self,

@@ -169,15 +169,16 @@ class HttpxTransport(Transport):
         return task
 
     async def _send(self, push: Push, carrier: _Carrier) -> None:
-        path = push.message.path(push.token).decode("ascii")
+        message = push.message
+        path = message.folder + ("" if message.to_channel else push.token)
         loss, detail = Loss.CONNECTION, ""
         response: httpx.Response | None = None
         try:
             async with timeout(self._clock, push.owner.response_timeout):
                 response = await carrier.client.post(
                     path,
-                    headers=push.message.headers.plain(carrier.token, push.request_id),
-                    content=push.message.body,
+                    headers=message.headers.plain(carrier.token, push.request_id),
+                    content=message.body,
                 )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             self._not_connected(push, carrier, str(error) or type(error).__name__)

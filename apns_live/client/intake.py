@@ -121,7 +121,7 @@ class Intake:
         for push in items:
             if push.message is not message:
                 message = push.message
-                encoded, to_channel = message.encoded, bool(message.fixed_path)
+                encoded, to_channel = message.encoded, message.to_channel
             try:
                 if not to_channel:
                     check_token(push.token, message=encoded)

@@ -225,11 +225,10 @@ class Link(asyncio.Protocol):
             pushes = pushes[:room]
             if not pushes:
                 return False
-        to_channel = bool(message.fixed_path)
         first = self._http2.send_requests(
             message.headers.prepared(self.token),
             message.folder,
-            [""] * len(pushes) if to_channel else [push.token for push in pushes],
+            [""] * len(pushes) if message.to_channel else [push.token for push in pushes],
             [push.request_id for push in pushes],
             body,
         )

@@ -101,23 +101,19 @@ class Sendable:
     that has passed does not stop the push: the phone draws the state as outdated.
     """
 
-    __slots__ = ("body", "encoded", "fixed_path", "folder", "headers", "priority", "useless_at")
+    __slots__ = ("body", "encoded", "folder", "headers", "priority", "to_channel", "useless_at")
 
     def __init__(
-        self, encoded: EncodedMessage, headers: HeaderSet, *, fixed_path: bytes = b""
+        self, encoded: EncodedMessage, headers: HeaderSet, *, channel_path: str = ""
     ) -> None:
         self.encoded = encoded
         self.body = encoded.body
         self.priority = encoded.priority
         self.headers = headers
-        self.fixed_path = fixed_path
-        self.folder = fixed_path.decode("ascii") or "/3/device/"
+        self.to_channel = bool(channel_path)
+        self.folder = channel_path or "/3/device/"
         """What stands before the token in the path; all of it for a broadcast."""
         self.useless_at = float(encoded.expiration) if encoded.expiration > 0 else float("inf")
-
-    def path(self, token: str) -> bytes:
-        """Return the ``:path`` for one token."""
-        return self.fixed_path or b"/3/device/" + token.encode()
 
     def __repr__(self) -> str:
         return f"<Sendable {self.encoded.event} of {len(self.body)} bytes>"
@@ -183,16 +179,8 @@ def pushes_that_leave(
     stream_id: int,
 ) -> list[Push]:
     """Return a push for each token, on the wire from ``stream_id`` on: one call makes it complete."""
-    like = Push(
-        "",
-        message,
-        owner=owner,
-        state=PushState.IN_FLIGHT,
-        created=now,
-        sent_at=now,
-        attempts=1,
-        carrier=carrier,
-    )
+    flying: dict[str, Any] = {"state": PushState.IN_FLIGHT, "attempts": 1, "carrier": carrier}
+    like = Push("", message, owner=owner, created=now, sent_at=now, **flying)
     return alike(like, token=tokens, request_id=ids, stream_id=count(stream_id, 2))
 
 
