@@ -59,7 +59,7 @@ SAMPLE = 5
 PAGE = 1_000
 
 
-class Recipient(msgspec.Struct, frozen=True, gc=False):
+class Recipient(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A living start token in an audience. ``row`` is the place to read on from."""
 
     row: int
@@ -214,13 +214,12 @@ async def recipient_pages(
     query = query.where(place > bindparam("after")).order_by(place).limit(page)
     while True:
         async with database.read() as connection:
-            rows = await page_of(connection, query, {"after": after})
-        if rows:
-            recipients = [Recipient(*row) for row in rows]
+            recipients = await page_of(connection, query, {"after": after}, Recipient)
+        if recipients:
             recipients.sort(key=lambda recipient: recipient.row)
             yield recipients
             after = recipients[-1].row
-        if len(rows) < page:
+        if len(recipients) < page:
             return
 
 

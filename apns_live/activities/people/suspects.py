@@ -22,14 +22,14 @@ SUSPECT = 2
 Which = Literal["all", "trusted", "suspect"]
 
 _SETTLE = """
-UPDATE activity_devices SET start_settled_at = :now FROM {row_id}
+UPDATE activity_devices SET start_settled_at = :now FROM {*row_id}
 WHERE activity_devices.id = given.row_id AND activity_devices.start_settled_at IS NULL
     AND activity_devices.token IS NULL AND activity_devices.retired_at IS NULL
 RETURNING activity_devices.id
 """
 
 _UNANSWERED = """
-SELECT tokens.id FROM {row_id} JOIN activity_devices AS known ON known.id = given.row_id
+SELECT tokens.id FROM {*row_id} JOIN activity_devices AS known ON known.id = given.row_id
 JOIN activities ON activities.id = known.activity_id
 JOIN devices ON devices.id = known.device_id
 JOIN start_tokens AS tokens ON tokens.device_id = known.device_id
@@ -52,7 +52,7 @@ _COUNT = """
 UPDATE start_tokens SET unanswered = start_tokens.unanswered + 1,
     suspect_at = CASE WHEN start_tokens.unanswered + 1 = :suspect THEN CAST(:now AS BIGINT)
         ELSE start_tokens.suspect_at END
-FROM {token_id} WHERE start_tokens.id = given.token_id
+FROM {*token_id} WHERE start_tokens.id = given.token_id
 RETURNING start_tokens.unanswered
 """
 
@@ -79,15 +79,14 @@ async def count_unanswered(connection: AsyncConnection, rows: Iterable[int], now
 
     Returns how many tokens became suspect. The caller holds the activities.
     """
-    settled = (await with_rows(connection, _SETTLE, [(row,) for row in rows], now=now)).scalars()
-    overdue = sorted((row,) for row in settled)
+    settled = (await with_rows(connection, _SETTLE, rows, now=now)).scalars()
+    overdue = sorted(settled)
     if not overdue:
         return 0
     tokens = sorted((await with_rows(connection, _UNANSWERED, overdue)).scalars())
     suspects = 0
     for turn in in_turns(tokens, lambda token: token):
-        given = [(token,) for token in turn]
-        counted = await with_rows(connection, _COUNT, given, suspect=SUSPECT, now=now)
+        counted = await with_rows(connection, _COUNT, turn, suspect=SUSPECT, now=now)
         suspects += sum(count == SUSPECT for count in counted.scalars())
     return suspects
 

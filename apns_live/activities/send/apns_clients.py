@@ -70,6 +70,7 @@ class GatedSender:
         retry: bool = True,
         response_timeout: float | None = None,
         deadline: float | None = None,
+        tokens_checked: bool = False,
     ) -> Attachment:
         """Draw work from ``source`` as long as there is room for its results."""
         attachment = self._client.attach(
@@ -77,6 +78,7 @@ class GatedSender:
             retry=retry,
             response_timeout=response_timeout,
             deadline=deadline,
+            tokens_checked=tokens_checked,
         )
         self._attachments = [known for known in self._attachments if not known.detached]
         self._attachments.append(attachment)

@@ -206,7 +206,7 @@ class FanOut:
 
         Raises `InvalidInput` if the audience no longer resolves, `NotOwner` when it is left.
         """
-        self._attachment = self.kind.carrier.sender.attach(self)
+        self._attachment = self.kind.carrier.sender.attach(self, tokens_checked=True)
         self._setting.running.add(self)
         try:
             await self._work_off()
@@ -415,11 +415,14 @@ class FanOut:
         self, each: Pass, after: int, until: int | None = None
     ) -> list[Recipient]:
         """Read a page of recipients, or those up to a row."""
-        query = each.query.where(each.place > after).order_by(each.place)
-        query = query.limit(PAGE) if until is None else query.where(each.place <= until)
+        if until is None:
+            query, given = each.page, {"after": after, "most": PAGE}
+        else:
+            query, given = each.part, {"after": after, "until": until}
         async with self._setting.database.read(once=True) as connection:
-            found = [Recipient(*row) for row in await page_of(connection, query)]
-        return sorted(found, key=lambda recipient: recipient.row)
+            found = await page_of(connection, query, given, Recipient)
+        found.sort(key=lambda recipient: recipient.row)
+        return found
 
     async def _cut(self, each: Pass, after: int) -> tuple[int, bool]:
         """Cut some shards for anybody to claim; return where they end, 0 for none, and if there may be more."""
@@ -472,8 +475,8 @@ class FanOut:
             left = await unsettled(connection, self.operation, devices)
             again = await self.kind.again(connection, left)
             query = self.kind.living().where(schema.devices.c.id.in_(again))
-            rows = await page_of(connection, query) if again else ()
-        return [Recipient(*row) for row in rows], len(again)
+            page = await page_of(connection, query, kind=Recipient) if again else []
+        return page, len(again)
 
     async def _all_over(self) -> bool:
         """Wait a little for shards of others; return whether none is left."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select
+from sqlalchemy import ColumnElement, Row, Select, bindparam
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ... import payload
@@ -69,13 +69,22 @@ class Wording:
         return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pass:
     """A part of the audience, which is read by ``place``, its rows; ``behind`` is added to them in the cursor."""
 
     query: Select[Any]
     place: ColumnElement[int]
     behind: int = 0
+    page: Select[Any] = field(init=False)
+    """The query for the first ``most`` rows behind ``after``."""
+    part: Select[Any] = field(init=False)
+    """The query for the rows behind ``after`` up to ``until``."""
+
+    def __post_init__(self) -> None:
+        behind = self.query.where(self.place > bindparam("after")).order_by(self.place)
+        self.page = behind.limit(bindparam("most"))
+        self.part = behind.where(self.place <= bindparam("until"))
 
 
 @dataclass(frozen=True, slots=True)

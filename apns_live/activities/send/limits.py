@@ -55,7 +55,7 @@ _CROWDED = """
 SELECT known.id, known.activity_id, known.device_id, known.token, known.by_channel,
     activities.message,
     COALESCE(known.handed_over_at, known.started_at, known.joined_at, known.registered_at) AS begun
-FROM {device}
+FROM {*device}
 JOIN activity_devices AS known ON known.device_id = given.device
 JOIN activities ON activities.id = known.activity_id
 WHERE known.retired_at IS NULL AND activities.status = 'active' AND :most < (
@@ -67,7 +67,7 @@ WHERE known.retired_at IS NULL AND activities.status = 'active' AND :most < (
 
 _END = """
 UPDATE activity_devices SET retired_at = :now, retired_reason = 'limit', ending_at = :now
-FROM {id} WHERE activity_devices.id = given.id AND activity_devices.retired_at IS NULL
+FROM {*id} WHERE activity_devices.id = given.id AND activity_devices.retired_at IS NULL
 """
 
 _OWED = """
@@ -129,7 +129,7 @@ class Limits:
         most = self.of(app)
         if most is None or not new:
             return []
-        devices = [(device,) for device in dict.fromkeys(device for _, device in new)]
+        devices = {device for _, device in new}
         rows = await with_rows(connection, _CROWDED, devices, most=most)
         crowded: dict[int, list[Row[Any]]] = {}
         for row in rows:
@@ -145,7 +145,7 @@ class Limits:
             ]
             chosen += sorted(candidates, key=order)[: len(living) - most]
         if chosen:
-            given = sorted((row.id,) for row in chosen)  # one order of locks for everybody
+            given = sorted(row.id for row in chosen)  # one order of locks for everybody
             await with_rows(connection, _END, given, now=now)
         return [(row.activity_id, row.token) for row in chosen]
 

@@ -292,16 +292,16 @@ def _finished(row: Row[Any]) -> Finished:
 
 
 _KNOWN = """
-SELECT known.device_id FROM {activity, device} JOIN activity_devices AS known
-    ON known.activity_id = given.activity AND known.device_id = given.device
+SELECT known.device_id FROM {*device} JOIN activity_devices AS known
+    ON known.activity_id = :activity AND known.device_id = given.device
 """
 
 _INTEND = """
 INSERT INTO activity_devices
     (app_id, activity_id, device_id, environment, started_at, sent_version, acknowledged_version,
     by_channel)
-SELECT :app, given.activity, given.device, :environment, :now, :version, :version, given.followed = 1
-FROM {activity, device, followed} WHERE true
+SELECT :app, :activity, given.device, :environment, :now, :version, :version, :by_channel = 1
+FROM {*device} WHERE true
 ON CONFLICT (activity_id, device_id) DO NOTHING
 """
 
@@ -322,20 +322,23 @@ async def intend(
     ``following`` are on the activity's channel. The caller holds the activity's row, so nobody else notes
     a start of it. ``now`` is milliseconds since 1970.
     """
-    rows = [(activity.id, device) for device in devices]
-    known = set((await with_rows(connection, _KNOWN, rows)).scalars())
-    fresh = [device for device in dict.fromkeys(devices) if device not in known]
-    if fresh and leaves:
-        await with_rows(
-            connection,
-            _INTEND,
-            [(activity.id, device, int(device in following)) for device in fresh],
-            app=activity.app_id,
-            environment=activity.environment,
-            version=version,
-            now=now,
-        )
-    return set(fresh)
+    known = await with_rows(connection, _KNOWN, devices, activity=activity.id)
+    fresh = set(devices).difference(known.scalars())
+    on_it = fresh.intersection(following)
+    for some in (fresh - on_it, on_it) if leaves else ():
+        if some:
+            await with_rows(
+                connection,
+                _INTEND,
+                sorted(some),
+                activity=activity.id,
+                app=activity.app_id,
+                environment=activity.environment,
+                version=version,
+                now=now,
+                by_channel=some is on_it,
+            )
+    return fresh
 
 
 async def advance(
@@ -351,7 +354,7 @@ async def advance(
 
 
 _SETTLED = """
-SELECT given.device FROM {device} JOIN outcomes
+SELECT given.device FROM {*device} JOIN outcomes
     ON outcomes.operation_id = :operation AND outcomes.device_id = given.device
 """
 
@@ -360,16 +363,14 @@ async def unsettled(
     connection: AsyncConnection, operation: int, devices: Sequence[int]
 ) -> list[int]:
     """Return those devices that have no outcome in an operation."""
-    found = await with_rows(
-        connection, _SETTLED, [(each,) for each in devices], operation=operation
-    )
+    found = await with_rows(connection, _SETTLED, devices, operation=operation)
     settled = set(found.scalars())
     return [device for device in devices if device not in settled]
 
 
 _INTENDED = """
-SELECT known.device_id FROM {activity, device} JOIN activity_devices AS known
-    ON known.activity_id = given.activity AND known.device_id = given.device
+SELECT known.device_id FROM {*device} JOIN activity_devices AS known
+    ON known.activity_id = :activity AND known.device_id = given.device
 WHERE COALESCE(known.handed_over_at, known.started_at) >= :since
 """
 
@@ -387,8 +388,7 @@ async def report_unknown(
 
     What was intended before ``since`` is left as it is; times are milliseconds since 1970.
     """
-    rows = [(activity.id, device) for device in devices]
-    found = await with_rows(connection, _INTENDED, rows, since=since)
+    found = await with_rows(connection, _INTENDED, devices, activity=activity.id, since=since)
     doubtful, batch = set(found.scalars()), Batch()
     for device in doubtful:
         batch.add(activity.app_id, operation, device, _RESTART)

@@ -197,7 +197,9 @@ class StartKind(Kind):
         """Note that a page is about to leave; return to which devices, and if they follow the channel."""
         living = activity.status == "active"
         version = activity.version if living else activity.version - 1  # the end follows
-        following = {one.device for one in page if self._follows(one)}
+        following: set[int] = set()
+        if self.activity.channel_id is not None:
+            following = {one.device for one in page if self._follows(one)}
         devices = [one.device for one in page]
         fresh = await intend(
             connection, activity, devices, version=version, now=now, following=following
@@ -205,11 +207,10 @@ class StartKind(Kind):
         return {device: device in following for device in fresh}
 
     def _follows(self, recipient: Recipient) -> bool:
-        """Whether a device that is started follows the activity's channel."""
+        """Return True for a device that follows a channel when it is started."""
         given = self.setting.limits.settings.channel_devices
         everyone = self.app.settings.get("channel_devices", given) == "all"
-        known = everyone or has_channels(recipient.os_version)
-        return known and self.activity.channel_id is not None
+        return everyone or has_channels(recipient.os_version)
 
     def _may_start(self, activity: Row[Any], now: float, first: bool) -> bool:
         if activity.status == "active":

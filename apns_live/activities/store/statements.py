@@ -24,8 +24,10 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    Text,
     any_,
     bindparam,
+    cast,
     func,
     select,
     text,
@@ -129,28 +131,31 @@ def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
         yield part
 
 
-_GIVEN = re.compile(r"\{([^}]*)\}(\s+JOIN\b)?")
+_GIVEN = re.compile(r"\{(\*?)([^}]*)\}(\s+JOIN\b)?")
 _SOURCES = {
     "sqlite": "json_each(:rows)",
     "postgresql": "jsonb_array_elements(CAST(CAST(:rows AS TEXT) AS JSONB))",
 }
+_NUMBERS = {"sqlite": "json_each(:rows)", "postgresql": "unnest(CAST(:rows AS BIGINT[])) AS value"}
 _TYPES: dict[type, Any] = {int: BigInteger, bool: BigInteger, str: String}
 
 
 async def with_rows(
     connection: AsyncConnection,
     statement: str,
-    rows: Iterable[Sequence[object]],
+    rows: Iterable[Sequence[object]] | Iterable[int],
     **parameters: int | str,
 ) -> CursorResult[Any]:
     """Execute a statement over rows, which are the table ``given`` in it.
 
     Where the table stands in the statement, its columns are named in braces: ``FROM {device, token TEXT}``.
-    They are BIGINT unless they say otherwise.
+    They are BIGINT unless they say otherwise. With ``{*device}`` the rows are numbers, not sequences.
     """
     kinds = tuple((name, type(value)) for name, value in parameters.items())
     prepared = _prepared(connection.dialect.name, statement, kinds)
-    encoded = json_text(rows if isinstance(rows, list) else list(rows))
+    encoded: object = rows if isinstance(rows, list) else list(rows)
+    if "{*" not in statement or connection.dialect.name == "sqlite":
+        encoded = json_text(encoded)
     result: CursorResult[Any] = await connection.execute(prepared, {"rows": encoded, **parameters})
     return result
 
@@ -170,34 +175,51 @@ def _prepared(dialect: str, statement: str, parameters: tuple[tuple[str, type], 
     binds = [bindparam(name, type_=_TYPES[kind]) for name, kind in parameters]
     found = _GIVEN.search(statement)
     if found is not None:
-        columns = [column.split(maxsplit=1) for column in found[1].split(",")]
+        columns = [column.split(maxsplit=1) for column in found[2].split(",")]
+        source = f"{_SOURCES[dialect]} AS listed"
         chosen = ", ".join(
             f"CAST(value ->> {index} AS {(*kind, 'BIGINT')[0]}) AS {name}"
             for index, (name, *kind) in enumerate(columns)
         )
+        if found[1]:
+            chosen, source = f"value AS {columns[0][0]}", _NUMBERS[dialect]
         # SQLite's planner would read the other table and look each row up in the list; CROSS JOIN says
         # that the order is as written: the list outside, the table inside by its index.
-        join = (found[2] or "").replace("JOIN", "CROSS JOIN" if dialect == "sqlite" else "JOIN")
-        given = f"(SELECT {chosen} FROM {_SOURCES[dialect]} AS listed) AS given"  # noqa: S608
+        join = (found[3] or "").replace("JOIN", "CROSS JOIN" if dialect == "sqlite" else "JOIN")
+        given = f"(SELECT {chosen} FROM {source}) AS given"  # noqa: S608
         statement = f"{statement[: found.start()]}{given}{join}{statement[found.end() :]}"
-        binds.append(bindparam("rows", type_=String))
+        numbers = found[1] and dialect == "postgresql"
+        binds.append(bindparam("rows", type_=postgresql.ARRAY(BigInteger) if numbers else String()))
     return text(statement).bindparams(*binds)
 
 
 async def page_of(
-    connection: AsyncConnection, query: Select[Any], parameters: Mapping[str, object] | None = None
+    connection: AsyncConnection,
+    query: Select[Any],
+    parameters: Mapping[str, object] | None = None,
+    kind: type[Any] = list,
 ) -> list[Any]:
-    """Return the rows of a query, in no promised order, each a sequence.
+    """Return the rows of a query, in no promised order, each a sequence or a struct of this kind.
 
-    On SQLite they are lists made by the database itself, so booleans are 0 and 1.
+    The database makes one JSON text of them, so on SQLite booleans are 0 and 1. Make the query once and
+    give it parameters.
     """
-    if connection.dialect.name != "sqlite":
-        return list((await connection.execute(query, parameters)).all())
-    inner = query.subquery()
-    whole = select(func.json_group_array(func.json_array(*inner.c)))
-    found = (await connection.execute(whole, parameters)).scalar_one()
-    rows: list[Any] = msgspec.json.decode(found)
+    whole = await connection.scalar(_whole(connection.dialect.name, query), parameters)
+    rows: list[Any] = _decoder(kind).decode(whole or "[]")  # type: ignore[arg-type]
     return rows
+
+
+@lru_cache(maxsize=64)
+def _whole(dialect: str, query: Select[Any]) -> Select[Any]:
+    columns = query.subquery().c
+    if dialect == "sqlite":
+        return select(func.json_group_array(func.json_array(*columns)))
+    return select(cast(func.json_agg(func.json_build_array(*columns)), Text))
+
+
+@lru_cache(maxsize=16)
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(list[kind])
 
 
 def in_turns(
