@@ -5,15 +5,13 @@ connections at its first call, and does not touch the parent's. Nothing starts b
 a pre-fork server may create the client before it forks.
 
 In a fan-out, tokens and outcomes pass between the caller's thread and the event loop's thread in two
-deques, which are safe to use from both ends. A thread is woken only if it waits, so the cost is per
-batch, not per push. Rules of all fan-outs: docs/fan-out.md.
+deques, which are safe to use from both ends, a batch at a time. Rules of all fan-outs: docs/fan-out.md.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
@@ -176,50 +174,35 @@ class _Handed(AheadReader):
         super().__init__(dedupe=dedupe)
         self._tokens = tokens
         self._iterator: Iterator[str] | None = None
-        self._asked = False
         self.on_wanted: Callable[[], object] | None = None
         """Called on the event loop when it could take more tokens."""
 
-    # The caller's thread
-
     def wanted(self) -> bool:
-        """Whether the caller's thread should read on."""
+        """Return whether the caller's thread should read on."""
         return not (self._over or self.stopped) and len(self._ahead) < TOKENS_AHEAD // 2
 
-    def read_on(
-        self, enough: Callable[[], bool], tell: Callable[[Callable[[], object]], object]
-    ) -> None:
-        """Read tokens until there are enough; ``tell`` makes a call on the event loop."""
+    def read_on(self) -> None:
+        """Read tokens, in the caller's thread, until there are enough or it takes too long."""
         until = perf_counter() + PATIENCE
         try:
             if self._iterator is None:
                 self._iterator = iter(self._tokens)
-            while len(self._ahead) < TOKENS_AHEAD and not self.stopped:
+            while len(self._ahead) < TOKENS_AHEAD and not self.stopped and perf_counter() < until:
                 token = next(self._iterator, self)
                 if token is self:
                     self._over = True
                     break
                 self._ahead.append(token)
-                if self._asked:
-                    self._asked = False
-                    tell(self._wake)
-                if enough() and perf_counter() > until:
-                    return
         except RAISED as error:
             self._failure = shown(error)
             self._over = True
-        finally:
-            if self._over:
-                tell(self._wake)
 
-    # The event loop
+    def tell(self) -> None:
+        """Say, on the event loop, that the caller's thread has read on."""
+        self._wake()
 
     def _next(self, limit: int) -> list[str]:
         tokens = super()._next(limit)
-        if not tokens:
-            # First say that more is wanted, then look: the other thread first hands over.
-            self._asked = True
-            tokens = super()._next(limit)
         if self.on_wanted is not None and self.wanted():
             self.on_wanted()
         return tokens
@@ -250,10 +233,9 @@ class Run:
         self._run: _async.Run = portal.call_plain(
             lambda: client.fan_out(message, source, **options)  # type: ignore[arg-type]
         )
-        self._unread = self._run.outbox.unread
+        if self._handed is not None:
+            self._handed.on_wanted = self._run.outbox.tell
         self._ready: deque[Outcome] = deque()
-        self._condition = threading.Condition()
-        self._waits = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -276,7 +258,8 @@ class Run:
         finally:
             # Left early: stop, without waiting.
             if self._portal.process == os.getpid() and self._run.life is not Life.OVER:
-                self._tell(self._run.stop)
+                with contextlib.suppress(RuntimeError):  # the event loop has ended
+                    self._portal.loop.call_soon_threadsafe(self._run.stop)
 
     def __next__(self) -> Outcome:
         if not self._ready:
@@ -304,64 +287,38 @@ class Run:
             self._portal.call(self._run.aclose)
         self._closed = True
 
-    # The caller's thread
-
     def _fill(self) -> None:
         """Wait for outcomes, reading tokens meanwhile; return without any at the end."""
-        if self._closed:
-            return
-        if self._run.life is Life.NEW:
-            self._portal.call_plain(self._begin)
-        while True:
-            if self._portal.process != os.getpid():
-                raise ClientClosed("this fan-out belongs to the parent process")
-            if self._portal.loop.is_closed():
-                raise ClientClosed("the event loop ended during a fan-out")
+        unread = self._run.outbox.unread
+        while not (self._closed or self._ready):
             if self._handed is not None and self._handed.wanted():
-                self._handed.read_on(lambda: bool(self._unread), self._tell)
-            over = self._run.life is Life.OVER
-            if self._hand_over():
-                return
-            if over:
-                self._portal.call_plain(self._run.sweep)
-                if not self._hand_over():
-                    self._closed = True
-                    self._portal.call(self._run.finish)
-                return
-            with self._condition:
-                # First say that we wait, then look: the event loop first changes something, then
-                # looks whether anyone waits.
-                self._waits = True
-                wanted = self._handed is not None and self._handed.wanted()
-                if not (wanted or self._unread or self._run.life is Life.OVER):
-                    # With a timeout, so that a dead event loop cannot hold a thread forever.
-                    self._condition.wait(1.0)
-                self._waits = False
+                self._handed.read_on()
+            over = self._portal.call(self._next)
+            self._ready.extend(unread.popleft() for _ in range(min(len(unread), HAND_OVER)))
+            if over and not self._ready:
+                self._closed = True
+                self._portal.call(self._run.finish)
 
-    def _hand_over(self) -> bool:
-        count = min(len(self._unread), HAND_OVER)
-        self._ready.extend(self._unread.popleft() for _ in range(count))
-        if count and len(self._unread) < WATERMARK:
-            self._tell(self._run.resume)
-        return count > 0
-
-    def _tell(self, call: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop has ended
-            self._portal.loop.call_soon_threadsafe(call)
-
-    # The event loop's thread
-
-    def _begin(self) -> None:
-        self._run.outbox.listener = self._wake_caller
-        if self._handed is not None:
-            self._handed.on_wanted = self._wake_caller
-        self._run.start()
-
-    def _wake_caller(self) -> None:
-        if self._waits:
-            with self._condition:
-                self._waits = False
-                self._condition.notify_all()
+    async def _next(self) -> bool:
+        """Return, on the event loop, when the caller's thread has something to do; True at the end."""
+        run, outbox, handed = self._run, self._run.outbox, self._handed
+        run.start()
+        if handed is not None:
+            handed.tell()
+        if len(outbox) < WATERMARK:
+            run.resume()
+        while True:
+            while len(outbox.unread) < HAND_OVER and outbox.unpack():
+                pass
+            if outbox.unread:
+                return False
+            if run.life is Life.OVER:
+                # What the other thread has read since the end gets its outcome too.
+                run.sweep()
+                return True
+            if handed is not None and handed.wanted():
+                return False
+            await outbox.changed()
 
 
 _open_clients: weakref.WeakSet[Client] = weakref.WeakSet()

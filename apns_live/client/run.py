@@ -45,8 +45,6 @@ class Outbox:
         self._packed_count = 0
         self.kept = True
         """Whether the caller reads outcomes; `wait()` does not."""
-        self.listener: Callable[[], object] | None = None
-        """Called at every change, on the event loop, to wake a caller on another thread."""
         self._changed = asyncio.Event()
 
     def put(self, outcomes: Iterable[Outcome]) -> None:
@@ -64,11 +62,9 @@ class Outbox:
 
     def put_packed(self, count: int, unpack: Callable[[], list[Outcome]]) -> None:
         """Keep ``count`` outcomes that ``unpack`` creates when the caller reads them."""
-        if self.kept and self.listener is None:
+        if self.kept:
             self._packed.append((count, unpack))
             self._packed_count += count
-        elif self.kept:
-            self.unread.extend(unpack())
         self.tell()
 
     def unpack(self) -> bool:
@@ -90,8 +86,6 @@ class Outbox:
     def tell(self) -> None:
         """Wake the caller: something changed."""
         self._changed.set()
-        if self.listener is not None:
-            self.listener()
 
     async def changed(self) -> None:
         """Return after the next `tell`."""
