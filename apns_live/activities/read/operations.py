@@ -187,9 +187,8 @@ class Operations:
         limit outside 1 to 1,000.
         """
         table = schema.operations
-        query = (
-            with_activity().where(table.c.id > after).order_by(table.c.id).limit(page_limit(limit))
-        )
+        query = with_activity().where(table.c.id > after).order_by(table.c.id)
+        query = query.limit(page_limit(limit))
         async with self.database.read() as connection:
             if activity is None:
                 query = query.where(table.c.app_id == app.row)
@@ -231,20 +230,12 @@ class Operations:
 async def persons_reached(connection: AsyncConnection, operation: int) -> int:
     """Count the users of an operation's accepted pushes; a device without a user counts as one."""
     outcomes, devices = schema.outcomes, schema.devices
-    persons, alone = (
-        await connection.execute(
-            select(
-                func.count(devices.c.user_id.distinct()),
-                func.count() - func.count(devices.c.user_id),
-            )
-            .select_from(outcomes)
-            .outerjoin(devices, devices.c.id == outcomes.c.device_id)
-            .where(
-                outcomes.c.operation_id == operation, outcomes.c.verdict == Verdict.ACCEPTED.value
-            )
-        )
-    ).one()
-    return int(persons + alone)
+    users = devices.c.user_id
+    persons = select(func.count(users.distinct()) + func.count() - func.count(users))
+    persons = persons.select_from(outcomes).outerjoin(devices, devices.c.id == outcomes.c.device_id)
+    accepted = outcomes.c.verdict == Verdict.ACCEPTED.value
+    query = persons.where(outcomes.c.operation_id == operation, accepted)
+    return int(await connection.scalar(query) or 0)
 
 
 async def _outcomes(
@@ -281,12 +272,9 @@ async def still_queued(connection: AsyncConnection, rows: Iterable[Row[Any]]) ->
 
     A device waits for a version until it has a token; then the newest state is on its way to it.
     """
-    counts: dict[int, int] = {}
-    waiting: list[Row[Any]] = []
-    for row in rows:
-        counts[row.id] = 0
-        if row.queued and row.activity_id is not None and row.version is not None:
-            waiting.append(row)
+    rows = list(rows)
+    counts = {row.id: 0 for row in rows}
+    waiting = [row for row in rows if row.queued and None not in (row.activity_id, row.version)]
     if not waiting:
         return counts
     members = schema.activity_devices
@@ -305,9 +293,8 @@ async def still_queued(connection: AsyncConnection, rows: Iterable[Row[Any]]) ->
     for activity, version, count in found:
         behind.setdefault(activity, []).append((version, count))
     for row in waiting:
-        now = sum(
-            count for version, count in behind.get(row.activity_id, ()) if version < row.version
-        )
+        of_activity = behind.get(row.activity_id, ())
+        now = sum(count for version, count in of_activity if version < row.version)
         counts[row.id] = min(row.queued, now)
     return counts
 

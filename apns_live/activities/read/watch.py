@@ -29,7 +29,6 @@ from .operations import (
     with_activity,
 )
 
-_KINDS = ("start", "update", "end")
 _LARGE = 2_000
 _SECONDS = 2.0
 _Place = tuple[str, int]
@@ -37,7 +36,7 @@ Followed = OperationState | ActivityState
 
 
 class Watchers:
-    """Everybody who follows something, by what they follow."""
+    """The open `Service.watch` iterations, by the activity or operation that each follows."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -45,31 +44,28 @@ class Watchers:
         self._queued_counts: dict[int, tuple[float, int]] = {}
         self._flags: dict[_Place, set[asyncio.Event]] = {}
         self._closed = False
-        self.told: Callable[[Iterable[int], Iterable[int]], object] = (
-            lambda activities, operations: None
-        )
-        """Called with what has changed here, for those who follow it in other processes."""
+        self.told: Callable[[Iterable[int], Iterable[int]], object] = lambda *rows: None
+        """Called with the rows that changed here, for watchers in other processes."""
 
     def __len__(self) -> int:
         return sum(len(flags) for flags in self._flags.values())
 
     def changed(self, *, activities: Iterable[int] = (), operations: Iterable[int] = ()) -> None:
-        """Say that rows have changed; call it after the commit."""
+        """Notify watchers, here and in other processes, of changed rows. Call it after the commit."""
         activities, operations = list(activities), list(operations)
         self.told(activities, operations)
         self.heard(activities, operations)
 
     def heard(self, activities: Iterable[int], operations: Iterable[int]) -> None:
-        """Say that rows have changed, here or elsewhere."""
-        if not self._flags:
-            return
-        for kind, rows in (("activity", activities), ("operation", operations)):
-            for row in rows:
-                for flag in self._flags.get((kind, row), ()):
-                    flag.set()
+        """Notify the watchers in this process of changed rows."""
+        places = [("activity", row) for row in activities] if self._flags else []
+        places += [("operation", row) for row in operations] if self._flags else []
+        for place in places:
+            for flag in self._flags.get(place, ()):
+                flag.set()
 
     def remind(self) -> None:
-        """Let everybody look: what changed elsewhere is not known, or may have been missed."""
+        """Let all watchers read again: messages about changes may have been lost."""
         for flags in self._flags.values():
             for flag in flags:
                 flag.set()
@@ -84,11 +80,8 @@ class Watchers:
     ) -> AsyncIterator[Followed]:
         """See `Service.watch`."""
         if (operation is None) == (activity is None):
-            raise InvalidInput(
-                "exactly one of them is needed",
-                "operation, activity",
-                "Give the id of one operation, or of one activity.",
-            )
+            remedy = "Give the id of one operation, or of one activity."
+            raise InvalidInput("exactly one of them is needed", "operation, activity", remedy)
         if operation is not None:
             return self._follow(app, "operation", operation)
         return self._follow(app, "activity", str(activity))
@@ -119,13 +112,12 @@ class Watchers:
                 del self._flags[place]
 
     async def _queued(self, connection: AsyncConnection, row: Row[Any]) -> int:
-        """Return how many devices wait for a token; where they are many, as of two seconds ago."""
+        """Return how many devices wait for a token. A large count may be two seconds old."""
         now = self._clock.monotonic()
         known = self._queued_counts.pop(row.id, None)
         if known is None or known[0] <= now:
             known = now + _SECONDS, (await still_queued(connection, [row]))[row.id]
-        over = row.status in FINISHED and row.finished_at is not None
-        if known[1] > _LARGE and not over and len(self._queued_counts) < _LARGE:
+        if known[1] > _LARGE and not _is_over(row) and len(self._queued_counts) < _LARGE:
             self._queued_counts[row.id] = known
         return known[1]
 
@@ -134,29 +126,24 @@ class Watchers:
             row = await find(connection, app, schema.operations, public_id, with_activity())
             queued = await self._queued(connection, row)
         shown = view_of(OperationState, row, operation=row.public_id, queued=queued)
-        return shown, row.status in FINISHED and row.finished_at is not None
+        return shown, _is_over(row)
 
     async def _activity(self, app: App, public_id: str) -> tuple[ActivityState, bool]:
         operations = schema.operations
         async with self._database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
-            newest = await row_of(
-                connection,
-                select(operations)
-                .where(
-                    operations.c.app_id == app.row,
-                    operations.c.activity_id == row.id,
-                    operations.c.kind.in_(_KINDS),
-                )
-                .order_by(operations.c.id.desc())
-                .limit(1),
+            query = select(operations).where(
+                operations.c.app_id == app.row,
+                operations.c.activity_id == row.id,
+                operations.c.kind.in_(("start", "update", "end")),
             )
+            newest = await row_of(connection, query.order_by(operations.c.id.desc()).limit(1))
             queued = 0 if newest is None else await self._queued(connection, newest)
-        shown = view_of(
-            ActivityState,
-            row,
-            activity=row.public_id,
-            operation=None if newest is None else operation_counts(newest, queued),
-        )
+        operation = None if newest is None else operation_counts(newest, queued)
+        shown = view_of(ActivityState, row, activity=row.public_id, operation=operation)
         over = row.status == "ended" and (newest is None or newest.status in FINISHED)
         return shown, over
+
+
+def _is_over(operation: Row[Any]) -> bool:
+    return operation.status in FINISHED and operation.finished_at is not None

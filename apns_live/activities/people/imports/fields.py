@@ -11,7 +11,7 @@ activity tokens; those come from the app.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -88,9 +88,8 @@ def facts_of(
             return _token(values, now, registered_at)
         return _device(values, texts, now, registered_at)
     except InvalidInput as error:
-        raise type(error)(
-            error.problem, field=error.field.removeprefix("line."), remedy=error.remedy
-        ) from None
+        where = error.field.removeprefix("line.")
+        raise type(error)(error.problem, where, error.remedy) from None
 
 
 def nested(
@@ -124,12 +123,29 @@ def nested(
         elif not target or ignore_unknown:
             ignored.add(name)
         elif name != REASON:
-            raise InvalidInput("is unknown", str(name)[:80], known_here(kind))
+            raise InvalidInput("is unknown", str(name)[:80], _known_here(kind))
     return made
 
 
-def known_here(kind: Kind) -> str:
-    """Return the columns of a kind of file in words."""
+def check_layout(kind: Kind, vendor: str | None, names: Sequence[str]) -> None:
+    """Check what a file holds, whose export it is, and our names of its columns. Raises `InvalidInput`."""
+    if kind not in KINDS:
+        remedy = f"Give one of {', '.join(KINDS)}."
+        raise InvalidInput(f"{kind!r:.40} cannot be imported", "kind", remedy)
+    if vendor is not None and vendor not in VENDORS:
+        remedy = f"Give one of {', '.join(VENDORS)}, or name the columns."
+        raise InvalidInput(f"{vendor!r:.40} is not known", "vendor", remedy)
+    if vendor is not None and (kind != "devices" or names):
+        problem = "reads whole devices by the vendor's own columns"
+        raise InvalidInput(problem, "vendor", "Import devices, without a mapping of columns.")
+    for name in names:
+        head, dot, rest = name.partition(".")
+        if name and name not in KNOWN[kind] and not (dot and rest and head in NESTED[kind]):
+            problem = f"{name[:80]!r} does not apply to {kind}"
+            raise InvalidInput(problem, "columns", _known_here(kind))
+
+
+def _known_here(kind: Kind) -> str:
     dotted = [f"{head}.NAME" for head in NESTED[kind]]
     return f"Known here: {', '.join([*KNOWN[kind], *dotted])}."
 
@@ -164,19 +180,14 @@ def _registered(values: Mapping[str, Any], registered_at: int) -> dict[str, Any]
 def _token(values: dict[str, Any], now: int, registered_at: int) -> Facts:
     kind = values.get("kind", "start" if "attributes_type" in values else None)
     if kind not in {"start", "device"}:
-        raise InvalidInput(
-            "is missing" if kind is None else f"{kind!r:.40} cannot be imported",
-            "kind",
-            "Give start (with attributes_type) or device. The app registers the tokens of "
-            "running activities itself.",
+        problem = "is missing" if kind is None else f"{kind!r:.40} cannot be imported"
+        remedy = (
+            "Give start (with attributes_type) or device. The app registers activity tokens itself."
         )
-    token = {
-        "device": values.get("device"),
-        "kind": kind,
-        "token": values.get("token"),
-        "scope": values.get("attributes_type", ""),
-        **_registered(values, registered_at),
-    }
+        raise InvalidInput(problem, "kind", remedy)
+    token = {"kind": kind, "scope": values.get("attributes_type", "")}
+    token |= {name: values.get(name) for name in ("device", "token")}
+    token |= _registered(values, registered_at)
     facts = Facts(tokens=[_checked_token(token, now, "token")])
     if "user" in values:
         device = _convert({"id": token["device"], "user": values["user"]}, DeviceRecord, False)
@@ -184,44 +195,35 @@ def _token(values: dict[str, Any], now: int, registered_at: int) -> Facts:
     return facts
 
 
-_COLUMNS = {"scope": "attributes_type"}
-
-
 def _checked_token(values: dict[str, Any], now: int, column: str) -> TokenRecord:
     try:
         return check_token(_convert(values, TokenRecord, False), now=now, field="line")
     except InvalidInput as error:
         name = error.field.removeprefix("line.")
-        name = column if name in {"token", ""} or "." in column else _COLUMNS.get(name, name)
-        raise type(error)(error.problem, field=name, remedy=error.remedy) from None
+        if name in {"token", ""} or "." in column:
+            name = column
+        elif name == "scope":
+            name = "attributes_type"
+        raise type(error)(error.problem, name, error.remedy) from None
 
 
 def _belongings(values: Mapping[str, Any], *, users: bool) -> Belongings:
     aliases = _mapping(values, "aliases") if users else {}
-    checked = checked_aliases(
-        {label: value for label, value in aliases.items() if value not in (None, "")},
-        "alias.{}".format,
-    )
+    named = {label: value for label, value in aliases.items() if value not in (None, "")}
     attributes = _mapping(values, "attributes")
     given = {name: None if value == "" else value for name, value in attributes.items()}
+    groups = values.get("groups", [])
+    groups = groups.split(";") if isinstance(groups, str) else groups
+    if not isinstance(groups, list):
+        remedy = "Give slugs with ; between them, or a JSON list."
+        raise InvalidInput("is not a list", "groups", remedy)
+    slugs = (slug.strip() if isinstance(slug, str) else slug for slug in groups)
     return Belongings(
         tags=store_tags(_mapping(values, "tags"), "tag"),
         attributes=store_attributes(given, "attribute"),
-        groups=_groups(values.get("groups")),
-        aliases=checked,
+        groups=tuple(dict.fromkeys(checks.slug(slug, "groups") for slug in slugs if slug != "")),
+        aliases=checked_aliases(named, "alias.{}".format),
     )
-
-
-def _groups(value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    names = value.split(";") if isinstance(value, str) else value
-    if not isinstance(names, list):
-        raise InvalidInput(
-            "is not a list", "groups", "Give slugs with ; between them, or a JSON list."
-        )
-    stripped = [name.strip() if isinstance(name, str) else name for name in names]
-    return tuple(dict.fromkeys(checks.slug(name, "groups") for name in stripped if name != ""))
 
 
 def _mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -265,24 +267,19 @@ def _convert(values: dict[str, Any], kind: type[Any], texts: bool, required: str
         return msgspec.convert(values, kind, strict=not texts)
     except msgspec.ValidationError as error:
         found = misfit(error)
-        raise InvalidInput(
-            found.problem, found.field or "line", "See the list of columns."
-        ) from None
+        where = found.field or "line"
+        raise InvalidInput(found.problem, where, "See the list of columns.") from None
 
 
 Translate = Callable[[Mapping[str, Any], int, int], Facts | None]
 _IOS = "0"  # OneSignal's device_type
 _ONESIGNAL: dict[str, str] = {
+    **{name: name for name in ("language", "country", "session_count", "amount_spent")},
     "external_user_id": "user",
-    "language": "language",
-    "country": "country",
     "game_version": "app_version",
     "device_os": "os_version",
-    "session_count": "session_count",
     "playtime": "session_time",
-    "amount_spent": "amount_spent",
 }
-_BRAZE_DEVICE = {"country": "country", "language": "language"}
 
 
 def onesignal(values: Mapping[str, Any], now: int, registered_at: int) -> Facts | None:
@@ -323,7 +320,7 @@ def braze(values: Mapping[str, Any], now: int, registered_at: int) -> Facts | No
     A user without an external id is not stored, the devices are. Raises `InvalidInput`.
     """
     user = values.get("external_id")
-    told = {ours: values[theirs] for theirs, ours in _BRAZE_DEVICE.items() if values.get(theirs)}
+    told = {name: values[name] for name in ("country", "language") if values.get(name)}
     if isinstance(told.get("country"), str):
         told["country"] = told["country"].upper()
     if user is not None:

@@ -30,18 +30,7 @@ from ...times import milliseconds
 from ..devices import Devices
 from ..people import Subject, Values, rows_of_users, set_aliases, set_values
 from ..records import OLDEST
-from .fields import (
-    KINDS,
-    KNOWN,
-    NESTED,
-    VENDORS,
-    Belongings,
-    Facts,
-    Kind,
-    facts_of,
-    known_here,
-    nested,
-)
+from .fields import VENDORS, Belongings, Facts, Kind, check_layout, facts_of, nested
 from .reading import Form, Line, Reader, Rejects
 
 Result = TypeVar("Result")
@@ -272,25 +261,8 @@ class _Plan:
     ignored: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        kind, layout = self.kind, self.layout
-        if kind not in KINDS:
-            raise InvalidInput(
-                f"{kind!r:.40} cannot be imported", "kind", f"Give one of {', '.join(KINDS)}."
-            )
-        if layout.vendor is not None and layout.vendor not in VENDORS:
-            remedy = f"Give one of {', '.join(VENDORS)}, or name the columns."
-            raise InvalidInput(f"{layout.vendor!r:.40} is not known", "vendor", remedy)
-        if layout.vendor is not None and (kind != "devices" or layout.columns or layout.defaults):
-            raise InvalidInput(
-                "reads whole devices by the vendor's own columns",
-                "vendor",
-                "Import devices, without a mapping of columns.",
-            )
-        for name in [*layout.columns.values(), *layout.defaults]:
-            head, dot, rest = name.partition(".")
-            if name and name not in KNOWN[kind] and not (dot and rest and head in NESTED[kind]):
-                problem = f"{name[:80]!r} does not apply to {kind}"
-                raise InvalidInput(problem, "columns", known_here(kind))
+        names = [*self.layout.columns.values(), *self.layout.defaults]
+        check_layout(self.kind, self.layout.vendor, names)
 
     def facts(self, line: Line, texts: bool) -> Facts | None:
         """Return the facts of a line; None for one that is skipped. Raises `InvalidInput`."""
