@@ -105,7 +105,7 @@ soak: $(VENV)/.installed-test
 	@mkdir -p docs/measurements
 	APNS_LIVE_WORLDS=200000 $(BIN)/python -m tests.simulation --jobs $(JOBS) --state .soak-worlds.json
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	APNS_LIVE_HYPOTHESIS_PROFILE=soak APNS_LIVE_FUZZ=1000000 APNS_LIVE_KILLS=200 APNS_LIVE_TAKEOVERS=100 \
+	APNS_LIVE_HYPOTHESIS_PROFILE=soak APNS_LIVE_FUZZ=1000000 APNS_LIVE_KILLS=200 APNS_LIVE_TAKEOVERS=100 APNS_LIVE_TAKEOVER_SECONDS=5 \
 		APNS_LIVE_ATTACKS=1 APNS_LIVE_ROLLING_RATE=200 \
 		$(BIN)/python -m benchmarks record soak -- \
 		$(BIN)/python -m pytest -q -n $(JOBS) -o timeout=7200 --basetemp="$$folder/pytest" $(PYTEST_ARGS)

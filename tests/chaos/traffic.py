@@ -153,7 +153,7 @@ class Traffic:
             }
             await self._write(draw, "notification", name, 0, "POST", "/v1/notifications", body)
             device = {"user": f"user-{phone}", "app_version": f"1.{number}"}
-            await self._answered("PUT", f"/v1/devices/phone-{phone}", device, {})
+            await self.answered("PUT", f"/v1/devices/phone-{phone}", device)
             await asyncio.sleep(draw.uniform(0.1, 0.8))
             number += 1
 
@@ -175,7 +175,7 @@ class Traffic:
         headers = {"idempotency-key": f"{name}-{kind}-{state}"}
 
         async def attempt() -> None:
-            answer = await self._answered(method, path, body, headers)
+            answer = await self.answered(method, path, body, headers)
             write.answered = min(write.until, self._clock())
             write.answers.append(json.dumps(answer))
             self.operations[name, kind] = answer["operation"]
@@ -190,7 +190,9 @@ class Traffic:
             if chance < 0.2:
                 await attempt()
 
-    async def _answered(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+    async def answered(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Any:
         """Make a call until it is answered; fail for an answer that no fault explains."""
         request = self.cluster.client.build_request(
             method, path, json=body, headers=headers, timeout=TIMEOUT

@@ -8,7 +8,6 @@ unfinished operations and the versions that tokens have acknowledged show what r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -231,21 +230,29 @@ class Courier:
         self.notifier.gained(partitions)
         self.carriers.wake()
 
-    async def lost(self, partitions: frozenset[int]) -> None:
-        """Stop work on partitions; return when their results are stored, or after a time limit."""
+    async def lost(self, partitions: frozenset[int]) -> bool:
+        """Stop work on partitions; return when their results are stored, or after a time limit.
+
+        True means that everything that left was answered and is stored.
+        """
         left = self._leave(partitions)
-        await self._jobs.leave(partitions)
-        with contextlib.suppress(TimeoutError):
+        ended = await self._jobs.leave(partitions)
+        try:
             async with asyncio.timeout(_LEAVE_PATIENCE):
                 # What is unanswered is sent again by the next owner.
                 while any(live.in_flight for live in left):  # noqa: ASYNC110 - at most half a second
                     await asyncio.sleep(_ANSWERS)
+                for live in (each for each, is_new in left.items() if is_new and each.groups):
+                    self._recorder.noting(live.partition).stamps.append(live.stamp())
                 await self._recorder.flush()
+        except TimeoutError:
+            ended = False
         for live in left:
             live.takes = Takes.NOTHING
+        return ended
 
-    def _leave(self, partitions: frozenset[int]) -> list[Live]:
-        """Stop sending for partitions; return their activities, whose answers are still recorded."""
+    def _leave(self, partitions: frozenset[int]) -> dict[Live, bool]:
+        """Stop sending for partitions; return their activities as `Lives.abandon`."""
         left = self._lives.abandon(partitions)
         for fan_out in self.setting.running:
             if fan_out.leads and fan_out.partition in partitions:
@@ -266,6 +273,7 @@ class Courier:
             self._jobs.group.create_task(self._begin_again(partitions))
 
     async def _begin_again(self, partitions: frozenset[int]) -> None:
+        self.setting.ownership.handed_over -= partitions  # what was discarded is in doubt
         await self.lost(partitions)
         await self.gained(partitions & self.setting.ownership.partitions)
 
@@ -274,6 +282,7 @@ class Courier:
         # Also when it is started again after a failure: what was cut off is taken up.
         for live in self._lives.abandon(frozenset(range(PARTITIONS))):
             live.takes = Takes.NOTHING
+            self.setting.ownership.handed_over -= {live.partition}
         self._backlog.take_over(self.setting.ownership.partitions)
         async with asyncio.TaskGroup() as group:
             self._jobs.group = group
@@ -409,19 +418,18 @@ class Courier:
             return None
         try:
             return self._lives.advance(
-                app, activity, operations, recovered=self._was_open(activity.id)
+                app, activity, operations, recovered=self._is_in_doubt(activity)
             )
         except InvalidInput as error:
             await self.failing.fail_changes(activity.id, str(error), final=True)
             return None
 
-    def _was_open(self, row: int) -> bool:
-        """Whether an earlier process may have sent something of this activity a moment ago."""
-        found = self._backlog.found
-        if row not in found:
+    def _is_in_doubt(self, activity: Row[Any]) -> bool:
+        """Return True if an earlier process may have sent something of this activity that is not stored."""
+        if activity.id not in self._backlog.found:
             return False
-        found.discard(row)
-        return True
+        self._backlog.found.discard(activity.id)
+        return activity.partition not in self.setting.ownership.handed_over
 
     # Work that takes a while.
 

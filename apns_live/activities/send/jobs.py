@@ -87,8 +87,8 @@ class Jobs:
                 self._partitions[place] = partition
             self._tasks[place] = self.group.create_task(self._keep(place, work, operations))
 
-    async def leave(self, partitions: frozenset[int]) -> None:
-        """End the work of partitions: it sees that they are not owned any more, or is cancelled."""
+    async def leave(self, partitions: frozenset[int]) -> bool:
+        """End the work of partitions; return False if some did not see in time that they are not owned any more."""
         tasks = [
             task for place, task in self._tasks.items() if self._partitions.get(place) in partitions
         ]
@@ -98,6 +98,8 @@ class Jobs:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=_LEAVE_PATIENCE)
+                return False
+        return True
 
     async def _keep(self, place: Place, work: Work, operations: Sequence[Row[Any]]) -> None:
         try:

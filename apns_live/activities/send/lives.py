@@ -356,13 +356,15 @@ class Lives:
             live.leave(token)
             self.touch(live)
 
-    def abandon(self, partitions: frozenset[int]) -> list[Live]:
-        """Send nothing more of partitions: another worker has them now. Return what was let go of.
+    def abandon(self, partitions: frozenset[int]) -> dict[Live, bool]:
+        """Send nothing more of partitions: another worker has them now.
 
-        Answers to what is in flight are noted until they are ``deaf``.
+        Return what was let go of, and whether its newest timestamp may not be stored. Answers to what is in flight
+        are noted until it takes `Takes.NOTHING`.
         """
-        gone = [live for live in self._lives.values() if live.partition in partitions]
-        for live in gone:
+        gone: dict[Live, bool] = {}
+        for live in [each for each in self._lives.values() if each.partition in partitions]:
+            gone[live] = live in self._touched or not live.settled
             del self._lives[live.row]
             self._touched.discard(live)
             live.abandon()

@@ -32,6 +32,8 @@ Synchronous = Literal["NORMAL", "FULL"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 TIMEOUT = 10.0
 """Seconds that a statement, a lock, or a free connection may take."""
+IDLE_TIMEOUT = 3.0
+"""Seconds for which a process may hold a transaction in silence. One that was stopped holds rows and leases no longer."""
 _CONNECT_TIMEOUT = 5.0
 _FOR_EVER = 3_600.0
 _GRACE = 1.0
@@ -246,8 +248,7 @@ def _postgres_engine(url: URL, size: int, timeout: float | None) -> AsyncEngine:
             options["server_settings"] = {
                 "statement_timeout": milliseconds,
                 "lock_timeout": milliseconds,
-                # A process that was stopped must not hold its locks for ever.
-                "idle_in_transaction_session_timeout": milliseconds,
+                "idle_in_transaction_session_timeout": str(int(min(timeout, IDLE_TIMEOUT) * 1000)),
             }
     engine = create_async_engine(
         url,

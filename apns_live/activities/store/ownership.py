@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -53,10 +54,13 @@ _RENEWALS = 4
 _SPARE = 0.2
 """The share of a lease that must be left for a push to leave."""
 _BETWEEN = 0.05
+_SOON = 0.05
+"""The share of a lease between two looks while leases of others have ended and cannot be taken yet."""
 _PRECISE, _JITTER = 0.2, 0.05
 """Seconds that an answer may take which says what time it is, and of a difference that counts."""
 
-Changed = Callable[[frozenset[int]], Awaitable[None]]
+Gained = Callable[[frozenset[int]], Awaitable[None]]
+Lost = Callable[[frozenset[int]], Awaitable[bool]]
 Monotonic = Callable[[], float]
 
 
@@ -84,12 +88,17 @@ async def _nothing(_: frozenset[int]) -> None:
     """Do nothing."""
 
 
+async def _nothing_sent(_: frozenset[int]) -> bool:
+    """Return that everything that was sent is stored."""
+    return True
+
+
 class Ownership:
     """Owns every partition permanently. Used with SQLite, and the base class of `Leases`.
 
     ``gained`` is called with new partitions, ``lost`` with lost ones; ``lost`` returns when nothing of
-    them is sent any more. If another worker had a partition in between, ``lost`` is always called before
-    ``gained``, because what is in memory is out of date.
+    them is sent any more, and whether the database has what came of everything that was. If another worker had
+    a partition in between, ``lost`` is always called before ``gained``, because what is in memory is out of date.
     """
 
     def __init__(
@@ -97,8 +106,10 @@ class Ownership:
     ) -> None:
         self.shards = shards or ShardQueue()
         """The shards that are held here."""
-        self.gained: Changed = _nothing
-        self.lost: Changed = _nothing
+        self.gained: Gained = _nothing
+        self.lost: Lost = _nothing_sent
+        self.handed_over: frozenset[int] = frozenset()
+        """Owned partitions whose former owner stored everything before it left: nothing of them is in doubt."""
         self.offset = 0.0
         """Seconds that the database's clock is ahead of this machine's."""
         self.terms: Mapping[int, int] = _FOR_EVER_OURS if terms is None else terms
@@ -185,17 +196,23 @@ _CLOCK = text(f"SELECT {_NOW}")
 _COUNT = text(
     f"SELECT count(*) AS workers, {_NOW} AS now FROM workers WHERE expires_at > {_NOW}"  # noqa: S608
 )
+# What others did not renew: the leases of a process that is gone end when the first of them does.
+_NEXT_END = text("SELECT min(expires_at) FROM leases WHERE owner <> :owner")
 # FOR UPDATE also waits for whoever holds a row by `guard`; those are passed over.
 _CLAIM = text(
-    f"UPDATE leases SET owner = :owner, epoch = epoch + 1, expires_at = {_NOW} + :lease "  # noqa: S608
-    "WHERE partition IN (SELECT partition FROM leases WHERE expires_at <= "
-    f"{_NOW} ORDER BY random() LIMIT :most FOR UPDATE SKIP LOCKED) RETURNING partition, epoch"
+    "WITH free AS (SELECT partition, owner FROM leases "  # noqa: S608
+    f"WHERE expires_at <= {_NOW} ORDER BY random() LIMIT :most FOR UPDATE SKIP LOCKED) "
+    f"UPDATE leases SET owner = :owner, epoch = epoch + 1, expires_at = {_NOW} + :lease "
+    "FROM free WHERE leases.partition = free.partition "
+    "RETURNING leases.partition, leases.epoch, free.owner AS before"
 )
+STORED = "stored"
+"""The owner of a partition that was released after everything was stored; otherwise it is empty."""
 _RELEASE = text(
-    "UPDATE leases SET owner = '', expires_at = 0 "
+    "UPDATE leases SET owner = :stored, expires_at = 0 "
     "WHERE owner = :owner AND partition = ANY(CAST(:partitions AS INTEGER[]))"
 )
-_RELEASE_ALL = text("UPDATE leases SET owner = '', expires_at = 0 WHERE owner = :owner")
+_RELEASE_ALL = text("UPDATE leases SET owner = :stored, expires_at = 0 WHERE owner = :owner")
 # Where nobody can listen, workers look when they renew.
 _TELL = text(f"SELECT pg_notify('{CHANNEL}', '{RELEASED}')")
 _leases = schema.leases
@@ -268,6 +285,7 @@ class Leases(Ownership):
         self._deadline = 0.0
         self._due = asyncio.Event()
         self._closing = False
+        self._next_look = lease / _RENEWALS
 
     def _own(self, terms: Mapping[int, int]) -> None:
         self.terms = terms
@@ -302,7 +320,7 @@ class Leases(Ownership):
         while True:
             with contextlib.suppress(TimeoutError):
                 # Not wait_for: it loses a cancellation that comes at the same moment.
-                async with asyncio.timeout(self._lease / _RENEWALS):
+                async with asyncio.timeout(self._next_look):
                     await self._due.wait()
             self._due.clear()
             try:
@@ -332,12 +350,19 @@ class Leases(Ownership):
             shards = await self.shards.extend(connection)
             workers, now = (await connection.execute(_COUNT)).one()
             share = -(-PARTITIONS // workers)
+            kept = {each: epoch for each, epoch in self.terms.items() if owned.get(each) == epoch}
+            handed_over = frozenset() if self.lapsed else self.handed_over & kept.keys()
             if (most := share - len(owned)) > 0:
-                claimed = await connection.execute(_CLAIM, {**named, "most": most})
+                claimed = (await connection.execute(_CLAIM, {**named, "most": most})).all()
                 owned |= {row.partition: row.epoch for row in claimed}
+                handed_over |= {row.partition for row in claimed if row.before == STORED}
+            ends = await connection.scalar(_NEXT_END, {"owner": self._owner})
         self._measured(before, now, self._wall())
+        # When the first lease of a process that is gone ends, and not a whole turn later.
+        ends_in = math.inf if ends is None else (ends - now) / 1000
+        self._next_look = min(self._lease / _RENEWALS, max(ends_in, self._lease * _SOON))
         was_fenced, had_lapsed = self.fenced, self.lapsed
-        kept = {each: epoch for each, epoch in self.terms.items() if owned.get(each) == epoch}
+        self.handed_over = frozenset(handed_over)
         gone = self.terms.keys() - kept.keys() - self._leaving
         # Nothing is done with the new until nothing is done with the old any more.
         self._own(kept)
@@ -359,11 +384,10 @@ class Leases(Ownership):
         self._leaving |= partitions
         self._own(self.terms)
         try:
-            await self.lost(partitions)
+            stored = STORED if await self.lost(partitions) else ""
+            released = {"partitions": sorted(partitions), "owner": self._owner, "stored": stored}
             async with self._database.write() as connection:
-                await connection.execute(
-                    _RELEASE, {"owner": self._owner, "partitions": sorted(partitions)}
-                )
+                await connection.execute(_RELEASE, released)
                 await connection.execute(_TELL)
         finally:
             self._leaving -= partitions
@@ -374,14 +398,17 @@ class Leases(Ownership):
         self._closing = True
         self._leaving = frozenset(self.terms)
         self._own(self.terms)
-        await self.lost(self._leaving)
-        await self.aclose()
+        stored = await self.lost(self._leaving)
+        await self._release_all(STORED if stored else "")
 
     async def aclose(self) -> None:
         """Release everything, so that others take over at once."""
+        await self._release_all("")
+
+    async def _release_all(self, stored: str) -> None:
         try:
             async with self._database.write() as connection:
-                await connection.execute(_RELEASE_ALL, {"owner": self._owner})
+                await connection.execute(_RELEASE_ALL, {"owner": self._owner, "stored": stored})
                 await self.shards.release(connection)
                 await connection.execute(_GONE_WORKERS, {"gone": self._owner})
                 await connection.execute(_TELL)

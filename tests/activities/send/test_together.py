@@ -237,3 +237,22 @@ async def test_a_token_whose_owner_died_before_it_sent_is_served_by_the_next(
     assert cluster.shown(phones) == [("active", 0)]
     await cluster.open()
     await cluster.until(lambda: cluster.shown(phones) == [("active", 1)])
+
+
+async def test_no_state_is_held_after_a_clean_hand_over(cluster: Cluster) -> None:
+    """After a crash the second state waits until its timestamp is newer than what may have left."""
+    front = await cluster.beside(send=False)
+    [phone] = await cluster.add_phones(1)
+    await front.activities.start(cluster.app, a_start())
+    await cluster.until(lambda: phone.activities and phone.activities[-1].token)
+    await cluster.settled()
+    await cluster.pass_time(20.0)
+    await cluster.service.ownership.leave()
+    await front.activities.update(cluster.app, an_update(1))
+    other = await cluster.beside()
+    assert other.ownership.whole
+    began = cluster.clock.time()
+    await cluster.until(lambda: cluster.shown([phone]) == [("active", 1)])
+    await front.activities.update(cluster.app, an_update(2))
+    await cluster.until(lambda: cluster.shown([phone]) == [("active", 2)])
+    assert cluster.clock.time() - began < 1.0

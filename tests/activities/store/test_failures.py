@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from apns_live.activities.send.results import left_open
-from apns_live.activities.store import schema
+from apns_live.activities.store import database, schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.upgrade import upgrade
 from apns_live.errors import Busy, StoreError
@@ -48,6 +48,18 @@ async def test_a_lock_that_is_not_given_in_time_is_busy(store_address: str) -> N
                 await add(two)
         with pytest.raises(IntegrityError):
             await add(two)
+
+
+async def test_a_process_that_is_stopped_in_a_transaction_holds_nobody_up(
+    postgres_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_TIMEOUT", 0.1)
+    async with Database.open(postgres_store) as stopped, Database.open(postgres_store) as other:
+        with pytest.raises(StoreError, match="did not confirm the commit"):  # noqa: PT012
+            async with stopped.write() as connection:
+                await connection.execute(insert(schema.apps), APP)
+                await add(other)  # it waits for the same name
+        await read(stopped)
 
 
 async def test_when_every_connection_is_in_use_it_is_busy(postgres_address: str) -> None:

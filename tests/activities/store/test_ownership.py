@@ -99,6 +99,7 @@ class Worker:
         self.now = 0.0
         self.gained: set[int] = set()
         self.lost: set[int] = set()
+        self.stores = True
         self.leases = Leases(database, name, lease=60.0, monotonic=lambda: self.now)
         self.leases.gained = self._gain
         self.leases.lost = self._lose
@@ -106,8 +107,9 @@ class Worker:
     async def _gain(self, partitions: frozenset[int]) -> None:
         self.gained |= partitions
 
-    async def _lose(self, partitions: frozenset[int]) -> None:
+    async def _lose(self, partitions: frozenset[int]) -> bool:
         self.lost |= partitions
+        return self.stores
 
     @property
     def held(self) -> frozenset[int]:
@@ -168,6 +170,35 @@ async def test_shares_move_as_workers_come_and_go(postgres: Database) -> None:
         await expire(postgres, "worker-1")
         await one.renew()
         assert len(one.held) == PARTITIONS
+
+
+async def test_what_was_stored_before_it_was_released_is_not_in_doubt(postgres: Database) -> None:
+    async with workers(postgres, 2) as (one, two):
+        await one.renew()  # it gives half of them away
+        await two.renew()
+        assert len(two.held) == PARTITIONS // 2
+        assert two.leases.handed_over == two.held
+        assert one.leases.handed_over == frozenset()  # nobody had them before
+        two.stores = False
+        await two.leases.leave()
+        await one.renew()
+        assert one.leases.whole
+        assert one.leases.handed_over == frozenset()
+
+
+async def test_the_leases_of_a_process_that_is_gone_are_looked_at_when_they_end(
+    postgres: Database,
+) -> None:
+    async with workers(postgres, 2) as (one, two):
+        await one.renew()
+        await two.renew()
+        await one.renew()
+        assert one.leases._next_look == 15.0
+        end = text("UPDATE leases SET expires_at = expires_at - 55000 WHERE owner = 'worker-1'")
+        await postgres.change(end)
+        await one.renew()
+        assert 3.0 <= one.leases._next_look <= 5.0
+        assert two.held.isdisjoint(one.held)
 
 
 async def test_a_late_writer_changes_nothing(postgres: Database) -> None:
@@ -284,7 +315,7 @@ async def test_a_clean_end_releases_what_it_did_not_know_of(postgres: Database) 
         one.leases._own({})
         await one.leases.aclose()
         async with postgres.read() as connection:
-            left = "SELECT count(*) FROM leases WHERE owner <> ''"
+            left = "SELECT count(*) FROM leases WHERE owner NOT IN ('', 'stored')"
             assert await connection.scalar(text(left)) == 0
 
 
