@@ -32,6 +32,7 @@ from .workers import Sharing, check_workers
 if TYPE_CHECKING:
     from ..channels import Channels
     from ..contracts import Contract
+    from .httpx_transport import HttpxTransport
 
 
 class Client:
@@ -124,38 +125,22 @@ class Client:
                 "transport": transport != "http2",
             },
         )
-        self._headers = HeaderBook(
-            self.bundle_id, never_index_authorization=never_index_authorization
-        )
-        self._engine = Engine(
-            clock=self.clock,
-            response_timeout=self.options.response_timeout,
-            hooks=self.hooks,
-            ids=request_ids,
-        )
-        common: dict[str, Any] = {
-            "clock": self.clock,
-            "options": self.options,
-            "hooks": self.hooks,
-            "uniform": uniform,
-        }
-        self._transport: Transport
-        if transport == "http2":
-            connector = Connector(
-                self.endpoint, ssl_context=self.ssl_context, resolver=resolver, proxy=tunnel
-            )
-            self._transport = Pool(self._engine, connector, self.provider_tokens, **common)
-        else:
+        self._headers = HeaderBook(self.bundle_id, never_index_authorization)
+        self._engine = Engine(self.clock, self.options.response_timeout, self.hooks, request_ids)
+        kind: type[Pool | HttpxTransport] = Pool
+        if transport == "httpx":
             from .httpx_transport import HttpxTransport  # noqa: PLC0415 - most programs do not
 
-            self._transport = HttpxTransport(
-                self._engine,
-                self.endpoint,
-                self.provider_tokens,
-                ssl_context=self.ssl_context,
-                proxy=proxy,
-                **common,
-            )
+            kind = HttpxTransport
+        self._transport: Transport = kind(
+            self._engine,
+            Connector(self.endpoint, self.ssl_context, resolver, tunnel),
+            self.provider_tokens,
+            clock=self.clock,
+            options=self.options,
+            hooks=self.hooks,
+            uniform=uniform,
+        )
         self._engine.transport = self._transport
         self._room = WaitingRoom(self._engine, capacity=waiting_room, queue_timeout=queue_timeout)
         self._channels: Channels | None = None

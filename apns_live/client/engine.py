@@ -36,7 +36,7 @@ class Engine:
     """Moves pushes from work sources to the transport. Implements `apns_live.pool.Feed`."""
 
     def __init__(
-        self, *, clock: Clock, response_timeout: float, hooks: Hooks, ids: RequestIds | None = None
+        self, clock: Clock, response_timeout: float, hooks: Hooks, ids: RequestIds | None
     ) -> None:
         self.clock = clock
         self.response_timeout = response_timeout

@@ -8,7 +8,6 @@ reverse.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +19,8 @@ from ..channels import http2_client
 from ..clock import Clock, timeout
 from ..credentials import ProviderToken, ProviderTokens
 from ..http2 import ResponseReceived
-from ..pool import Endpoint, Feed, LinkStatistics, Loss, Push, Transport
+from ..pool import Feed, LinkStatistics, Loss, Push, Transport
+from ..pool.connect import Connector
 from ..pool.link_parts import LinkRecord
 
 _STREAMS = 100
@@ -73,23 +73,17 @@ class HttpxTransport(Transport):
     name = "httpx"
 
     def __init__(
-        self,
-        feed: Feed,
-        endpoint: Endpoint,
-        tokens: ProviderTokens,
-        *,
-        ssl_context: ssl.SSLContext,
-        proxy: str | None = None,
-        **common: Any,
+        self, feed: Feed, connector: Connector, tokens: ProviderTokens, **common: Any
     ) -> None:
         super().__init__(feed, tokens, **common)
+        endpoint, proxy = connector.endpoint, connector.proxy
         self._address = f"{endpoint.host}:{endpoint.port}"
         self._open = partial(
             http2_client,
             endpoint.host,
             endpoint.port,
-            ssl_context,
-            proxy=proxy,
+            connector.ssl_context,
+            proxy=None if proxy is None else proxy.url,
             timeout=httpx.Timeout(None, connect=self._options.connect_timeout),
         )
         self._all: list[_Carrier] = []

@@ -50,7 +50,7 @@ def _print(message: Message) -> bytes | None:
 class HeaderBook:
     """Keeps `HeaderSet` objects, so that links find their fields in the header table again."""
 
-    def __init__(self, bundle_id: str, *, never_index_authorization: bool) -> None:
+    def __init__(self, bundle_id: str, never_index_authorization: bool) -> None:
         self._bundle_id = bundle_id
         self._never_index = never_index_authorization
         self._kept: dict[tuple[object, ...], HeaderSet] = {}

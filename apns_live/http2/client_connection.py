@@ -151,7 +151,7 @@ class ClientConnection(Connection):
     def start(self) -> None:
         """Queue the preface, SETTINGS and the WINDOW_UPDATE of the connection."""
         self._out.append(CLIENT_PREFACE)
-        self._decoder.ask_for_no_table()
+        self._decoder.wants_none = True
         self.change_settings(
             {
                 # Whatever the server would put into its table, answers do not depend on it. One
@@ -244,21 +244,17 @@ class ClientConnection(Connection):
             alike = len({*map(len, names)}) == len({*map(len, request_ids)}) == 1
             end = count if alike else done + 1
             sizes = (len(folder) + len(names[done]), len(request_ids[done]))
-            self._template.prepare(headers, prefix, sizes, folder, body)
-            self._send_alike(names[done:end], request_ids[done:end], len(body))
+            template = self._template
+            template.prepare(headers, prefix, sizes, folder, body)
+            stream_id = self.next_stream_id
+            self.next_stream_id = behind = stream_id + 2 * (end - done)
+            self._out.append(template.filled(stream_id, names[done:end], request_ids[done:end]))
+            self._send_window -= len(body) * (end - done)
+            self._waiting.update(dict.fromkeys(range(stream_id, behind, 2), len(body)))
             done = end
         if self.next_stream_id > MAXIMUM_STREAM_ID:
             self._limit = 0
         return first
-
-    def _send_alike(self, names: Sequence[str], request_ids: Sequence[str], length: int) -> None:
-        """Queue requests of equal sizes."""
-        count = len(names)
-        first = self.next_stream_id
-        self.next_stream_id = end = first + 2 * count
-        self._out.append(self._template.filled(first, names, request_ids))
-        self._send_window -= length * count
-        self._waiting.update(dict.fromkeys(range(first, end, 2), length))
 
     def _send_slowly(
         self, headers: PreparedHeaders, path: bytes, request_id: bytes, body: bytes
@@ -456,9 +452,8 @@ class ClientConnection(Connection):
         self._floods.earn()
 
     def _forget_stream(self, stream_id: int) -> bool:
-        if self._waiting.pop(stream_id, None) is not None:
-            return True
-        return super()._forget_stream(stream_id)
+        was_waiting = self._waiting.pop(stream_id, None) is not None
+        return was_waiting or super()._forget_stream(stream_id)
 
     def _stream_window_grew(self, stream_id: int, increment: int) -> None:
         sent = self._waiting.get(stream_id)

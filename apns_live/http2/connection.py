@@ -24,7 +24,6 @@ from apns_live.http2.frames import (
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
-    FRAME_HEADER,
     MAXIMUM_WINDOW,
     PADDED,
     SETTINGS_ACK,
@@ -176,20 +175,9 @@ class Connection(ABC):
         self._out.append(goaway_frame(self.last_stream_id, error.code, str(error).encode()[:200]))
         raise error
 
+    @abstractmethod
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
         """Handle every whole frame in ``data`` and return how many bytes were used."""
-        at = 0
-        end = len(data)
-        unpack = FRAME_HEADER.unpack_from
-        while end - at >= 9:
-            word, flags, stream_id = unpack(data, at)
-            stop = at + 9 + (word >> 8)
-            if stop > end:
-                self._check_unfinished(word)
-                break
-            self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[at + 9 : stop], events)
-            at = stop
-        return at
 
     def _check_unfinished(self, word: int) -> None:
         """Refuse a frame before all of it arrived, so that nothing large is kept."""
@@ -363,14 +351,8 @@ class Connection(ABC):
         self._floods.spend("WINDOW_UPDATE")
 
     def _flush(self) -> None:
-        finished = self._queue.flush(
-            self._send_window,
-            self._max_frame_size,
-            self._stream_send_window,
-            self._data_sent,
-            self._out,
-        )
-        for stream_id in finished:
+        limits = (self._send_window, self._max_frame_size, self._stream_send_window)
+        for stream_id in self._queue.flush(*limits, self._data_sent, self._out):
             self._body_sent(stream_id)
 
     def _sent_on_streams(self) -> Iterable[int]:

@@ -53,15 +53,10 @@ class HeaderDecoder:
         self._allowed_size = DEFAULT_HEADER_TABLE_SIZE
         self._tolerated_size = DEFAULT_HEADER_TABLE_SIZE
         self._shrink_needed = False
-        self._wants_none = False
+        self.wants_none = False
+        """We announce a table of 0 bytes. A peer that keeps its table all the same is decoded; one that
+        gave it up may not take it back."""
         self._constants: dict[bytes, list[tuple[bytes, bytes]]] = {}
-
-    def ask_for_no_table(self) -> None:
-        """Note that we announce a table of 0 bytes.
-
-        A peer that keeps its table all the same is decoded; one that gave it up may not take it back.
-        """
-        self._wants_none = True
 
     @property
     def table_is_empty(self) -> bool:
@@ -108,26 +103,21 @@ class HeaderDecoder:
         return fields
 
     def _check_size_updates(self, block: bytes) -> None:
-        updates = _size_updates(block)
+        """Follow the dynamic table sizes that a block begins with (RFC 7541, section 6.3)."""
+        updates: list[int] = []
+        at = 0
+        while at < len(block) and block[at] & 0xE0 == 0x20:
+            size, consumed = decode_integer(block[at:], 5)
+            updates.append(size)
+            at += consumed
+            if len(updates) > _SIZE_UPDATES_LIMIT:
+                raise _compression_error("too many table size updates")
         if self._shrink_needed and not updates:
             raise _compression_error("the table size update that we asked for is missing")
         if updates:
-            forbidden = self._table_size == 0 and self._wants_none and max(updates) > 0
+            forbidden = self._table_size == 0 and self.wants_none and max(updates) > 0
             if forbidden or max(updates) > self._tolerated_size or updates[-1] > self._allowed_size:
                 raise _compression_error("a table size update is above what we allow")
             self._table_size = updates[-1]
             self._tolerated_size = self._allowed_size
         self._shrink_needed = False
-
-
-def _size_updates(block: bytes) -> list[int]:
-    """Return the dynamic table sizes that a block begins with (RFC 7541, section 6.3)."""
-    sizes: list[int] = []
-    at = 0
-    while at < len(block) and block[at] & 0xE0 == 0x20:
-        size, consumed = decode_integer(block[at:], 5)
-        sizes.append(size)
-        at += consumed
-        if len(sizes) > _SIZE_UPDATES_LIMIT:
-            raise _compression_error("too many table size updates")
-    return sizes

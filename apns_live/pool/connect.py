@@ -70,6 +70,7 @@ class Proxy:
     host: str
     port: int
     authorization: bytes = b""
+    url: str = ""
 
     @classmethod
     def from_url(cls, url: str) -> Proxy:
@@ -85,7 +86,7 @@ class Proxy:
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             authorization = b"Basic " + base64.b64encode(pair)
-        return cls(host, port or 80, authorization)
+        return cls(host, port or 80, authorization, url)
 
     def __repr__(self) -> str:
         return f"<Proxy {self.host}:{self.port}>"

@@ -113,10 +113,6 @@ class Link(asyncio.Protocol):
 
     # What it can do
 
-    def is_available(self) -> bool:
-        """Whether it may take pushes (it may still be full)."""
-        return self.state is LinkState.READY and not self.wire.paused
-
     def is_closed(self) -> bool:
         """Whether it is closed."""
         return self.state is LinkState.CLOSED
@@ -165,10 +161,16 @@ class Link(asyncio.Protocol):
 
     def feed(self) -> None:
         """Pull as much work as there is room for, and write it in one go."""
-        if not self.is_available():
+        if self.state is not LinkState.READY or self.wire.paused:
             return
         now = self._clock.monotonic()
-        if not self.in_flight and self._needs_probe(now):
+        if not self.in_flight and self._liveness.was_idle_for_long(now):
+            # A PING leaves first, and the first push waits for its answer.
+            if self._feed.has_work():
+                self.state = LinkState.PROBING
+                self.record.fresh = True
+                self._liveness.must_answer = True
+                self._ping(now)
             return
         self._pull(now)
         self._flush()
@@ -301,11 +303,9 @@ class Link(asyncio.Protocol):
                     self._other_event(event, now)
 
     def _responses(self, responses: list[ResponseReceived], now: float) -> None:
-        answers = [
-            (push, response)
-            for response in responses
-            if (push := self.in_flight.pop(response.stream_id, None)) is not None
-        ]
+        pushes = [self.in_flight.pop(response.stream_id, None) for response in responses]
+        pairs = zip(pushes, responses, strict=True)
+        answers = [(push, response) for push, response in pairs if push is not None]
         if answers:
             statuses = [response.status for _, response in answers]
             self._answered(len(answers), statuses.count(200), answers[0][0], now)
@@ -340,7 +340,13 @@ class Link(asyncio.Protocol):
                 detail = event.message or f"RST_STREAM with error code {event.error_code}"
                 self._feed.lost(self, [push], loss, now, detail)
         elif isinstance(event, GoAwayReceived):
-            self._going_away(event, now)
+            self._drain(f"GOAWAY, error code {event.error_code}")
+            # The owner first: what the reason means decides what becomes of the pushes.
+            self._owner.link_going_away(self, event)
+            lost = [self.in_flight.pop(stream_id, None) for stream_id in event.unprocessed]
+            unprocessed = [push for push in lost if push is not None]
+            if unprocessed:
+                self._feed.lost(self, unprocessed, Loss.UNPROCESSED, now)
         elif isinstance(event, PingAcknowledged):
             self._no_doubt()
 
@@ -348,15 +354,6 @@ class Link(asyncio.Protocol):
         self._liveness.no_doubt()
         if self.state is LinkState.PROBING:
             self.state = LinkState.READY
-
-    def _going_away(self, event: GoAwayReceived, now: float) -> None:
-        self._drain(f"GOAWAY, error code {event.error_code}")
-        # The owner first: what the reason means decides what becomes of the pushes.
-        self._owner.link_going_away(self, event)
-        lost = [self.in_flight.pop(stream_id, None) for stream_id in event.unprocessed]
-        unprocessed = [push for push in lost if push is not None]
-        if unprocessed:
-            self._feed.lost(self, unprocessed, Loss.UNPROCESSED, now)
 
     def pause_writing(self) -> None:
         """Stop pulling work, because the socket's write buffer is full."""
@@ -462,17 +459,6 @@ class Link(asyncio.Protocol):
             self._clock.monotonic()
         )
 
-    def _needs_probe(self, now: float) -> bool:
-        """Send a PING after a long idle time; the first push waits for its answer."""
-        if not self._liveness.was_idle_for_long(now):
-            return False
-        if self._feed.has_work():
-            self.state = LinkState.PROBING
-            self.record.fresh = True
-            self._liveness.must_answer = True
-            self._ping(now)
-        return True
-
     def _ping(self, now: float) -> None:
         self._http2.ping(self._liveness.ping(now))
         self._flush()
@@ -489,7 +475,11 @@ class Link(asyncio.Protocol):
         if overdue:
             self._give_up(overdue, now)
         patience = overdue[0].owner.response_timeout if overdue else self._options.response_timeout
-        self._end_if_stalled(stalled_for, patience)
+        if stalled_for >= patience and self.is_alive():
+            cause = f"the server granted no window for {stalled_for:.0f} s"
+            logger.warning("connection %d: %s; another takes over", self.number, cause)
+            self._drain(cause)
+            self._close_if_drained()
         if self.is_closed():
             return
         if liveness.is_dead(now):
@@ -526,14 +516,6 @@ class Link(asyncio.Protocol):
         elif not self._http2.request_has_left(oldest := next(iter(self.in_flight))):
             since = self.in_flight[oldest].sent_at
         return 0.0 if since is None else max(0.0, now - max(since, self.record.answered_at))
-
-    def _end_if_stalled(self, stalled_for: float, patience: float) -> None:
-        """Replace this connection if its windows block sending for as long as an answer may take."""
-        if stalled_for >= patience and self.is_alive():
-            cause = f"the server granted no window for {stalled_for:.0f} s"
-            logger.warning("connection %d: %s; another takes over", self.number, cause)
-            self._drain(cause)
-            self._close_if_drained()
 
     def _give_up(self, overdue: list[Push], now: float) -> None:
         streams = [push.stream_id for push in overdue]
