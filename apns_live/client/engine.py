@@ -435,22 +435,19 @@ class Engine:
 
     def cancel_waiting(self, attachment: Attachment) -> None:
         """Give up everything of one source that is not on the wire."""
-        self._not_sent(self._waiting_of(attachment), "cancelled")
+        self._give_up_waiting(attachment, "cancelled")
 
-    def _not_sent(self, pushes: Sequence[Push], reason: str) -> None:
+    def _give_up_waiting(self, attachment: Attachment | None, reason: str) -> None:
         now = self.clock.monotonic()
-        for push in pushes:
+        for push in [push for push in self._waiting if attachment in (None, push.owner)]:
             self._unsent(push, Verdict.NOT_SENT, reason, now)
         self._flush()
-
-    def _waiting_of(self, attachment: Attachment) -> list[Push]:
-        return [push for push in self._waiting if push.owner is attachment]
 
     def _expire(self, attachment: Attachment) -> None:
         """Settle a source at its deadline: unsent pushes NOT_SENT, those in flight UNKNOWN."""
         now = self.clock.monotonic()
         self._stop(attachment, End.DEADLINE)
-        for push in self._waiting_of(attachment):
+        for push in [push for push in self._waiting if push.owner is attachment]:
             self._settle_late(push, now)
         self.abandon_in_flight(attachment, Loss.DEADLINE)
         attachment.set_timer(None)
@@ -468,9 +465,8 @@ class Engine:
 
     def close_waiting(self) -> None:
         """Settle all unsent pushes, because the client is closed."""
-        waiting = list(self._waiting)
+        self._give_up_waiting(None, "closed")
         self._waiting.clear()
-        self._not_sent(waiting, "closed")
         self._alarm.cancel()
 
     # Outcomes

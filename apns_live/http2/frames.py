@@ -78,9 +78,7 @@ PRIORITY: Final = 0x20
 FRAME_HEADER = Struct(">LBL")
 """Length and type in one word (``length << 8 | type``), flags, stream id."""
 
-_LONG_FRAME = Struct(">LBLL")
 _SETTING = Struct(">HL")
-_GOAWAY_FRAME = Struct(">LBLLL")
 _TWO_WORDS = Struct(">LL")
 
 
@@ -125,20 +123,17 @@ def ping_frame(data: bytes, *, ack: bool = False) -> bytes:
 
 def window_update_frame(stream_id: int, increment: int) -> bytes:
     """Return WINDOW_UPDATE; stream 0 is the connection."""
-    return _LONG_FRAME.pack(4 << 8 | FrameType.WINDOW_UPDATE, 0, stream_id, increment)
+    return frame(FrameType.WINDOW_UPDATE, 0, stream_id, increment.to_bytes(4, "big"))
 
 
 def reset_frame(stream_id: int, code: int) -> bytes:
     """Return RST_STREAM."""
-    return _LONG_FRAME.pack(4 << 8 | FrameType.RST_STREAM, 0, stream_id, code)
+    return frame(FrameType.RST_STREAM, 0, stream_id, code.to_bytes(4, "big"))
 
 
 def goaway_frame(last_stream_id: int, code: int, debug_data: bytes = b"") -> bytes:
     """Return GOAWAY."""
-    head = _GOAWAY_FRAME.pack(
-        (8 + len(debug_data)) << 8 | FrameType.GOAWAY, 0, 0, last_stream_id, code
-    )
-    return head + debug_data
+    return frame(FrameType.GOAWAY, 0, 0, _TWO_WORDS.pack(last_stream_id, code) + debug_data)
 
 
 def parse_settings(payload: bytes) -> list[tuple[int, int]]:
@@ -187,24 +182,19 @@ def strip_padding(payload: bytes, flags: int, what: str) -> bytes:
     Raises Http2ConnectionError: FRAME_SIZE_ERROR when the payload is too short for the fields
     that the flags announce, PROTOCOL_ERROR when the padding does not fit (RFC 9113, section 6.1).
     """
-    start = 0
-    padding = 0
-    if flags & PADDED:
-        if not payload:
-            raise Http2ConnectionError(
-                f"{what} with the PADDED flag has no pad length", ErrorCode.FRAME_SIZE_ERROR
-            )
-        padding = payload[0]
-        start = 1
+    start = padding = 0
+    problem = ""
+    if flags & PADDED and not payload:
+        problem = f"{what} with the PADDED flag has no pad length"
+    elif flags & PADDED:
+        start, padding = 1, payload[0]
     if flags & PRIORITY and what == "HEADERS":
         start += 5
         if len(payload) < start:
-            raise Http2ConnectionError(
-                "HEADERS with the PRIORITY flag is too short", ErrorCode.FRAME_SIZE_ERROR
-            )
+            problem = problem or "HEADERS with the PRIORITY flag is too short"
+    if problem:
+        raise Http2ConnectionError(problem, ErrorCode.FRAME_SIZE_ERROR)
     end = len(payload) - padding
     if end < start:
-        raise Http2ConnectionError(
-            f"{what} has more padding than payload", ErrorCode.PROTOCOL_ERROR
-        )
+        raise Http2ConnectionError(f"{what} has more padding than payload")
     return payload[start:end]

@@ -81,16 +81,12 @@ def _idle_links(
     spare = len(alive) - options.min_connections
     if spare <= 0:
         return (), None
-    idle = sorted(
-        ((link.idle_since, link.number) for link in alive if link.idle_since is not None),
-        key=lambda pair: (pair[0], -pair[1]),
-    )
-    over = [number for since, number in idle if view.now - since >= options.idle_timeout]
+    idle = sorted((link.idle_since, -link.number) for link in alive if link.idle_since is not None)
+    over = [-number for since, number in idle if view.now - since >= options.idle_timeout]
     close = tuple(over[:spare])
-    rest = [since for since, number in idle if number not in close]
-    if len(close) == spare or not rest:
+    if len(close) == spare or len(close) == len(idle):
         return close, None
-    return close, rest[0] + options.idle_timeout
+    return close, idle[len(close)][0] + options.idle_timeout
 
 
 def _growth(
