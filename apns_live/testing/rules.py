@@ -129,7 +129,12 @@ def _push_to_device(exchange: Exchange) -> Response:
         return refuse(reason)
 
     topic_key = (get(b"apns-topic"), get(b"apns-push-type"))
-    verdict = connection.topics.get(topic_key) or _judge_topic(topic_key, connection, state)
+    verdict = connection.topics.get(topic_key)
+    if verdict is None:
+        if len(connection.topics) >= _KNOWN_TOPICS:
+            connection.topics.clear()
+        verdict = judge(*topic_key, state.apps_of(connection), state.strict)
+        connection.topics[topic_key] = verdict
     if verdict.topic_reason:
         return refuse(verdict.topic_reason)
 
@@ -220,16 +225,6 @@ def _expiration(value: bytes) -> int | None:
         return None
     number = int(value[:18])
     return number if len(value) <= 18 and number < _LATEST else None
-
-
-def _judge_topic(
-    key: tuple[bytes | None, bytes | None], connection: ConnectionIdentity, state: ApnsState
-) -> TopicVerdict:
-    verdict = judge(*key, state.apps_of(connection), state.strict)
-    if len(connection.topics) >= _KNOWN_TOPICS:
-        connection.topics.clear()
-    connection.topics[key] = verdict
-    return verdict
 
 
 def _priority_fits(priority: int, verdict: TopicVerdict, fields: dict[bytes, bytes]) -> bool:

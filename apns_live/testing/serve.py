@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +59,30 @@ async def serve(
         )
     fixed, spread = parse_latency(latency)
     fake = FakeApns(host=host, latency=fixed, spread=spread, **options)
-    async with fake, _inspector(fake, inspector_port, token) as inspector:
-        with _patient_collector():
-            facts = facts_of(fake, inspector)
-            if ready_file is not None:
-                # It appears whole: whoever waits for it may read it at once.
-                partial = ready_file.with_name(ready_file.name + ".partial")
-                partial.write_bytes(msgspec.json.encode(facts) + b"\n")
-                partial.replace(ready_file)
-            ready(facts)
-            await stop.wait()
+    before = gc.get_threshold()
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(fake)
+        inspector = None
+        if inspector_port is not None:
+            with contextlib.suppress(ImportError):  # starlette and hypercorn: an extra
+                from .control import serve_control  # noqa: PLC0415
+
+                control = serve_control(fake, host=host, port=inspector_port, token=token)
+                inspector = await stack.enter_async_context(control)
+        # A hundred thousand phones are a million objects that live long, and almost nothing here is a
+        # cycle: by the default thresholds the collector takes a third of the time.
+        gc.freeze()
+        stack.callback(gc.unfreeze)
+        gc.set_threshold(100_000, 50, 50)
+        stack.callback(gc.set_threshold, *before)
+        facts = facts_of(fake, inspector)
+        if ready_file is not None:
+            # It appears whole: whoever waits for it may read it at once.
+            partial = ready_file.with_name(ready_file.name + ".partial")
+            partial.write_bytes(msgspec.json.encode(facts) + b"\n")
+            partial.replace(ready_file)
+        ready(facts)
+        await stop.wait()
 
 
 def facts_of(fake: FakeApns, inspector: str | None) -> dict[str, Any]:
@@ -83,36 +97,3 @@ def facts_of(fake: FakeApns, inspector: str | None) -> dict[str, Any]:
         "bundle_id": fake.bundle_id,
         "inspector": inspector,
     }
-
-
-@contextlib.asynccontextmanager
-async def _inspector(
-    fake: FakeApns, port: int | None, token: str | None
-) -> AsyncIterator[str | None]:
-    if port is None:
-        yield None
-        return
-    try:
-        from .control import serve_control  # noqa: PLC0415 - starlette and hypercorn: an extra
-    except ImportError:
-        yield None
-        return
-    async with serve_control(fake, host=fake.host, port=port, token=token) as url:
-        yield url
-
-
-@contextlib.contextmanager
-def _patient_collector() -> Iterator[None]:
-    """Let the garbage collector look less often at what the phones keep.
-
-    A hundred thousand phones are a million objects that live long, and almost nothing here is a
-    cycle: the default thresholds spend a third of the time on looking at them.
-    """
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()

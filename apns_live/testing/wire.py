@@ -365,6 +365,7 @@ class WireConnection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write everything that is to be written, at once."""
+        self._flush_planned = False
         data = self.http.data_to_send()
         if data and self._transport is not None and not self.silent:
             self._transport.write(data)
@@ -396,11 +397,7 @@ class WireConnection(asyncio.Protocol):
     def _flush_soon(self) -> None:
         if not self._flush_planned:
             self._flush_planned = True
-            asyncio.get_running_loop().call_soon(self._flush_planned_now)
-
-    def _flush_planned_now(self) -> None:
-        self._flush_planned = False
-        self.flush()
+            asyncio.get_running_loop().call_soon(self.flush)
 
     def _close_when_done(self) -> None:
         if not self.http.open_streams:

@@ -36,34 +36,29 @@ Limit = Annotated[int, Meta(ge=1, le=LONGEST_LIST)]
 Most = Annotated[int, Meta(ge=0, le=5000)]
 Timeout = Annotated[float, Meta(ge=0, le=LONGEST_POLL)]
 
-PUSHES: Filters = {
-    "token": attrgetter("push.token"),
-    "device": attrgetter("device"),
-    "activity": attrgetter("activity"),
-    "channel": attrgetter("push.channel_id"),
-    "event": rows.event_of,
-    "push_type": attrgetter("push.push_type"),
-    "status": attrgetter("status"),
-    "reason": attrgetter("reason"),
-    "state": attrgetter("state"),
-    "why": attrgetter("why"),
-    "apns_id": lambda record: record.push.apns_id.lower(),
-    "collapse_id": attrgetter("push.collapse_id"),
-}
-LOG: Filters = {
-    "push": attrgetter("record.number"),
-    "token": attrgetter("record.push.token"),
-    **{name: attrgetter(name) for name in ("device", "activity", "state", "why")},
-}
-TOKENS: Filters = {
-    "kind": attrgetter("kind"),
-    "device": attrgetter("device.id"),
-    **{name: attrgetter(name) for name in ("bundle_id", "attributes_type", "condition")},
-}
-ACTIVITIES: Filters = {
-    "device": attrgetter("device.id"),
-    **{name: attrgetter(name) for name in ("state", "attributes_type", "channel")},
-}
+
+def _filters(own: str, **more: str | Callable[[Any], object]) -> Filters:
+    """Return filters by attributes: those of the same name, and more by their path or a function."""
+    paths = dict.fromkeys(own.split()) | more
+    return {
+        name: read if callable(read) else attrgetter(read or name) for name, read in paths.items()
+    }
+
+
+PUSHES = _filters(
+    "token device activity channel event push_type status reason state why apns_id collapse_id",
+    token="push.token",
+    channel="push.channel_id",
+    event=rows.event_of,
+    push_type="push.push_type",
+    apns_id=lambda record: record.push.apns_id.lower(),
+    collapse_id="push.collapse_id",
+)
+LOG = _filters(
+    "push token device activity state why", push="record.number", token="record.push.token"
+)
+TOKENS = _filters("kind device bundle_id attributes_type condition", device="device.id")
+ACTIVITIES = _filters("device state attributes_type channel", device="device.id")
 
 route = Routes()
 
@@ -98,18 +93,15 @@ class ControlApi:
     def found(self, path: str, places: Mapping[str, str]) -> list[object]:
         """Return what a path names, if anything. Raises ``BadRequestError`` when it is not there."""
         phones = self.fake.devices
+        kinds: dict[str, tuple[Callable[[str], object], str]] = {
+            "devices": (phones.devices.get, "there is no such phone"),
+            "activities": (phones.activities.get, "there is no such activity"),
+            "tokens": (phones.token, "no phone has such a token"),
+            **dict.fromkeys(("connections", "pushes", "faults"), (_number, "not a number")),
+        }
         for name, word in places.items():
-            found: object = word
-            kind = path.split("/")[2]
-            if kind == "devices":
-                found, problem = phones.devices.get(word), "there is no such phone"
-            elif kind == "activities":
-                found, problem = phones.activities.get(word), "there is no such activity"
-            elif kind == "tokens":
-                found, problem = phones.token(word), "no phone has such a token"
-            elif kind in {"connections", "pushes", "faults"}:
-                is_number = word.isascii() and word.isdigit() and len(word) <= 15
-                found, problem = int(word) if is_number else None, "not a number"
+            find, problem = kinds.get(path.split("/")[2], (str, ""))
+            found = find(word)
             if found is None:
                 raise BadRequestError(problem, field=name, status=404)
             return [found]
@@ -505,6 +497,10 @@ class ControlApi:
                 await asyncio.sleep(min(_RESCAN, max(0.0, left)))
         finally:
             self.hub.remove_waiter(waiter)
+
+
+def _number(word: str) -> int | None:
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= 15 else None
 
 
 def _page(items: Iterator[T], limit: int, number: Callable[[T], int]) -> tuple[list[T], int | None]:

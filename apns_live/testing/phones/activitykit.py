@@ -62,18 +62,7 @@ class ActivityKit:
 
     # Pushes.
 
-    def arrive(self, record: PushRecord, token: Token, now: float, state: str) -> None:
-        """Take a push to ``token``; ``state`` is how the log calls it when it is shown."""
-        if token.silent:
-            self.discard(record, now, token.device, token.activity, words.SILENT_TOKEN)
-        else:
-            self._take(record, token.device, token.activity, token, now, state)
-
-    def hear(self, record: PushRecord, activity: Activity, now: float, state: str) -> None:
-        """Take a broadcast to an activity that listens."""
-        self._take(record, activity.device, activity, None, now, state)
-
-    def _take(
+    def take(
         self,
         record: PushRecord,
         device: Device,
@@ -82,6 +71,7 @@ class ActivityKit:
         now: float,
         state: str,
     ) -> None:
+        """Take a push, without ``token`` a broadcast; ``state`` is how the log calls a shown one."""
         try:
             aps = decode_activity(record.push.body)
         except UndecodableError as error:

@@ -7,6 +7,8 @@ hourly budget here: what Apple counts for channels is not published.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from apns_live.testing.log import PushRecord
 
 from .model import Activity
@@ -16,20 +18,12 @@ MOST_FEEDS = 50_000
 """An app has at most 10,000 channels."""
 
 
+@dataclass(slots=True, eq=False)
 class Feed:
     """One channel: its listeners in the order in which they joined, and its newest message."""
 
-    __slots__ = ("activities", "latest")
-
-    def __init__(self) -> None:
-        self.activities: dict[Activity, None] = {}
-        self.latest: PushRecord | None = None
-
-    def stored(self, now: float) -> PushRecord | None:
-        """Return the message that a latecomer gets at ``now``."""
-        if self.latest is not None and kept_until(self.latest) > now:
-            return self.latest
-        return None
+    activities: dict[Activity, None] = field(default_factory=dict)
+    latest: PushRecord | None = None
 
 
 def kept_until(record: PushRecord) -> float:

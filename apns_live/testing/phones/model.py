@@ -141,8 +141,8 @@ class Activity(Card, kw_only=True, eq=False):
         return f"<Activity {self.id} ({kind}) on {self.device.id}, {self.state}>"
 
 
-class StoredPush(msgspec.Struct, frozen=True, eq=False):
-    """A push that waits for a phone. ``token`` is None for a broadcast to one ``activity``."""
+class PushToPhone(msgspec.Struct, frozen=True, eq=False):
+    """A push on its way to a phone. ``token`` is None for a broadcast to one ``activity``."""
 
     record: PushRecord
     device: Device
@@ -189,8 +189,8 @@ class Device(Switches, kw_only=True, eq=False):
     tokens: list[Token] = []
     activities: list[Activity] = []
     budgets: dict[tuple[str, str], Budget] | None = None
-    stored: dict[str, StoredPush] | None = None
-    held: list[StoredPush] | None = None
+    stored: dict[str, PushToPhone] | None = None
+    held: list[PushToPhone] | None = None
     notifications: list[PushRecord] | None = None
     burst_at: float | None = None
     wake_at: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, Literal, get_args
 
@@ -11,7 +11,7 @@ import msgspec
 from apns_live.errors import FakeError
 from apns_live.testing import log as words
 from apns_live.testing.clock import FakeClock
-from apns_live.testing.log import DeliveryLog, PushRecord
+from apns_live.testing.log import DeliveryLog
 from apns_live.testing.state import Push, TokenStatus
 from apns_live.testing.topics import LIVE_ACTIVITY
 
@@ -19,7 +19,7 @@ from .activitykit import PUSH_TO_START, ActivityKit
 from .broadcasts import Feeds, kept_until
 from .decoding import as_json, peek_event
 from .draws import draw, short_id
-from .model import NOTIFICATIONS_KEPT, Activity, Device, StoredPush, Token
+from .model import NOTIFICATIONS_KEPT, Activity, Device, PushToPhone, Token
 from .registry import Registry, second_key
 from .schedule import Schedule, Sleeper, away_until, is_held, next_burst
 from .settings import Consent, PhoneSettings, check_consent, parse_version
@@ -69,7 +69,7 @@ class SimulatedPhones:
         self.kit.join = self._join
         self.kit.leave = self.feeds.leave
         self.kit.hold = lambda record, activity, now: self._hold(
-            StoredPush(record, activity.device, activity, activity.token), now
+            PushToPhone(record, activity.device, activity, activity.token), now
         )
         self._clock = clock
         self._last = 0.0
@@ -101,18 +101,9 @@ class SimulatedPhones:
         token = self._tokens.get(push.token)
         if token is None or token.topic != push.topic:
             token = self._meet(push, token, now)
-        device = token.device
-        activity = token.activity
-        self.log.note(record, now, words.RECEIVED, device.id, activity.id if activity else "")
-        if device.offline_until is not None or self.settings.offline:
-            until = away_until(device, self.settings, now)
-            if until:
-                self._store(StoredPush(record, device, activity, token), now, until)
-                return
-        if push.priority < 10 and is_held(device, self.settings, push.priority):
-            self._hold(StoredPush(record, device, activity, token), now)
-            return
-        self._deliver(record, token, now, words.DELIVERED)
+        activity_id = token.activity.id if token.activity else ""
+        self.log.note(record, now, words.RECEIVED, token.device.id, activity_id)
+        self._send(PushToPhone(record, token.device, token.activity, token), now)
 
     def receive_broadcast(self, push: Push) -> None:
         """Take a broadcast that was answered with 200."""
@@ -125,14 +116,17 @@ class SimulatedPhones:
             feed.latest = record
         record.subscribers = len(feed.activities)
         for activity in list(feed.activities):
-            device = activity.device
-            until = away_until(device, self.settings, now)
-            if until:
-                self._store(StoredPush(record, device, activity), now, until)
-            elif is_held(device, self.settings, push.priority):
-                self._hold(StoredPush(record, device, activity), now)
-            else:
-                self.kit.hear(record, activity, now, words.DELIVERED)
+            self._send(PushToPhone(record, activity.device, activity), now)
+
+    def _send(self, item: PushToPhone, now: float) -> None:
+        """Deliver a push, unless its phone has no network or saves power."""
+        until = away_until(item.device, self.settings, now)
+        if until:
+            self._store(item, now, until)
+        elif is_held(item.device, self.settings, item.record.push.priority):
+            self._hold(item, now)
+        else:
+            self._deliver(item, now, words.DELIVERED)
 
     def advance_to(self, now: float) -> None:
         """Let everything happen that is due by ``now``; for use without a clock."""
@@ -249,9 +243,9 @@ class SimulatedPhones:
             device.budgets = kept
         now = self.now()
         if not away_until(device, self.settings, now):
-            self._flush_stored(device, now)
+            self._release(device, now, held=False)
             if changes.get("awake"):
-                self._flush_held(device, now)
+                self._release(device, now, held=True)
         self.kit.touch(device)
 
     def go_offline(self, device: Device, seconds: float | None = None) -> None:
@@ -401,45 +395,36 @@ class SimulatedPhones:
         self.kit.plan(token.activity)
         return token
 
-    def _deliver(self, record: PushRecord, token: Token, now: float, state: str) -> None:
-        if token.topic.endswith(LIVE_ACTIVITY):
-            self.kit.arrive(record, token, now, state)
-            return
-        device = token.device
-        if token.silent:
-            self.kit.discard(record, now, device, None, words.SILENT_TOKEN)
-            return
-        if token.kind in {"widgets", "controls"}:
-            self._reload(record, token, now, state)
-            return
-        if device.notifications is None:
-            device.notifications = []
-        device.notifications.append(record)
-        del device.notifications[:-NOTIFICATIONS_KEPT]
-        self.log.note(record, now, state, device.id)
-        self.kit.touch(device)
-
-    def _reload(self, record: PushRecord, token: Token, now: float, state: str) -> None:
-        """Let widgets or a control reload: the body says that content changed, and nothing else."""
-        body = as_json(record.push.body)
-        aps = body.get("aps") if isinstance(body, dict) else None
-        if not isinstance(aps, dict) or aps.get("content-changed") is not True:
-            why = words.UNDECODABLE
-            detail = 'a push of this type says {"aps": {"content-changed": true}}'
-            self.kit.discard(record, now, token.device, None, why, detail)
-            return
-        self.log.note(record, now, state, token.device.id, detail=f"{token.kind} reload")
+    def _deliver(self, item: PushToPhone, now: float, state: str) -> None:
+        record, device, token, shown = item.record, item.device, item.token, item.shown
+        if token is not None and token.silent:
+            self.kit.discard(record, now, device, shown, words.SILENT_TOKEN)
+        elif token is None or token.topic.endswith(LIVE_ACTIVITY):
+            self.kit.take(record, device, shown, token, now, state)
+        elif token.kind in {"widgets", "controls"}:
+            # They reload: the body says that content changed, and nothing else.
+            body = as_json(record.push.body)
+            aps = body.get("aps") if isinstance(body, dict) else None
+            if isinstance(aps, dict) and aps.get("content-changed") is True:
+                self.log.note(record, now, state, device.id, detail=f"{token.kind} reload")
+            else:
+                detail = 'a push of this type says {"aps": {"content-changed": true}}'
+                self.kit.discard(record, now, device, None, words.UNDECODABLE, detail)
+        else:
+            device.notifications = [*(device.notifications or ()), record][-NOTIFICATIONS_KEPT:]
+            self.log.note(record, now, state, device.id)
+            self.kit.touch(device)
 
     def _join(self, activity: Activity, now: float) -> None:
         feed = self.feeds.of(activity.bundle_id, activity.channel or "")
         feed.activities[activity] = None
-        latest = feed.stored(now)
-        if latest is not None:
-            self.kit.hear(latest, activity, now, words.DELIVERED_FROM_STORAGE)
+        if feed.latest is not None and kept_until(feed.latest) > now:
+            item = PushToPhone(feed.latest, activity.device, activity)
+            self._deliver(item, now, words.DELIVERED_FROM_STORAGE)
 
     # Storage: APNs keeps a message for a phone without a network, and saves power by waiting.
 
-    def _store(self, item: StoredPush, now: float, until: float) -> None:
+    def _store(self, item: PushToPhone, now: float, until: float) -> None:
         record, device, token, shown = item.record, item.device, item.token, item.shown
         push = record.push
         expires = _expires(item)
@@ -463,7 +448,7 @@ class SimulatedPhones:
             self.schedule.add(device, until)
         self.kit.touch(device)
 
-    def _hold(self, item: StoredPush, now: float) -> None:
+    def _hold(self, item: PushToPhone, now: float) -> None:
         record, device, shown = item.record, item.device, item.shown
         if device.held is None:
             device.held = []
@@ -478,29 +463,24 @@ class SimulatedPhones:
         self.schedule.add(device, device.burst_at)
         self.kit.touch(device)
 
-    def _discard_waiting(self, item: StoredPush, now: float, why: str) -> None:
+    def _discard_waiting(self, item: PushToPhone, now: float, why: str) -> None:
         self.kit.discard(item.record, now, item.device, item.shown, why)
 
-    def _hand_over(self, item: StoredPush, now: float, was_stored: bool = True) -> None:
-        # One attempt (expiration 0) may wait for power, but not for a network.
-        expiration = item.record.push.expiration
-        gone = _expires(item) <= now if was_stored else expiration and expiration <= now
-        if gone:
-            self._discard_waiting(item, now, words.EXPIRED)
-        elif item.token is not None:
-            self._deliver(item.record, item.token, now, words.DELIVERED_FROM_STORAGE)
-        elif item.activity is not None:
-            self.kit.hear(item.record, item.activity, now, words.DELIVERED_FROM_STORAGE)
-
-    def _flush_stored(self, device: Device, now: float) -> None:
-        stored, device.stored = device.stored, None
-        for item in (stored or {}).values():
-            self._hand_over(item, now)
-
-    def _flush_held(self, device: Device, now: float) -> None:
-        held, device.held, device.burst_at = device.held, None, None
-        for item in held or ():
-            self._hand_over(item, now, was_stored=False)
+    def _release(self, device: Device, now: float, *, held: bool) -> None:
+        """Deliver what waited for power (``held``), or for a network."""
+        waiting: Iterable[PushToPhone]
+        if held:
+            waiting, device.held, device.burst_at = device.held or (), None, None
+        else:
+            stored, device.stored = device.stored, None
+            waiting = (stored or {}).values()
+        for item in waiting:
+            # One attempt (expiration 0) may wait for power, but not for a network.
+            expires = (item.record.push.expiration or inf) if held else _expires(item)
+            if expires <= now:
+                self._discard_waiting(item, now, words.EXPIRED)
+            else:
+                self._deliver(item, now, words.DELIVERED_FROM_STORAGE)
 
     def _wake(self, who: Sleeper, now: float) -> None:
         if isinstance(who, Activity):
@@ -508,14 +488,14 @@ class SimulatedPhones:
             return
         until = away_until(who, self.settings, now)
         if not until:
-            self._flush_stored(who, now)
+            self._release(who, now, held=False)
         if who.burst_at is not None and who.burst_at <= now:
             if until:
                 held, who.held, who.burst_at = who.held, None, None
                 for item in held or ():
                     self._store(item, now, until)
             else:
-                self._flush_held(who, now)
+                self._release(who, now, held=True)
         if who.burst_at is not None:
             self.schedule.add(who, who.burst_at)
         if who.stored and until and until != inf:
@@ -523,7 +503,7 @@ class SimulatedPhones:
         self.kit.touch(who)
 
 
-def _expires(item: StoredPush) -> float:
+def _expires(item: PushToPhone) -> float:
     """Return until when APNs keeps a push; a time in the past when it may not be stored."""
     push = item.record.push
     if item.token is None:
