@@ -18,6 +18,10 @@ OWN, GIVEN = ("brunch", "modern"), ("shootout", "night")
 """Activities that follow a channel of the service's own, and one that the caller gives."""
 LIVES = 48
 """Slots after which iOS ends a card by itself: 8 hours."""
+LONG, HANDED_OVER = "marathon", 45
+"""An activity that runs for longer, and how many slots after its start its cards are replaced: 7.5 hours."""
+BEFORE_LONG = "extra"
+"""What was started last before that: a device that gave no token for it is not handed over."""
 HELD_FOR = {"start": 600.0, "update": 8 * 3600.0, "end": 8 * 3600.0}
 """How long APNs keeps what the service sends for a phone that is away."""
 
@@ -53,6 +57,7 @@ class Sent(NamedTuple):
 
 
 _PROGRAMME = """
+marathon   1 first   3 second 20 first 40 second 52 first 60 over
 morning    2 first   4 first  6 second 8 second 10 second 12 over
 brunch     5 first   7 first  9 second 11 second 14 over
 extra     30 first  32 second 34 extra 36 extra 38 over
@@ -197,6 +202,8 @@ class Card:
     unheard: bool = False
     """Its app could not confirm what it shows: it was force-quit then."""
     cause: str = ""
+    handed_over: Literal["", "live", "dead"] = ""
+    """What the first card's token was when a second card took its place; a dead one's end is not heard."""
 
 
 class Ought:
@@ -242,6 +249,18 @@ class Ought:
         elif sent.kind != "start" and not (card.cause or self.deleted):
             raise AssertionError("a card without token has a cause")
 
+    def hand_over(self, name: str) -> None:
+        """Let the service replace a card by a second one, if the device is one that would tell its token.
+
+        What becomes of a card whose second one does not come is not followed: iOS soon ends it.
+        """
+        card, last = self.cards[name], self.cards[BEFORE_LONG]
+        if not (card.running and card.token != "none" and last.known and last.token != "none"):
+            return
+        newest, told = self.newest[name], not self.killed and self.consent != "none"
+        if told and not self.away and not self.deleted and not self._refuses(newest):
+            self.cards[name] = Card(newest.n, True, True, "live", handed_over=card.token)
+
     def _reach(self, sent: Sent) -> None:
         """Let APNs have a push: it keeps the newest one for a phone that is away."""
         if self.away:
@@ -258,20 +277,23 @@ class Ought:
             self._change(sent)
 
     def _start(self, sent: Sent) -> None:
-        card, phone = self.cards[sent.activity], self.phone
-        causes = {
-            "dead start token": self.silent,
-            "denied": self.consent == "deny",
-            "low power": phone.low_power,
-            "cannot decode": not self.decodes(sent),
-        }
-        card.cause = next((cause for cause, holds in causes.items() if holds), "")
+        card = self.cards[sent.activity]
+        card.cause = self._refuses(sent)
         if not card.cause:
             card.shown, card.running = sent.n, True
             if card.by_channel:
                 card.unheard = self.killed
             else:
                 self._give_token(sent.activity)
+
+    def _refuses(self, start: Sent) -> str:
+        causes = {
+            "dead start token": self.silent,
+            "denied": self.consent == "deny",
+            "low power": self.phone.low_power,
+            "cannot decode": not self.decodes(start),
+        }
+        return next((cause for cause, holds in causes.items() if holds), "")
 
     def _give_token(self, name: str) -> None:
         """Let the owner and iOS give a card its token, and the app hand it in."""
@@ -361,7 +383,8 @@ class Ought:
     def judged(self, slot: int, starts: dict[str, int]) -> Iterator[tuple[str, Card]]:
         """Yield the cards that can still be on a phone, and have had another state than their first."""
         for name, card in self.cards.items():
-            told = self.newest[name].kind != "start" and slot - starts[name] < LIVES
+            lives = LIVES + HANDED_OVER if card.handed_over else LIVES
+            told = self.newest[name].kind != "start" and slot - starts[name] < lives
             if told and not (self.deleted and card.cause != "deleted"):
                 yield name, card
 

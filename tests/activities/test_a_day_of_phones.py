@@ -35,7 +35,9 @@ from tests.activities.day import (
     CHECKS,
     DAY,
     GIVEN,
+    HANDED_OVER,
     LIVES,
+    LONG,
     OWN,
     SLOT,
     VERSIONS,
@@ -83,6 +85,8 @@ class Day(World):
         self.reported = 0
         self.newest: dict[str, Sent] = {}
         self.starts: dict[str, int] = {}
+        self.replaced: set[tuple[str, str]] = set()
+        """Devices on which the first of two cards of an activity was ended by push."""
         fake.devices.watch = self._look
 
     async def step(self, at_most: float) -> None:
@@ -96,13 +100,17 @@ class Day(World):
 
     def _look(self, device: Any) -> None:
         """Note what cards show; the apps report it."""
+        newest = {_name(activity): activity for activity in device.activities}
         for activity in device.activities:
             look, before = (activity.updates, activity.state), self._looks.get(activity.id)
             if look == before:
                 continue
             self._looks[activity.id] = look
-            name = json.loads(activity.attributes)["activity"]
-            self.seen[device.id, name] = (json.loads(activity.content)["n"], activity.state)
+            name = _name(activity)
+            if newest[name] is not activity and activity.ended_by == "push":
+                self.replaced.add((device.id, name))
+            if newest[name] is activity:
+                self.seen[device.id, name] = (json.loads(activity.content)["n"], activity.state)
             before = before or (0, "active")
             if device.id in self.killed:
                 continue
@@ -195,7 +203,7 @@ class Day(World):
         self.killed.discard(device.id)
         self.fake.devices.open_app(device)
         running = {
-            json.loads(activity.attributes)["activity"]: activity
+            _name(activity): activity
             for activity in device.activities
             if activity.state == "active"
         }
@@ -281,6 +289,10 @@ def _changed(record: Any, **changes: Any) -> Any:
     return replace(record, **changes)
 
 
+def _name(activity: Any) -> str:
+    return str(json.loads(activity.attributes)["activity"])
+
+
 def _decodes(device: Any, sent: Sent) -> bool:
     return device.app_version != "1.0" or sent.phase not in {"extra", "penalties"}
 
@@ -335,11 +347,19 @@ async def test_only_what_a_phone_itself_prevents_is_missing(day: Day) -> None:
                 model.send(sent)
             await day.send(sent)
             await day.settled()
+        if slot == day.starts.get(LONG, DAY) + HANDED_OVER:
+            for model in models:
+                model.hand_over(LONG)
         await day.tell_receipts()
         if slot in CHECKS:
             await day.pass_to(begin + (slot + 1) * SLOT - 60)
             await day.tell_receipts()
             judged += len(await compare(day, models, slot, met))
+    followed = {
+        (model.phone.id, LONG) for model in models if model.cards[LONG].handed_over == "live"
+    }
+    assert len(followed) > PHONES / 3
+    assert followed <= day.replaced, "a first card stays beside the second"
     # The service has deleted its own channels; what callers made is theirs.
     assert len(day.fake.state.channels.of(day.app.bundle_id)) == len(GIVEN)
     for name in day.newest:

@@ -23,7 +23,7 @@ from ..people.suspects import note_answers
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import chunks, insert_into, rows_of, view_of
-from ..times import milliseconds
+from ..times import ACTIVE_MILLISECONDS, milliseconds
 
 Event = Literal["received", "clicked", "dismissed", "ended", "confirmed"]
 EVENTS: tuple[str, ...] = get_args(Event)
@@ -32,6 +32,8 @@ GONE = frozenset({"dismissed", "ended"})
 
 REPLACED = 300_000
 """Milliseconds after a hand-over in which a card that is gone is the first one."""
+LATE = 900_000
+"""Milliseconds after 8 hours from a start until iOS has ended its card: APNs may have kept the start."""
 MAX_RECORDS = 1_000
 PAGE = 100
 
@@ -227,10 +229,15 @@ async def _retire(
     """Retire the activity token of a device whose card is gone; return it for whoever sends.
 
     Of two cards it is the first one that is gone, unless the report says which: the second one stays, also
-    soon after its token came.
+    soon after its token came. A first card whose end did not arrive is ended by iOS, 8 hours after its start.
     """
-    table = schema.activity_devices
-    this = or_(table.c.replaced_at.is_(None), table.c.replaced_at + REPLACED < row["happened_at"])
+    table, activities = schema.activity_devices, schema.activities
+    until = table.c.replaced_at + REPLACED
+    if row["event"] == "ended":
+        after = select(activities.c.hand_over_after).where(activities.c.id == row["activity_id"])
+        age = func.coalesce(after.scalar_subquery(), 0)
+        until = table.c.started_at + (ACTIVE_MILLISECONDS + LATE) - age
+    this = or_(table.c.replaced_at.is_(None), until < row["happened_at"])
     if card is not None:
         this = case((table.c.card.is_(None), this), else_=table.c.card == card)
     place = [

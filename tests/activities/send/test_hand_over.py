@@ -182,6 +182,27 @@ async def test_the_report_that_the_first_card_is_gone_does_not_end_the_second(wo
     assert [row.retired_reason for row in await world.members()] == ["dismissed"]
 
 
+async def test_the_end_of_the_first_card_by_ios_does_not_end_the_second(world: World) -> None:
+    [phone] = await world.add_phones(1)
+    after = 7.5 * 3600
+    await world.service.activities.start(world.app, a_start(hand_over_after=after))
+    await world.until(lambda: None not in world.shown([phone]))
+    await world.pass_time(3600)
+    # The first card's token is replaced, and its app does not tell: no end reaches that card.
+    world.registering = False
+    world.fake.devices.rotate(phone.activities[0].token)
+    world.handed_in, world.registering = [], True
+    await update(world, 1)
+    await world.pass_time(after - 3600 + 60)
+    assert cards(phone) == [("active", 0), ("active", 1)]
+    await world.pass_time(1800)
+    assert cards(phone) == [("ended", 0), ("active", 1)]
+    told = ReceiptRecord(device=phone.id, event="ended", activity="match")
+    await world.service.receipts.record(world.app, [told])
+    await update(world, 2)
+    assert cards(phone)[-1] == ("active", 2)
+
+
 async def test_a_report_that_names_its_card_is_about_that_one(world: World) -> None:
     world.tells_cards = True
     [phone] = await run(world, 1)
@@ -304,6 +325,45 @@ async def test_a_rotated_token_of_the_first_card_is_not_taken_for_the_seconds(
     await update(world, 4)
     assert [state for state, _ in cards(phone)] == ["dismissed", "active"]
     assert cards(phone)[-1] == ("active", 4)
+
+
+@pytest.mark.parametrize(
+    "whose", ["first's, then second's", "second's twice", "second's, then first's"]
+)
+async def test_without_card_ids_the_newest_token_counts(world: World, whose: str) -> None:
+    """The service sees the same in each case: two new tokens, and APNs answers 200 for old ones.
+
+    No rule can be right in all three. That the newest counts is right in two, and in the third the app
+    puts it right when it registers its cards again.
+    """
+    [phone] = await run(world, 1)
+    await world.pass_time(300)
+    await update(world, 1)
+    world.registering = False
+    await world.pass_time(AFTER - 300 + 5)
+    first, second = phone.activities
+    phones = world.fake.devices
+    if whose == "second's twice":
+        tokens = [second.token.text, phones.rotate(second.token).text]
+    else:
+        tokens = [phones.rotate(first.token).text, second.token.text]
+        if whose == "second's, then first's":
+            tokens.reverse()
+    world.handed_in = []
+    for token in tokens:
+        await world.service.tokens.register_activity_tokens(
+            world.app, [a_token(world, phone, token)]
+        )
+        await world.pass_time(1)
+    await update(world, 2)
+    right = whose != "second's, then first's"
+    assert [card.content_state["n"] for card in (first, second)][right] == 2
+    assert second.state == "active"
+    world.fake.devices.dismiss(first)
+    again = [a_token(world, phone, second.token.text)]
+    await world.service.tokens.register_activity_tokens(world.app, again)
+    await update(world, 3)
+    assert cards(phone)[-1] == ("active", 3)
 
 
 async def test_nothing_is_handed_over_after_the_end_or_just_before_it(world: World) -> None:
