@@ -20,7 +20,6 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from ..errors import ActivitiesError
@@ -65,21 +64,14 @@ class Service:
         _open_services.add(self)
 
     def __repr__(self) -> str:
-        state = (
-            "closed" if self._closed else "open" if self._service is not None else "not used yet"
-        )
-        return f"<blocking Service, {state}>"
+        used = "not used yet" if self._service is None else "open"
+        return f"<blocking Service, {'closed' if self._closed else used}>"
 
     def __enter__(self) -> Service:
         self._started()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __getattr__(self, name: str) -> Any:

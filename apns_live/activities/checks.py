@@ -207,6 +207,25 @@ def plain_numbers(value: Any) -> Any:
     return value
 
 
+def convert(
+    value: object,
+    kind: Any,
+    field: str = "",
+    *,
+    strict: bool = True,
+    error: type[InvalidInput] = InvalidInput,
+    remedy: str = "Give a value of the type that is expected.",
+) -> Any:
+    """Return a value converted to a type, as `msgspec.convert` does. Raises ``error`` with the path."""
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as wrong:
+        found = misfit(wrong)
+        dot = "" if found.field[:1] in ("", "[") or not field else "."
+        where = f"{field}{dot}{found.field}" or "request"
+        raise error(found.problem, where, found.remedy or remedy) from None
+
+
 def conform(value: msgspec.Struct, field: str = "") -> None:
     """Refuse a request whose fields are not of the types that it declares.
 
@@ -214,13 +233,7 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
     field of any type holds (a content state) is left to those who know it.
     """
     try:
-        msgspec.convert(msgspec.to_builtins(value, enc_hook=_opaque), type(value))
-    except msgspec.ValidationError as error:
-        found = misfit(error)
-        dot = "" if found.field[:1] in ("", "[") or not field else "."
-        where = f"{field}{dot}{found.field}" or "request"
-        remedy = found.remedy or "Give a value of the type that is expected."
-        raise InvalidInput(found.problem, where, remedy) from None
+        convert(msgspec.to_builtins(value, enc_hook=_opaque), type(value), field)
     except RecursionError:
         where = f"{field}.{_deep(value)}".lstrip(".")
         raise InvalidInput("is nested too deeply", where, "Use a flatter structure.") from None

@@ -19,16 +19,18 @@ import hmac
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
+from msgspec import Meta
 
 from ...clock import Clock, SystemClock
 from ...errors import ActivitiesError, AddressRefused, InvalidPayload
+from ..checks import convert
 
 MAX_TITLE = 200
 MAX_URL = 2048
@@ -48,30 +50,46 @@ class Button:
     body: str = ""
 
 
+class _OpenUrl(msgspec.Struct, tag="open_url"):
+    title: Annotated[str, Meta(min_length=1, max_length=MAX_TITLE)]
+    url: Annotated[str, Meta(min_length=1, max_length=MAX_URL)]
+
+
+class _Webhook(_OpenUrl, tag="webhook"):
+    method: Literal["GET", "POST"] = "POST"
+    body: dict[str, Any] | None = None
+
+
 def check_button(value: object, *, field: str, schemes: frozenset[str] = frozenset()) -> Button:
     """Return a checked button; ``schemes`` are further address schemes that an app handles.
 
     Raises `InvalidPayload` with the field's path and a remedy.
     """
-    if not isinstance(value, Mapping):
-        raise InvalidPayload("is not an object", field, "Give title, type and url.")
-    title = _text(value, "title", field, MAX_TITLE)
-    kind = value.get("type")
-    if kind not in ("open_url", "webhook"):  # a tuple: a caller may give a list here
-        raise InvalidPayload(
-            "is not a valid button type", f"{field}.type", "Give open_url or webhook."
-        )
-    url = _text(value, "url", field, MAX_URL)
-    if kind == "open_url":
-        _check_open_url(url, f"{field}.url", schemes)
-        return Button(title, "open_url", url)
-    check_webhook_url(url, field=f"{field}.url")
-    method = value.get("method", "POST")
-    if method not in ("GET", "POST"):
-        raise InvalidPayload(
-            "is not a valid method of a webhook", f"{field}.method", "Give GET or POST."
-        )
-    return Button(title, "webhook", url, method, _body(value.get("body"), method, f"{field}.body"))
+    remedy = "Give title, type (open_url or webhook) and url."
+    given = convert(value, _OpenUrl | _Webhook, field, error=InvalidPayload, remedy=remedy)
+    for name, text in (("title", given.title), ("url", given.url)):
+        if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
+            raise InvalidPayload("holds a control character", f"{field}.{name}", "Remove it.")
+    where, url = f"{field}.url", given.url
+    if not isinstance(given, _Webhook):
+        parts = _split(url, where)
+        is_web = parts.scheme in {"http", "https"} and parts.hostname
+        if not (is_web or parts.scheme in schemes or (url.startswith(SHORTCUT) and "name=" in url)):
+            problem, remedy = "opens neither http, https nor a shortcut", "Use https://… or "
+            raise InvalidPayload(problem, where, f"{remedy}{SHORTCUT}name=….")
+        return Button(given.title, "open_url", url)
+    check_webhook_url(url, field=where)
+    body = ""
+    if given.body is not None and given.method == "POST":
+        where = f"{field}.body"
+        try:
+            body = msgspec.json.encode(given.body).decode()
+        except (TypeError, ValueError, RecursionError) as error:
+            problem = f"cannot be written as JSON ({error})"
+            raise InvalidPayload(problem, where, "Give a JSON object.") from None
+        if len(body) > MAX_BODY:
+            raise InvalidPayload(f"has {len(body)} characters", where, f"Use at most {MAX_BODY}.")
+    return Button(given.title, "webhook", url, given.method, body)
 
 
 def check_webhook_url(url: str, *, field: str) -> None:
@@ -95,9 +113,8 @@ class TapSigner:
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) < _SECRET_BYTES:
-            raise ActivitiesError(
-                f"the tap secret has {len(secret)} bytes: give at least {_SECRET_BYTES} random ones"
-            )
+            few = f"the tap secret has {len(secret)} bytes"
+            raise ActivitiesError(f"{few}: give at least {_SECRET_BYTES} random ones")
         self._secret = secret
 
     def __repr__(self) -> str:
@@ -134,20 +151,6 @@ def _unbase64(text: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
-def _text(value: Mapping[str, Any], name: str, field: str, limit: int) -> str:
-    text = value.get(name)
-    where = f"{field}.{name}"
-    if not isinstance(text, str) or not text:
-        raise InvalidPayload(
-            "is missing" if text is None else "is not a string", where, "Give a text."
-        )
-    if len(text) > limit:
-        raise InvalidPayload(f"has {len(text)} characters", where, f"Use at most {limit}.")
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
-        raise InvalidPayload("holds a control character", where, "Remove it.")
-    return text
-
-
 def _split(url: str, field: str) -> Any:
     try:
         parts = urlsplit(url)
@@ -159,35 +162,6 @@ def _split(url: str, field: str) -> Any:
     if any(character in url for character in " \\"):
         raise InvalidPayload("holds a space or a backslash", field, "Percent-encode it.")
     return parts
-
-
-def _check_open_url(url: str, field: str, schemes: frozenset[str]) -> None:
-    parts = _split(url, field)
-    if url.startswith(SHORTCUT) and "name=" in url:
-        return
-    if (parts.scheme in {"http", "https"} and parts.hostname) or parts.scheme in schemes:
-        return
-    raise InvalidPayload(
-        "opens neither http, https nor a shortcut", field, f"Use https://… or {SHORTCUT}name=…."
-    )
-
-
-def _body(body: object, method: str, field: str) -> str:
-    if body is None:
-        return ""
-    if not isinstance(body, Mapping):
-        raise InvalidPayload("is not an object", field, "Give a JSON object.")
-    if method == "GET":
-        return ""
-    try:
-        text = msgspec.json.encode(body).decode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidPayload(
-            f"cannot be written as JSON ({error})", field, "Give a JSON object."
-        ) from None
-    if len(text) > MAX_BODY:
-        raise InvalidPayload(f"has {len(text)} characters", field, f"Use at most {MAX_BODY}.")
-    return text
 
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]

@@ -18,8 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ...errors import InvalidPayload
-from ...misfits import misfit
-from ..checks import plain_numbers
+from ..checks import convert, plain_numbers
 
 Phase = Literal["start", "update", "end"]
 State = dict[str, Any]
@@ -229,13 +228,12 @@ def equal(left: object, right: object) -> bool:
 def _read(value: Any, kind: Any, field: str) -> Any:
     """Convert a value to a type; null is as absent, and 3.0 is a whole number."""
     try:
-        return msgspec.convert(_given(plain_numbers(value)), kind)
-    except msgspec.ValidationError as error:
-        found = misfit(error)
-        remedy = found.remedy or "Give a value of the type that is expected."
-        if "color" in found.field.rpartition(".")[2]:
-            remedy = f"Give one of {', '.join(sorted(COLORS))}."
-        raise InvalidPayload(found.problem, f"{field}.{found.field}".rstrip("."), remedy) from None
+        return convert(_given(plain_numbers(value)), kind, field, error=InvalidPayload)
+    except InvalidPayload as error:
+        if "color" not in error.field.rpartition(".")[2]:
+            raise
+        remedy = f"Give one of {', '.join(sorted(COLORS))}."
+        raise InvalidPayload(error.problem, error.field, remedy) from None
 
 
 def _given(value: Any) -> Any:

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import msgspec
 
 from ....errors import InvalidInput
-from ....misfits import misfit
 from ... import checks
 from ..people import checked_aliases
 from ..records import (
@@ -263,12 +262,7 @@ def _boolean(value: object, field: str) -> bool:
 def _convert(values: dict[str, Any], kind: type[Any], texts: bool, required: str = "device") -> Any:
     if values.get(required) is None:
         raise InvalidInput("is missing", required, "Every line needs one.")
-    try:
-        return msgspec.convert(values, kind, strict=not texts)
-    except msgspec.ValidationError as error:
-        found = misfit(error)
-        where = found.field or "line"
-        raise InvalidInput(found.problem, where, "See the list of columns.") from None
+    return checks.convert(values, kind, strict=not texts, remedy="See the list of columns.")
 
 
 Translate = Callable[[Mapping[str, Any], int, int], Facts | None]
