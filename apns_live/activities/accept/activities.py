@@ -23,17 +23,8 @@ from ..finding import find, named
 from ..people.app_versions import AppVersions
 from ..people.audience import Audiences
 from ..read import operations as views
-from ..requests import Accepted, End, Start, Update
+from ..requests import Accepted, End, Start, Update, start_again
 from ..requests.messages import broadcast_warning
-from ..requests.start_again import (
-    Further,
-    check_same,
-    first_further,
-    is_begun_by_devices,
-    join_start,
-    planned_end,
-    standing,
-)
 from ..requests.validate import checked_change, checked_start, hand_over_after, with_id
 from ..settings import HAND_OVER_AFTER
 from ..store import schema
@@ -104,10 +95,10 @@ class Activities:
 
     async def _start_again(self, writing: Writing, request: Start, public_id: str) -> Accepted:
         connection, app = writing.connection, writing.app
-        row = await standing(connection, app, public_id)
+        row = await start_again.standing(connection, app, public_id)
         if row is None:
             return await self.start_within(writing, request, public_id)
-        check_same(row, request)
+        start_again.check_same(row, request)
         await self._audiences.clause(connection, app, request.audience)
         version = row.version
         if json_text(request.content_state) != row.content_state or not version:
@@ -116,7 +107,7 @@ class Activities:
             newer = Update(id=public_id, content_state=state, presentation=quiet, dialect=dialect)
             version = (await self.change_within(writing, row, newer)).version
         attributes, after = with_id(request, public_id), self._age(app, request)
-        further = await join_start(
+        further = await start_again.join_start(
             connection, row, request, attributes, hand_over_after=after, now=writing.now
         )
         operation = await self._started(writing, request, further, row.id, row.partition, version)
@@ -131,7 +122,7 @@ class Activities:
         table = schema.activities
         taken = select(table.c.start_alert).where(named(app, table, public_id))
         if (row := await row_of(connection, taken)) is not None:
-            if is_begun_by_devices(row):
+            if start_again.is_begun_by_devices(row):
                 return await self._start_again(writing, request, public_id)
             raise _taken(app, public_id)
         # A segment, group, field or relation that nobody knows is refused now, not when it is sent.
@@ -164,7 +155,7 @@ class Activities:
             "metadata": json_text(request.metadata),
             "start_at": None if request.start_at is None else int(request.start_at * 1000),
             "started_at": None if later else now,
-            **planned_end(request),
+            **start_again.planned_end(request),
             "expires_at": 0 if later else now + ACTIVE_MILLISECONDS,
             "hand_over_after": after,
             "hand_over_at": None if later or after is None else now + after,
@@ -172,7 +163,7 @@ class Activities:
             "updated_at": now,
         }
         number = await connection.scalar(insert(table).values(values).returning(table.c.id))
-        further = first_further(request)
+        further = start_again.first_further(request)
         operation = await self._started(writing, request, further, number, partition, 1, status)
         return Accepted(
             operation=operation,
@@ -186,14 +177,15 @@ class Activities:
     async def hand_over_within(self, writing: Writing, row: Row[Any]) -> None:
         """Start a second card on the devices whose card is soon too old, inside a transaction."""
         values = {"activity_id": row.id, "partition": row.partition, "version": row.version}
-        values |= {"dialect": row.dialect, "request": json_text(Further(hand_over=True))}
+        further = start_again.Further(hand_over=True)
+        values |= {"dialect": row.dialect, "request": json_text(further)}
         await writing.add_operation(self.new_id(), "start", **values)
 
     async def _started(
         self,
         writing: Writing,
         request: Start,
-        further: Further,
+        further: start_again.Further,
         row: int,
         partition: int,
         version: int,

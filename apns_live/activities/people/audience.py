@@ -43,15 +43,7 @@ from ..store import schema
 from ..store.database import Database
 from ..store.statements import insert_into, page_of, view_of
 from ..times import milliseconds
-from .filters import (
-    Clause,
-    Filter,
-    compile_filter,
-    of_device_or_user,
-    parse_filter,
-    unindexed,
-    write_filter,
-)
+from . import filters
 from .suspects import Which, tokens_that_are
 
 MAX_IDS = 20_000
@@ -88,7 +80,9 @@ class Audiences:
     database: Database
     clock: Clock
 
-    async def clause(self, connection: AsyncConnection, app: App, audience: Audience) -> Clause:
+    async def clause(
+        self, connection: AsyncConnection, app: App, audience: Audience
+    ) -> filters.Clause:
         """Return the condition on ``devices`` rows of the app.
 
         Raises `InvalidInput` for an empty audience, an unknown segment or group, or a bad filter.
@@ -107,8 +101,8 @@ class Audiences:
             owned = (labelled, aliases.c.user_id, aliases.c.value)
             included += _of_users(connection, owned, values, f"audience.aliases.{label}")
         if audience.filter is not None:
-            tree = parse_filter(audience.filter, field="audience.filter")
-            included.append(compile_filter(tree, now=now))
+            tree = filters.parse_filter(audience.filter, field="audience.filter")
+            included.append(filters.compile_filter(tree, now=now))
         excluded = await _named(connection, app, audience, "exclude_", now)
         # An exclusion that is not known to hold does not exclude: NULL counts as false.
         no = [not_(func.coalesce(one, false())) for one in excluded]
@@ -141,8 +135,8 @@ class Audiences:
                 for name in audience.segments
             ]
         if audience.filter is not None:
-            trees.append(parse_filter(audience.filter))
-        slow = dict.fromkeys(name for tree in trees for name in unindexed(tree))
+            trees.append(filters.parse_filter(audience.filter))
+        slow = dict.fromkeys(name for tree in trees for name in filters.unindexed(tree))
         return DryRun(
             devices=total, persons=persons, reachable=reachable, sample=sample, unindexed=list(slow)
         )
@@ -225,7 +219,7 @@ async def recipient_pages(
 
 async def _named(
     connection: AsyncConnection, app: App, audience: Audience, prefix: str, now: int
-) -> list[Clause]:
+) -> list[filters.Clause]:
     """Return the conditions of the users, devices, segments and groups with this prefix."""
     users, field = schema.users, f"audience.{prefix}"
     names, devices, segments, groups = (
@@ -237,22 +231,22 @@ async def _named(
         found.append(schema.devices.c.public_id.in_(_items(connection, values)))
     for index, name in enumerate(segments):
         tree = await load_segment(connection, app, name, f"{field}segments[{index}]")
-        found.append(compile_filter(tree, now=now))
+        found.append(filters.compile_filter(tree, now=now))
     members, rows = schema.group_members, await row_ids(connection, app, schema.groups, groups)
     for index, slug in enumerate(groups):
         if slug not in rows:
             problem = f"{slug!r} is not a group of the app"
             raise InvalidInput(problem, f"{field}groups[{index}]", "Add the group first.")
-        found.append(of_device_or_user(members, members.c.group_id == rows[slug]))
+        found.append(filters.of_device_or_user(members, members.c.group_id == rows[slug]))
     return found
 
 
 def _of_users(
     connection: AsyncConnection,
-    owned: tuple[Clause, ColumnElement[int], ColumnElement[str]],
+    owned: tuple[filters.Clause, ColumnElement[int], ColumnElement[str]],
     names: Iterable[str],
     field: str,
-) -> list[Clause]:
+) -> list[filters.Clause]:
     """Return the condition on devices of users; ``owned`` says which rows, whose, and named by what."""
     rows, user, name = owned
     if not (values := _checked(names, field)):
@@ -335,7 +329,7 @@ class Segments:
             "app_id": app.row,
             "public_id": self.new_id() if id is None else checks.identifier(id, "id", limit=64),
             "name": name,
-            "filter": write_filter(parse_filter(rule)),
+            "filter": filters.write_filter(filters.parse_filter(rule)),
             "created_at": milliseconds(self.clock),
         }
         async with self.database.write() as connection:
@@ -376,14 +370,14 @@ def no_segment(app: App, name_or_id: str) -> NotFound:
 
 async def load_segment(
     connection: AsyncConnection, app: App, name_or_id: str, field: str
-) -> Filter:
+) -> filters.Filter:
     """Return the filter of a segment by name or id. Raises `InvalidInput` when there is none."""
     query = select(schema.segments.c.filter).where(is_named(app, name_or_id)).limit(1)
     text = await connection.scalar(query)
     if text is not None:
-        return parse_filter(json.loads(text), field=field)
+        return filters.parse_filter(json.loads(text), field=field)
     if name_or_id in DEFAULTS:
-        return parse_filter(DEFAULTS[name_or_id], field=field)
+        return filters.parse_filter(DEFAULTS[name_or_id], field=field)
     raise InvalidInput(
         f"{name_or_id!r} is not a segment of the app", field, "Save the segment first."
     )

@@ -19,22 +19,10 @@ from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import rows_of, view_of
+from . import views
 from .audience import is_named, no_segment
 from .devices import devices_with_user
 from .suspects import SUSPECT
-from .views import (
-    Belongings,
-    FollowerView,
-    GroupView,
-    ListedDevice,
-    ListedUser,
-    MemberView,
-    SegmentView,
-    StreamView,
-    TokenView,
-    Value,
-    WholeUser,
-)
 
 MOST = 1_000
 """Rows of a page, and entries of a list that belongs to one device or user."""
@@ -66,7 +54,7 @@ class Directory:
         country: str | None = None,
         after: str = "",
         limit: int = 100,
-    ) -> Page[ListedDevice]:
+    ) -> Page[views.ListedDevice]:
         """Return devices by id, or those of a user, of a language or of a country.
 
         A language is exactly that one: ``de`` is not ``de-AT``. Raises `InvalidInput` for more than
@@ -88,9 +76,9 @@ class Directory:
                 # The app goes without saying, and would lead along another index.
                 wanted = table.c.user_id == await find_id(connection, app, schema.users, user)
             query = devices_with_user().where(wanted)
-            return await _page(connection, query, along, after, limit, ListedDevice)
+            return await _page(connection, query, along, after, limit, views.ListedDevice)
 
-    async def tokens(self, app: App, device: str) -> list[TokenView]:
+    async def tokens(self, app: App, device: str) -> list[views.TokenView]:
         """Return the tokens of a device by their first eight digits.
 
         Start and device tokens also when they are retired, with the reason; activity tokens while
@@ -103,7 +91,7 @@ class Directory:
             .join(activities, activities.c.id == members.c.activity_id)
             .where(members.c.retired_at.is_(None), members.c.token.is_not(None))
         )
-        found: list[TokenView] = []
+        found: list[views.TokenView] = []
         async with self.database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
             for kind, table, query in (
@@ -118,14 +106,14 @@ class Directory:
                         named[name] = getattr(row, name, None)
                     living = kind == "start" and row.retired_at is None
                     named["suspect"] = living and row.unanswered >= SUSPECT
-                    found.append(view_of(TokenView, row, **named))
+                    found.append(view_of(views.TokenView, row, **named))
         return found
 
-    async def users(self, app: App, *, after: str = "", limit: int = 100) -> Page[ListedUser]:
+    async def users(self, app: App, *, after: str = "", limit: int = 100) -> Page[views.ListedUser]:
         """Return users by external id."""
-        return await self._list(app, schema.users, "external_id", after, limit, ListedUser)
+        return await self._list(app, schema.users, "external_id", after, limit, views.ListedUser)
 
-    async def user(self, app: App, external_id: str) -> WholeUser:
+    async def user(self, app: App, external_id: str) -> views.WholeUser:
         """Return a user with aliases, tags, attributes, groups and devices. Raises `NotFound`."""
         devices, aliases = schema.devices, schema.user_aliases
         async with self.database.read() as connection:
@@ -137,42 +125,50 @@ class Directory:
             theirs = select(devices.c.public_id).where(devices.c.user_id == row.id)
             names = await connection.scalars(theirs.order_by(devices.c.public_id).limit(MOST))
             held = await _belongings(connection, "user", row.id)
-            return view_of(WholeUser, row, aliases=named, devices=list(names), **held)
+            return view_of(views.WholeUser, row, aliases=named, devices=list(names), **held)
 
-    async def belongings(self, app: App, device: str) -> Belongings:
+    async def belongings(self, app: App, device: str) -> views.Belongings:
         """Return tags, attributes and groups of a device. Raises `NotFound`."""
         async with self.database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
             return await _belongings(connection, "device", owner)
 
-    async def groups(self, app: App, *, after: str = "", limit: int = 100) -> Page[GroupView]:
+    async def groups(self, app: App, *, after: str = "", limit: int = 100) -> Page[views.GroupView]:
         """Return groups by slug."""
-        return await self._list(app, schema.groups, "slug", after, limit, GroupView)
+        return await self._list(app, schema.groups, "slug", after, limit, views.GroupView)
 
-    async def group(self, app: App, slug: str) -> GroupView:
+    async def group(self, app: App, slug: str) -> views.GroupView:
         """Return a group. Raises `NotFound`."""
         async with self.database.read() as connection:
-            return view_of(GroupView, await find(connection, app, schema.groups, slug))
+            return view_of(views.GroupView, await find(connection, app, schema.groups, slug))
 
-    async def segments(self, app: App, *, after: str = "", limit: int = 100) -> Page[SegmentView]:
+    async def segments(
+        self, app: App, *, after: str = "", limit: int = 100
+    ) -> Page[views.SegmentView]:
         """Return the saved segments by name."""
-        return await self._list(app, schema.segments, "name", after, limit, SegmentView)
+        return await self._list(app, schema.segments, "name", after, limit, views.SegmentView)
 
-    async def segment(self, app: App, name_or_id: str) -> SegmentView:
+    async def segment(self, app: App, name_or_id: str) -> views.SegmentView:
         """Return a saved segment. Raises `NotFound`."""
         query = select(schema.segments).where(is_named(app, name_or_id)).limit(1)
         if (row := await self.database.row(query)) is None:
             raise no_segment(app, name_or_id)
-        return view_of(SegmentView, row)
+        return view_of(views.SegmentView, row)
 
-    async def streams(self, app: App, *, after: str = "", limit: int = 100) -> Page[StreamView]:
+    async def streams(
+        self, app: App, *, after: str = "", limit: int = 100
+    ) -> Page[views.StreamView]:
         """Return streams by key, with the activity behind each."""
-        return await self._list(app, schema.streams, "key", after, limit, StreamView, _streams())
+        return await self._list(
+            app, schema.streams, "key", after, limit, views.StreamView, _streams()
+        )
 
-    async def stream(self, app: App, key: str) -> StreamView:
+    async def stream(self, app: App, key: str) -> views.StreamView:
         """Return a stream with the activity behind it. Raises `NotFound`."""
         async with self.database.read() as connection:
-            return view_of(StreamView, await find(connection, app, schema.streams, key, _streams()))
+            return view_of(
+                views.StreamView, await find(connection, app, schema.streams, key, _streams())
+            )
 
     async def _list(
         self,
@@ -191,7 +187,7 @@ class Directory:
 
     async def followers(
         self, app: App, activity: str, *, after: str = "", limit: int = 100
-    ) -> Page[FollowerView]:
+    ) -> Page[views.FollowerView]:
         """Return the devices of an activity, with their tokens by the first eight digits.
 
         ``acknowledged_version`` is the newest state that APNs accepted for the device. Raises
@@ -205,11 +201,13 @@ class Directory:
                 .join(devices, devices.c.id == members.c.device_id)
                 .where(members.c.activity_id == found)
             )
-            return await _page(connection, query, members.c.device_id, after, limit, FollowerView)
+            return await _page(
+                connection, query, members.c.device_id, after, limit, views.FollowerView
+            )
 
     async def members(
         self, app: App, slug: str, kind: Member, *, after: str = "", limit: int = 100
-    ) -> Page[MemberView]:
+    ) -> Page[views.MemberView]:
         """Return the devices or the users of a group, the oldest first. Raises `NotFound`."""
         devices, users, members = schema.devices, schema.users, schema.group_members
         name = devices.c.public_id if kind == "device" else users.c.external_id
@@ -218,7 +216,7 @@ class Directory:
         async with self.database.read() as connection:
             found = await find_id(connection, app, schema.groups, slug)
             query = query.where(members.c.group_id == found)
-            return await _page(connection, query, owner, after, limit, MemberView)
+            return await _page(connection, query, owner, after, limit, views.MemberView)
 
 
 async def _page(
@@ -251,7 +249,7 @@ def _streams() -> Select[Any]:
     )
 
 
-async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> Belongings:
+async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> views.Belongings:
     values, members, groups = schema.attributes, schema.group_members, schema.groups
     tags: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
@@ -270,7 +268,7 @@ async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> 
     return {"tags": tags, "attributes": attributes, "groups": within}
 
 
-def _value(row: Row[Any]) -> Value:
+def _value(row: Row[Any]) -> views.Value:
     """Return a stored attribute as callers write it."""
     if row.kind == "boolean":
         return bool(row.number)

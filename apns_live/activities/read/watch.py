@@ -20,19 +20,12 @@ from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import row_of, view_of
-from .operations import (
-    FINISHED,
-    ActivityState,
-    OperationState,
-    operation_counts,
-    still_queued,
-    with_activity,
-)
+from . import operations as views
 
 _LARGE = 2_000
 _SECONDS = 2.0
 _Place = tuple[str, int]
-Followed = OperationState | ActivityState
+Followed = views.OperationState | views.ActivityState
 
 
 class Watchers:
@@ -116,19 +109,19 @@ class Watchers:
         now = self._clock.monotonic()
         known = self._queued_counts.pop(row.id, None)
         if known is None or known[0] <= now:
-            known = now + _SECONDS, (await still_queued(connection, [row]))[row.id]
+            known = now + _SECONDS, (await views.still_queued(connection, [row]))[row.id]
         if known[1] > _LARGE and not _is_over(row) and len(self._queued_counts) < _LARGE:
             self._queued_counts[row.id] = known
         return known[1]
 
-    async def _operation(self, app: App, public_id: str) -> tuple[OperationState, bool]:
+    async def _operation(self, app: App, public_id: str) -> tuple[views.OperationState, bool]:
         async with self._database.read() as connection:
-            row = await find(connection, app, schema.operations, public_id, with_activity())
+            row = await find(connection, app, schema.operations, public_id, views.with_activity())
             queued = await self._queued(connection, row)
-        shown = view_of(OperationState, row, operation=row.public_id, queued=queued)
+        shown = view_of(views.OperationState, row, operation=row.public_id, queued=queued)
         return shown, _is_over(row)
 
-    async def _activity(self, app: App, public_id: str) -> tuple[ActivityState, bool]:
+    async def _activity(self, app: App, public_id: str) -> tuple[views.ActivityState, bool]:
         operations = schema.operations
         async with self._database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
@@ -139,11 +132,11 @@ class Watchers:
             )
             newest = await row_of(connection, query.order_by(operations.c.id.desc()).limit(1))
             queued = 0 if newest is None else await self._queued(connection, newest)
-        operation = None if newest is None else operation_counts(newest, queued)
-        shown = view_of(ActivityState, row, activity=row.public_id, operation=operation)
-        over = row.status == "ended" and (newest is None or newest.status in FINISHED)
+        operation = None if newest is None else views.operation_counts(newest, queued)
+        shown = view_of(views.ActivityState, row, activity=row.public_id, operation=operation)
+        over = row.status == "ended" and (newest is None or newest.status in views.FINISHED)
         return shown, over
 
 
 def _is_over(operation: Row[Any]) -> bool:
-    return operation.status in FINISHED and operation.finished_at is not None
+    return operation.status in views.FINISHED and operation.finished_at is not None

@@ -18,24 +18,14 @@ import msgspec
 
 from ....errors import InvalidInput
 from ... import checks
+from .. import records
 from ..people import checked_aliases
-from ..records import (
-    OLDEST,
-    DeviceRecord,
-    StoredValue,
-    TokenRecord,
-    check_device,
-    check_token,
-    moment,
-    store_attributes,
-    store_tags,
-)
 from .reading import REASON
 
 Kind = Literal["devices", "users", "tokens"]
 KINDS: tuple[Kind, ...] = ("devices", "users", "tokens")
 
-_DEVICE_FIELDS = tuple(name for name in DeviceRecord.__struct_fields__ if name != "id")
+_DEVICE_FIELDS = tuple(name for name in records.DeviceRecord.__struct_fields__ if name != "id")
 _WHEN = ("registered_at", "environment")
 KNOWN: dict[Kind, tuple[str, ...]] = {
     "devices": ("id", *_DEVICE_FIELDS, "groups", "device_token", *_WHEN),
@@ -56,8 +46,8 @@ _TRUE, _FALSE = frozenset({"true", "t", "yes", "1"}), frozenset({"false", "f", "
 class Belongings(msgspec.Struct, kw_only=True):
     """What a device or a user has besides its own columns, in stored form."""
 
-    tags: dict[str, list[StoredValue]] = {}
-    attributes: dict[str, list[StoredValue]] = {}
+    tags: dict[str, list[records.StoredValue]] = {}
+    attributes: dict[str, list[records.StoredValue]] = {}
     groups: tuple[str, ...] = ()
     aliases: dict[str, str] = {}
 
@@ -65,13 +55,18 @@ class Belongings(msgspec.Struct, kw_only=True):
 class Facts(msgspec.Struct, kw_only=True):
     """What one line tells, checked."""
 
-    devices: list[tuple[DeviceRecord, Belongings]] = []
+    devices: list[tuple[records.DeviceRecord, Belongings]] = []
     users: list[tuple[str, Belongings]] = []
-    tokens: list[TokenRecord] = []
+    tokens: list[records.TokenRecord] = []
 
 
 def facts_of(
-    kind: Kind, values: Mapping[str, Any], *, texts: bool, now: int, registered_at: int = OLDEST
+    kind: Kind,
+    values: Mapping[str, Any],
+    *,
+    texts: bool,
+    now: int,
+    registered_at: int = records.OLDEST,
 ) -> Facts:
     """Return what one line of our own layout tells.
 
@@ -152,10 +147,12 @@ def _known_here(kind: Kind) -> str:
 def _device(values: dict[str, Any], texts: bool, now: int, registered_at: int) -> Facts:
     told = {name: values[name] for name in ("id", *_DEVICE_FIELDS) if name in values}
     for name in {"first_session", "last_session"} & told.keys():
-        told[name] = moment(told[name], name)
+        told[name] = records.moment(told[name], name)
     for name in {"push_enabled", "frequent_updates"} & told.keys():
         told[name] = _boolean(told[name], name) if texts else told[name]
-    record = check_device(_convert(told, DeviceRecord, texts, required="id"), "line")
+    record = records.check_device(
+        _convert(told, records.DeviceRecord, texts, required="id"), "line"
+    )
     facts = Facts(devices=[(record, _belongings(values, users=False))])
     place = {"device": record.id, **_registered(values, registered_at)}
     given: list[tuple[str, dict[str, Any]]] = [
@@ -172,7 +169,7 @@ def _device(values: dict[str, Any], texts: bool, now: int, registered_at: int) -
 def _registered(values: Mapping[str, Any], registered_at: int) -> dict[str, Any]:
     """Return when and where a line's tokens were registered."""
     when = values.get("registered_at")
-    at = registered_at if when is None else moment(when, "registered_at")
+    at = registered_at if when is None else records.moment(when, "registered_at")
     return {"registered_at": at, "environment": values.get("environment")}
 
 
@@ -189,14 +186,18 @@ def _token(values: dict[str, Any], now: int, registered_at: int) -> Facts:
     token |= _registered(values, registered_at)
     facts = Facts(tokens=[_checked_token(token, now, "token")])
     if "user" in values:
-        device = _convert({"id": token["device"], "user": values["user"]}, DeviceRecord, False)
-        facts.devices.append((check_device(device, "line"), Belongings()))
+        device = _convert(
+            {"id": token["device"], "user": values["user"]}, records.DeviceRecord, False
+        )
+        facts.devices.append((records.check_device(device, "line"), Belongings()))
     return facts
 
 
-def _checked_token(values: dict[str, Any], now: int, column: str) -> TokenRecord:
+def _checked_token(values: dict[str, Any], now: int, column: str) -> records.TokenRecord:
     try:
-        return check_token(_convert(values, TokenRecord, False), now=now, field="line")
+        return records.check_token(
+            _convert(values, records.TokenRecord, False), now=now, field="line"
+        )
     except InvalidInput as error:
         name = error.field.removeprefix("line.")
         if name in {"token", ""} or "." in column:
@@ -218,8 +219,8 @@ def _belongings(values: Mapping[str, Any], *, users: bool) -> Belongings:
         raise InvalidInput("is not a list", "groups", remedy)
     slugs = (slug.strip() if isinstance(slug, str) else slug for slug in groups)
     return Belongings(
-        tags=store_tags(_mapping(values, "tags"), "tag"),
-        attributes=store_attributes(given, "attribute"),
+        tags=records.store_tags(_mapping(values, "tags"), "tag"),
+        attributes=records.store_attributes(given, "attribute"),
         groups=tuple(dict.fromkeys(checks.slug(slug, "groups") for slug in slugs if slug != "")),
         aliases=checked_aliases(named, "alias.{}".format),
     )
@@ -357,8 +358,8 @@ def _utc(value: str, field: str) -> int:
     """OneSignal writes ``2026-01-31 20:00:00 UTC``, without the zone in older exports, or seconds."""
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return moment(int(text) * 1000 if len(text) <= 10 else int(text), field)
+        return records.moment(int(text) * 1000 if len(text) <= 10 else int(text), field)
     try:
-        return moment(text, field)
+        return records.moment(text, field)
     except InvalidInput:
-        return moment(f"{text} UTC", field)
+        return records.moment(f"{text} UTC", field)
