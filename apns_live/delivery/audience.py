@@ -139,8 +139,6 @@ class Audience:
                 status[place] = FLYING
                 picked.append(place)
         remaining = self._remaining
-        if not remaining or len(picked) >= limit:
-            return picked
         pointer, places = self._pointer, len(self.tokens)
         room = limit - len(picked)
         add = picked.append

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import add, sub
 
 from ..outcome import Outcome, Verdict
 
@@ -25,70 +26,62 @@ class SpikeGuard:
         self._window = window
         self._least = least
         self._share = share
-        self._blocks: deque[tuple[int, int, int]] = deque()
-        self._answers = self._bad = self._hopeless = 0
-        self._failed = self._failed_bad = self._failed_hopeless = 0
         self._refusal = ""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen and go on."""
+        self._blocks: deque[list[int]] = deque()
+        self._seen = [0, 0, 0]
+        """Answers in the window, those that were BadDeviceToken, those that refuse every token."""
+        self._failed = [0, 0, 0]
+        """The same of the batch that `judge` closes, without acceptances."""
         self.stopped = ""
         """The explanation, once stopped; empty before."""
 
     def answered(self, outcome: Outcome) -> None:
         """Count an answer that was not an acceptance; `judge` looks at it with the rest of its batch."""
-        self._failed += 1
+        self._failed[0] += 1
         if outcome.reason == "BadDeviceToken":
-            self._failed_bad += 1
+            self._failed[1] += 1
         elif outcome.verdict in _HOPELESS or (
             # Status 0 is a token that was refused here, before anything was sent.
             outcome.verdict is Verdict.FIX_REQUEST and outcome.status != 0
         ):
-            self._failed_hopeless += 1
+            self._failed[2] += 1
             self._refusal = f"{outcome.reason or outcome.verdict.value} (status {outcome.status})"
 
     def judge(self, accepted: int) -> bool:
         """Close a batch with ``accepted`` acceptances; return whether the fan-out must stop now."""
-        if self.stopped:
+        failed = self._failed[0]
+        if self.stopped or not accepted + failed:
             return False
-        answers = accepted + self._failed
-        if not answers:
+        batch, self._failed = self._failed, [0, 0, 0]
+        batch[0] += accepted
+        self._push(batch)
+        answers, bad, hopeless = self._seen
+        if not failed or answers < self._least:
             return False
-        self._push(answers, self._failed_bad, self._failed_hopeless)
-        failed, self._failed = self._failed, 0
-        self._failed_bad = self._failed_hopeless = 0
-        if not failed or self._answers < self._least:
-            return False
-        if self._bad > self._share * self._answers:
+        if bad > self._share * answers:
             self.stopped = (
-                f"{self._bad} of the last {self._answers} answers were BadDeviceToken. APNs disconnects "
-                "senders for that. Check the environment first (sandbox tokens sent to production, or "
-                "the reverse), then the tokens; resume when that is settled."
+                f"{bad} of the last {answers} answers were BadDeviceToken. APNs disconnects senders "
+                "for that. Check the environment first (sandbox tokens sent to production, or the "
+                "reverse), then the tokens; resume when that is settled."
             )
-        elif self._hopeless == self._answers:
+        elif hopeless == answers:
             self.stopped = (
-                f"the last {self._hopeless} answers were all refusals, now {self._refusal}. It does not "
+                f"the last {hopeless} answers were all refusals, now {self._refusal}. It does not "
                 "depend on the token: correct the request or the credentials, then resume."
             )
         return bool(self.stopped)
 
-    def reset(self) -> None:
-        """Forget what was seen and go on."""
-        self._blocks.clear()
-        self._answers = self._bad = self._hopeless = 0
-        self._failed = self._failed_bad = self._failed_hopeless = 0
-        self.stopped = ""
-
-    def _push(self, answers: int, bad: int, hopeless: int) -> None:
-        blocks = self._blocks
+    def _push(self, batch: list[int]) -> None:
+        blocks, seen = self._blocks, self._seen
+        seen[:] = map(add, seen, batch)
         # Small batches share a block: an activity of few devices has one answer a batch.
-        if blocks and blocks[-1][0] + answers <= self._window // _BLOCKS:
-            last = blocks.pop()
-            blocks.append((last[0] + answers, last[1] + bad, last[2] + hopeless))
+        if blocks and blocks[-1][0] + batch[0] <= self._window // _BLOCKS:
+            blocks[-1][:] = map(add, blocks[-1], batch)
         else:
-            blocks.append((answers, bad, hopeless))
-        self._answers += answers
-        self._bad += bad
-        self._hopeless += hopeless
-        while self._answers - blocks[0][0] >= self._window:
-            first = blocks.popleft()
-            self._answers -= first[0]
-            self._bad -= first[1]
-            self._hopeless -= first[2]
+            blocks.append(batch)
+        while seen[0] - blocks[0][0] >= self._window:
+            seen[:] = map(sub, seen, blocks.popleft())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ..outcome import Outcome, Verdict
-from ..reasons import Policy, Retry
+from ..reasons import Retry
 
 _TOKEN = Retry.BACKOFF_TOKEN.value
 _SERVER = Retry.BACKOFF_POOL.value
@@ -90,25 +90,20 @@ def _again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool 
     if not replay_safe and (outcome.may_have_been_sent or verdict is Verdict.UNKNOWN):
         return NEVER
     match verdict:
-        case Verdict.UNKNOWN:
-            wait = _after(_SERVER, failures, at_once=UNKNOWN_AT_ONCE)
+        case Verdict.UNKNOWN | Verdict.NOT_SENT:
+            # It did not leave (a link went away), or no answer came: at once, unless that goes on.
+            counted = failures - (UNKNOWN_AT_ONCE if verdict is Verdict.UNKNOWN else 1)
+            wait = _SERVER.backoff(counted) if counted >= 0 else 0.0
         case Verdict.SLOW_DOWN:
             wait = _TOKEN.backoff(failures)
         case Verdict.RETRY_LATER:
             wait = _SERVER.backoff(failures)
-        case Verdict.NOT_SENT:
-            # It did not leave (a link went away): at once, unless that goes on.
-            wait = _after(_SERVER, failures, at_once=1)
         case Verdict.REFRESH_CREDENTIALS if outcome.retry_at and not failures:
             # Its connection is retired: one try on another, as the client does for its own.
             wait = 0.0
         case _:
             return NEVER
     return max(outcome.retry_at, now + wait)
-
-
-def _after(policy: Policy, failures: int, *, at_once: int) -> float:
-    return policy.backoff(failures - at_once) if failures >= at_once else 0.0
 
 
 def last_moment(*, deadline: float | None, expiration: int, step: float = 0.0) -> float:

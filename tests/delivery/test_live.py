@@ -369,7 +369,7 @@ def test_a_guard_is_small_however_its_answers_come():
     for _ in range(10_000):
         assert not guard.judge(1)
     assert len(guard._blocks) <= 51
-    assert 500 <= guard._answers <= 520
+    assert 500 <= guard._seen[0] <= 520
     bad = Outcome(token="ab", verdict=Verdict.DROP_TOKEN, status=400, reason="BadDeviceToken")
     for _ in range(200):
         guard.answered(bad)
