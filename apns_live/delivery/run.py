@@ -149,7 +149,6 @@ class Run(BaseRun[RunReport], Home):
             RunRecord(name=name, message=encoded, deadline=deadline),
             journalled=dispatch.journal is not None,
         )
-        self._over_budget: set[int] = set()
         self._tally = _Tally()
         self._in_flight = 0
         self._stopped = ""
@@ -329,11 +328,12 @@ class Run(BaseRun[RunReport], Home):
             return []
         make, sendable, starts = self._dispatch.make_item, self._sendable, self._starts
         taken = self._ledger.take(limit)
-        items = [make(token, sendable, (self, position, None)) for position, token in taken]
-        if starts is not None:
-            self._over_budget.update(
-                position for position, token in taken if starts.charge(token, now)
+        items = [
+            make(
+                token, sendable, (self, position, starts is not None and starts.charge(token, now))
             )
+            for position, token in taken
+        ]
         if self._dispatch.journal is None:
             self._in_flight += len(items)
         return items
@@ -358,47 +358,31 @@ class Run(BaseRun[RunReport], Home):
         self._ledger.committed()
         self.resume()
 
-    def settle(self, position: int, _: object, outcome: Outcome, now: float) -> None:
-        """Take the answer to one push."""
+    def settle(self, position: int, over_budget: bool, outcome: Outcome, now: float) -> None:
+        """Take the answer to one push: it is settled, or sent again."""
         if self.life is Life.OVER:
             return
         self._in_flight -= 1
-        if outcome.verdict is not _ACCEPTED or self._ledger.troubles or self._over_budget:
-            final = self._considered(position, outcome, now)
-            if final is None:
-                return
-            outcome = final
-        self._settle(position, outcome)
-
-    def _considered(self, position: int, outcome: Outcome, now: float) -> Outcome | None:
-        """Return the final outcome of a push, or None when it goes again."""
-        trouble = self._ledger.troubles.pop(position, None)
-        if position in self._over_budget:
-            self._over_budget.discard(position)
+        ledger = self._ledger
+        trouble = ledger.troubles.pop(position, None) if ledger.troubles else None
+        if over_budget:
             outcome = msgspec.structs.replace(outcome, over_budget=True)
         outcome = with_tries(outcome, trouble)
-        if outcome.verdict is _ACCEPTED:
-            return outcome
-        self.guard.answered(outcome)
-        next_ = follows(
-            outcome,
-            trouble,
-            now,
-            replay_safe=self._encoded.replay_safe,
-            last_moment=self._last_moment,
-        )
-        if isinstance(next_, Outcome):
-            return next_
-        self._ledger.troubles[position] = next_
-        if not next_.may_have_been_sent:
-            self._ledger.unsent(position)
-        if self._stopped:
-            return None
-        if next_.not_before > now:
-            heapq.heappush(self._ledger.held, (next_.not_before, position))
-        else:
-            self._ledger.queue.appendleft(position)
-        return None
+        if outcome.verdict is not _ACCEPTED:
+            self.guard.answered(outcome)
+            safe, last = self._encoded.replay_safe, self._last_moment
+            next_ = follows(outcome, trouble, now, replay_safe=safe, last_moment=last)
+            if isinstance(next_, Trouble):
+                ledger.troubles[position] = next_
+                if not next_.may_have_been_sent:
+                    ledger.unsent(position)
+                if not self._stopped and next_.not_before > now:
+                    heapq.heappush(ledger.held, (next_.not_before, position))
+                elif not self._stopped:
+                    ledger.queue.appendleft(position)
+                return
+            outcome = next_
+        self._settle(position, outcome)
 
     def _settle(self, position: int, outcome: Outcome) -> None:
         self._ledger.settle(position, outcome)
