@@ -355,12 +355,13 @@ class World:
                     self.complain(f"{inside} pushes are in a waiting room of {most}")
 
     def _watch_requests(self) -> None:
-        engine = self.fake.engine
-        answer = engine.answer
+        engine, requested = self.fake.engine, self.requested
 
-        def watched(request: Any, connection: Any) -> Any:
-            fields = dict(request.headers)
-            self.requested.add(fields.get(b"apns-id", b"").decode())
-            return answer(request, connection)
+        class Watched(type(engine)):  # type: ignore[misc]
+            __slots__ = ()
 
-        engine.answer = watched  # type: ignore[method-assign]
+            def answer(self, request: Any, connection: Any) -> Any:
+                requested.add(dict(request.headers).get(b"apns-id", b"").decode())
+                return super().answer(request, connection)
+
+        engine.__class__ = Watched
