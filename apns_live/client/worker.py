@@ -17,10 +17,10 @@ from ..outcome import Outcome
 from ..pool import Endpoint, PoolOptions, RequestIds
 from .attachment import Acceptances
 from .client import Client
-from .crossing import NoMore, Settled, Setup, Take, decode_order, pack, read, write
 from .fan_out import Run
 from .reading import AheadReader
 from .run import Life, Outbox
+from .workers import NoMore, Settled, Setup, Take, decode_order, pack, read, write
 
 _PAUSE = 0.01, 0.05
 """Seconds between two words of outcomes, and of counts alone."""

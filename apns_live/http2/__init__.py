@@ -13,8 +13,7 @@ from apns_live.http2.events import (
     StreamReset,
 )
 from apns_live.http2.frames import CLIENT_PREFACE, ErrorCode, FrameType, Setting, frame
-from apns_live.http2.header_encoder import Indexing, PreparedHeaders
-from apns_live.http2.headers import EncodedString, HeaderDecoder
+from apns_live.http2.headers import EncodedString, HeaderDecoder, Indexing, PreparedHeaders
 from apns_live.http2.server_connection import ServerConnection
 
 __all__ = [

@@ -30,15 +30,16 @@ from apns_live.http2.frames import (
     reset_frame,
     window_update_frame,
 )
-from apns_live.http2.header_encoder import (
+from apns_live.http2.headers import (
     PATH,
+    EncodedString,
+    HeaderDecoder,
     Prefix,
     PreparedHeaders,
     RequestEncoder,
     encode_integer,
 )
-from apns_live.http2.headers import EncodedString, HeaderDecoder
-from apns_live.http2.peer_limits import FLOOD_BUDGET, Ending
+from apns_live.http2.limits import FLOOD_BUDGET, Ending
 
 _CONNECTION_WINDOW = 1_048_576
 _RESET = 4 << 8 | FrameType.RST_STREAM

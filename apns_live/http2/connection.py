@@ -40,10 +40,15 @@ from apns_live.http2.frames import (
     strip_padding,
     window_update_frame,
 )
-from apns_live.http2.header_encoder import HeaderEncoder
-from apns_live.http2.headers import HeaderDecoder
-from apns_live.http2.peer_limits import ClosedStreams, Ending, FloodGuard
-from apns_live.http2.settings import DEFAULT_SETTINGS, OurSettings, setting_error
+from apns_live.http2.headers import HeaderDecoder, HeaderEncoder
+from apns_live.http2.limits import (
+    DEFAULT_SETTINGS,
+    ClosedStreams,
+    Ending,
+    FloodGuard,
+    OurSettings,
+    setting_error,
+)
 
 MAX_HEADER_LIST = 65_536
 _CONTINUATION_LIMIT = 256

@@ -26,9 +26,8 @@ from apns_live.http2.frames import (
     reset_frame,
     window_update_frame,
 )
-from apns_live.http2.header_encoder import ResponseEncoder
-from apns_live.http2.headers import HeaderDecoder
-from apns_live.http2.peer_limits import FLOOD_BUDGET, Ending
+from apns_live.http2.headers import HeaderDecoder, ResponseEncoder
+from apns_live.http2.limits import FLOOD_BUDGET, Ending
 
 _USUAL_FRAME = DEFAULT_FRAME_SIZE << 8
 _RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY

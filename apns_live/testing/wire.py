@@ -17,7 +17,7 @@ import msgspec
 from apns_live.errors import Http2ConnectionError, InvalidSetting
 from apns_live.http2 import ErrorCode, RequestReceived, ServerConnection, Setting
 from apns_live.http2.frames import END_HEADERS, END_STREAM, PADDED, FrameType, frame, header_frames
-from apns_live.http2.header_encoder import encode_string
+from apns_live.http2.headers import encode_string
 
 from .clock import Timer
 from .engine import Engine, Plan

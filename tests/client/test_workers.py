@@ -20,8 +20,16 @@ from hypothesis import strategies as st
 from apns_live import Hooks, Outcome, StartToken, Update, Verdict
 from apns_live.client import RequestIds, worker, workers
 from apns_live.client.attachment import Acceptances
-from apns_live.client.crossing import Accepted, NoMore, Setup, Take, decode_settled, pack, write
-from apns_live.client.workers import SharedRun
+from apns_live.client.workers import (
+    Accepted,
+    NoMore,
+    Setup,
+    SharedRun,
+    Take,
+    decode_settled,
+    pack,
+    write,
+)
 from apns_live.errors import InvalidSetting, TransportError
 from apns_live.http2 import EncodedString
 from apns_live.testing import FakeApns

@@ -17,7 +17,7 @@ from apns_live.http2 import (
     Setting,
     frame,
 )
-from apns_live.http2.header_encoder import HeaderEncoder
+from apns_live.http2.headers import HeaderEncoder
 
 AUTHORITY = b"api.push.example:443"
 APNS_ID = b"EC1BF194-B3B2-424A-89A9-5A918A6E6B5D"

@@ -8,12 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apns_live.http2 import HeaderDecoder, Indexing, PreparedHeaders
-from apns_live.http2.header_encoder import (
-    HeaderEncoder,
-    RequestEncoder,
-    ResponseEncoder,
-    encode_integer,
-)
+from apns_live.http2.headers import HeaderEncoder, RequestEncoder, ResponseEncoder, encode_integer
 
 from .support import AUTHORITY, HEADERS, PATH, apns_id, table_size
 
