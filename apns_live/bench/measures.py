@@ -53,7 +53,7 @@ def distance(
 
     Counted from ``warm_up`` seconds on, or later, when the pool has had time to open as many as it may.
     """
-    # Seconds for each connection: the spacing, the handshakes, and until it is found to be full.
+    # Seconds until the pool opens one more connection: spacing, handshakes, and noticing a full one.
     opening = 0.25 + 6 * round_trip
     with stand("distance", "Throughput at a distance", plan, setup) as place:
         place.result.settings |= {

@@ -1,7 +1,7 @@
 """Child processes of a benchmark: each has one task and one core, and a pipe to the parent.
 
-A worker is a function, or a coroutine function, whose first argument is its end of the pipe. It says "ready" and what it wants
-to say first, and then what its part is. A worker ends when our end is closed.
+A worker is a function, or a coroutine function, whose first argument is its end of the pipe. It sends
+messages with `say` and stops when the parent closes the other end.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ STOP_TIMEOUT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that we started, and our end of its pipe."""
+    """A child process, and our end of its pipe."""
 
     name: str
     connection: Any
 
     def receive(self, timeout: float = START_TIMEOUT) -> Any:
-        """Return what it says next. Raises BenchError when it failed or is silent (seconds)."""
+        """Return its next message. Raises BenchError when it failed or sends nothing for ``timeout`` s."""
         try:
             if not self.connection.poll(timeout):
                 raise BenchError(f"{self.name} said nothing for {timeout:.0f} s")
@@ -47,13 +47,13 @@ class Worker:
         return said
 
     def usage(self) -> tuple[float, int]:
-        """Return CPU seconds used and peak memory in bytes. Only for a worker that serves."""
+        """Return CPU seconds used and peak memory in bytes, from a worker that answers questions."""
         self.connection.send("usage")
         used: tuple[float, int] = self.receive()
         return used
 
     def cpu(self) -> float:
-        """Return the CPU seconds that it has used. Only for a worker that serves."""
+        """Return the CPU seconds used, from a worker that answers questions."""
         return self.usage()[0]
 
 
@@ -61,7 +61,7 @@ class Worker:
 def worker(
     name: str, work: Callable[..., Any], *arguments: Any, core: int | None = None
 ) -> Iterator[Worker]:
-    """Run ``work`` in a process of its own, pinned to ``core``, until the block ends."""
+    """Run ``work`` in a child process, pinned to ``core``, until the block ends."""
     ours, theirs = _SPAWN.Pipe()
     started = Worker(name, ours)
     process = _SPAWN.Process(target=_run, args=(theirs, core, work, arguments), daemon=True)
@@ -86,14 +86,14 @@ def _run(connection: Connection, core: int | None, work: Callable[..., Any], giv
             asyncio.run(done)
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return
-    except Exception as error:  # noqa: BLE001 - whatever it was, the parent says it
+    except Exception as error:  # noqa: BLE001 - the parent reports it
         text = "".join(traceback.format_exception(error)[-3:])
         with contextlib.suppress(OSError):
             connection.send(("failed", text[-3000:]))
 
 
 def say(connection: Connection, said: Any) -> None:
-    """Say something to the parent, from inside a worker."""
+    """Send a message to the parent, from inside a worker."""
     connection.send(("said", said))
 
 

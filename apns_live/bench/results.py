@@ -49,7 +49,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     quantiles: dict[str, float] = {}
     """Share of the answers -> within how many seconds they came."""
     figures: dict[str, float] = {}
-    """What only this measurement has; each name says its unit."""
+    """Figures of this measurement only; each name has its unit."""
 
     @property
     def rate(self) -> float:

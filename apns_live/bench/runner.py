@@ -53,7 +53,7 @@ Progress = Callable[[str, float, int, dict[str, float]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """How a measure runs: its sink, its rounds, and who is told how far it is."""
+    """How a measure runs: its sink, its rounds, and where it reports progress."""
 
     sink: SinkOptions = field(default_factory=SinkOptions)
     rounds: int = 1
@@ -62,7 +62,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Who is measured: one of `senders.SENDERS` by ``sender``, or a ``command`` of the user's."""
+    """A sender that is measured: one of `senders.SENDERS`, or a ``command`` of the user's."""
 
     name: str
     sender: str = ""
@@ -72,10 +72,10 @@ class Contender:
 def contenders_of(
     names: Sequence[str], commands: Sequence[str], file: str | None
 ) -> list[Contender]:
-    """Return the peers named, and commands of the user's own.
+    """Return the named peers, and the user's own commands.
 
-    ``file`` is JSON: the name of a sender -> its command. Raises InvalidInput for a peer that is
-    not installed, and for a name that nobody knows.
+    ``file`` is JSON that maps names of senders to commands. Raises InvalidInput for an unknown name, and
+    for a peer that is not installed.
     """
     known: dict[str, str] = {"h2load": H2LOAD}
     if file is not None:
@@ -83,9 +83,8 @@ def contenders_of(
             known |= msgspec.json.decode(Path(file).read_bytes(), type=dict[str, str])
         except msgspec.DecodeError as error:
             said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
-            raise InvalidInput(
-                f"{file}: {said}", field="senders", remedy='Write {"name": "command"}.'
-            ) from None
+            remedy = 'Write {"name": "command"}.'
+            raise InvalidInput(f"{file}: {said}", "senders", remedy) from None
     found = []
     for name in names:
         if name in PEERS and find_spec(PEERS[name]) is not None:
@@ -94,17 +93,12 @@ def contenders_of(
             found.append(Contender(name, command=known[name]))
         elif name in PEERS or name in known:
             wanted = PEERS.get(name) or shlex.split(known[name])[0]
-            raise InvalidInput(
-                f"{name} needs {wanted}, which is not installed here",
-                field="against",
-                remedy=f"Install {wanted}, or leave it out.",
-            )
+            problem = f"{name} needs {wanted}, which is not installed here"
+            raise InvalidInput(problem, "against", f"Install {wanted}, or leave it out.")
         else:
-            raise InvalidInput(
-                f"{name!r:.40} is not known",
-                field="against",
-                remedy=f"Use one of {', '.join((*PEERS, *known))}, or register it with --senders.",
-            )
+            every = ", ".join((*PEERS, *known))
+            remedy = f"Use one of {every}, or register it with --senders."
+            raise InvalidInput(f"{name!r:.40} is not known", "against", remedy)
     return found + [
         Contender(Path(shlex.split(command)[0]).name, command=command) for command in commands
     ]
@@ -119,9 +113,8 @@ def message_of(size: int) -> Update:
 
     missing = size - len(encode(padded(""), now=time.time()).body)
     if missing < 0:
-        raise InvalidInput(
-            f"{size} bytes are too few", field="body", remedy=f"Give at least {size - missing}."
-        )
+        remedy = f"Give at least {size - missing}."
+        raise InvalidInput(f"{size} bytes are too few", "body", remedy)
     return padded("x" * missing)
 
 
@@ -190,14 +183,14 @@ class Stand:
         return run
 
     def _command(self, contender: Contender, plan: Plan) -> Run:
-        """Run a command to its end, with what it needs filled into its words."""
+        """Run a command to its end, with the values of the plan in place of its ``{names}``."""
         with tempfile.TemporaryDirectory(prefix="apns-live-bench-") as name:
             files = {"body": plan.body(), "key": plan.key.encode()}
             for file, content in files.items():
                 write_private(Path(name) / file, content)
             values: dict[str, Any] = {file: f"{name}/{file}" for file in files} | plan.headers()
-            for field_name in ("port", "count", "connections", "concurrent"):
-                values[field_name] = getattr(plan, field_name)
+            for each in ("port", "count", "connections", "concurrent"):
+                values[each] = getattr(plan, each)
             values |= {"host": "localhost", "ca": plan.ca_file}
             values |= {"key_id": KEY_ID, "team_id": TEAM_ID, "bundle_id": BUNDLE_ID}
             words = shlex.split(contender.command)
@@ -208,7 +201,7 @@ class Stand:
 
 @contextlib.contextmanager
 def stand(measure: str, title: str, plan: Plan, setup: Setup | None) -> Iterator[Stand]:
-    """Give a stand with a running sink, and a result with its conditions."""
+    """Yield a stand with a running sink, and a result with its conditions."""
     setup = setup or Setup()
     result = Result(measure=measure, title=title, conditions=conditions())
     with sink(setup.sink, cores()[0]) as running:
@@ -222,7 +215,10 @@ def stand(measure: str, title: str, plan: Plan, setup: Setup | None) -> Iterator
 
 
 def _timed(name: str, words: list[str], count: int, core: int | None, at_most: float) -> Run:
-    """Run a command, for so many seconds at most: its whole life counts, unless its last line is JSON with fields of `Run`."""
+    """Run a command for at most ``at_most`` seconds and return its time.
+
+    The time is that of the process, unless its last line is JSON with fields of `Run`.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     at, begin = time.time(), time.perf_counter()
     pinned = None if core is None else lambda: os.sched_setaffinity(0, {core})

@@ -38,14 +38,14 @@ BUNDLE_ID = "com.example.scores"
 TEAM_ID, KEY_ID = "DEF123GHIJ", "ABC123DEFG"
 WARM_UP = 200
 TICK = 0.25
-"""Seconds between two words to the parent."""
+"""Seconds between two reports to the parent."""
 EACH = 16
-"""Of so many answers, the time of one is kept."""
+"""The time of one in so many answers is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a sender is to do: ``count`` pushes, or pushes for ``seconds``.
+    """What a sender does: ``count`` pushes, or pushes for ``seconds``.
 
     ``concurrent`` tasks send at once where a call sends one push. ``rate`` is pushes a second for
     `paced`; ``updates`` states, one ``every`` so many seconds, are for `live`. Port, authority and
@@ -96,7 +96,7 @@ def provider_key() -> str:
 
 
 class Watch:
-    """Counts answers, takes the time of some, and tells the parent twice a second."""
+    """Counts answers, measures some of them, and reports to the parent four times a second."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -137,7 +137,7 @@ class Watch:
             say(self._connection, (now, self.answered, quantiles(self.times[-1_000:])))
 
     def run(self) -> Run:
-        """Return what was seen, without a name."""
+        """Return the result, without a name."""
         run = self._run
         run.count, run.failed = self.answered, self.failed
         run.timeline.append((round(run.wall, 4), self.answered))
@@ -246,7 +246,7 @@ async def live(plan: Plan, watch: Watch) -> None:
     took: list[float] = []
 
     def answered(outcome: Outcome) -> None:
-        # The push held the newest state of the moment when it was taken.
+        # The push had the newest state of the time when it was taken.
         now = time.perf_counter()
         newest = bisect.bisect_right(put_at, now - outcome.elapsed + 1e-6) - 1
         watch.count(outcome.accepted, now - put_at[max(0, newest)])
@@ -260,7 +260,7 @@ async def live(plan: Plan, watch: Watch) -> None:
         match = delivery.activity("bench", tokens=audience)
         await delivery.flush()
         put_at.append(time.perf_counter())
-        await match.put(message)  # the first one also records who is there
+        await match.put(message)  # the first one also records the audience
         await asyncio.sleep(plan.every)
         async with watch.running():
             put_at.clear()
@@ -372,7 +372,7 @@ async def pyapns(plan: Plan, watch: Watch) -> None:
 
         async def one(token: str) -> bool:
             client.push(ready, token)
-            await asyncio.sleep(0)  # lets the watch tell the parent
+            await asyncio.sleep(0)  # lets the watch report
             return True
 
         await _concurrently(plan, watch, one, concurrent=1)

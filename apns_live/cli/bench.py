@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = group("Measure pushes, the service and the gateway on this machine.")
 
-_FORMS = {".json": "all of it", ".csv": "a line for each run", ".png": "a picture"}
+_FORMS = (".json", ".csv", ".png")
 
 _TABLE = """
 --payload FILE: JSON message, as for send --message.
@@ -60,13 +60,13 @@ _KINDS: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bench:
-    """What the shared options of a measure said."""
+    """The values of a measure's shared options, and where it reports progress."""
 
     said: dict[str, Any]
     progress: Progress
 
     def plan(self, **more: Any) -> Plan:
-        """Return what senders are to do; ``more`` is what the measure itself knows."""
+        """Return the plan of the senders; ``more`` are the measure's own parts of it."""
         from ..bench.runner import message_of
         from ..bench.senders import Plan
 
@@ -79,15 +79,13 @@ class Bench:
         return Plan(message=message, **{**said, **more})
 
     def setup(self) -> Setup:
-        """Return how the measure runs. Raises `InvalidInput` for a sink that there is not."""
+        """Return how the measure runs. Raises `InvalidInput` for an unknown kind of sink."""
         from ..bench.runner import Setup
         from ..bench.sinks import SinkOptions
 
         kind = self.said["sink"]
         if kind not in ("auto", "c", "own"):
-            raise InvalidInput(
-                f"{kind!r:.40} is not a valid sink", field="sink", remedy="Use auto, c or own."
-            )
+            raise InvalidInput(f"{kind!r:.40} is not a valid sink", "sink", "Use auto, c or own.")
         limits = {name: self.said[name] for name in _LIMITS.keys() & self.said.keys()}
         options = SinkOptions(kind=kind, **limits)
         return Setup(sink=options, rounds=self.said.get("rounds", 1), progress=self.progress)
@@ -96,10 +94,10 @@ class Bench:
 def measured(
     name: str, table: str = "", **common: Any
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Make a command of what measures; it gets a `Bench` and its own options, which ``table`` describes.
+    """Make a command of a measure, which gets a `Bench` and its own options; ``table`` describes these.
 
-    ``common`` names the shared options that it has too, with their defaults; each has --sink, --output
-    and --append.
+    ``common`` names the shared options that it has too, with their defaults. Every measure has --sink,
+    --output and --append.
     """
     common |= {"sink": "auto", "output": None, "append": False}
     added = [parameter(each, _KINDS[each], default) for each, default in common.items()]
@@ -350,15 +348,12 @@ def _shown(title: str) -> Iterator[Progress]:
 
 
 def _checked(output: list[str] | None) -> list[Path]:
-    """Return where to write. Raises before anything is measured for a form that nobody knows."""
+    """Return the output files. Raises `InvalidInput` before measuring for an unknown suffix."""
     paths = [Path(path) for path in output or []]
     for path in paths:
         if path.suffix not in _FORMS:
-            raise InvalidInput(
-                f"{path.name!r:.60} has no form that is written here",
-                field="output",
-                remedy=f"End it with {', '.join(_FORMS)}.",
-            )
+            problem = f"{path.name!r:.60} has no format that is written here"
+            raise InvalidInput(problem, "output", f"End it with {', '.join(_FORMS)}.")
         if path.suffix == ".png":
             importlib.import_module("matplotlib")
     return paths

@@ -85,7 +85,7 @@ def _check_lines(shared: Shared, contract: Any, source: BinaryIO) -> int:
 
 
 def _blocks(source: BinaryIO) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the number of the first line and the lines that have come, as they come."""
+    """Yield the lines as they arrive, with the number of the first one."""
     rest, number = b"", 1
     while chunk := source.read1(1 << 18):  # type: ignore[attr-defined]
         *lines, rest = (rest + chunk).split(b"\n")

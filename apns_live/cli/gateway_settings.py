@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from ..activities.settings import ServiceSettings
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from ..pool.endpoint import Endpoint
 
 
+Made = TypeVar("Made")
+
+
 class Tuned:
-    """The settings of a gateway or worker, and where each was said."""
+    """The settings of a gateway or worker; ``found`` has them with their sources."""
 
     def __init__(
         self, arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None
@@ -36,14 +39,10 @@ class Tuned:
                 values[name] = frozenset(values[name])
         if "service.audit_days" in self.found.values:
             values["audit_days"] = self.found.values["service.audit_days"]
-        made: GatewaySettings = self._made("gateway", GatewaySettings, values)
-        return made
+        return self._made("gateway", GatewaySettings, values)
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """Return what the environments are in place of Apple's; nothing without ``apns``.
-
-        Raises `InvalidSetting`.
-        """
+        """Return the endpoint that replaces Apple's, or nothing without ``apns``. Raises `InvalidSetting`."""
         from ..pool.endpoint import Endpoint
 
         sources = self.found.sources
@@ -73,7 +72,7 @@ class Tuned:
         return {"production": endpoint, "sandbox": endpoint}
 
     def _host(self, name: str) -> tuple[str, int | None]:
-        """Return host and port of an URL, of which there may be nothing else."""
+        """Return host and port of a URL that has no other part. Raises `InvalidSetting`."""
         text = str(self.found.values[name])
         try:
             url = urlsplit(text)
@@ -93,11 +92,10 @@ class Tuned:
         values = self._of("service", except_=LOG)
         if "device_limit_ends" in values:
             values["device_limit_ends"] = values["device_limit_ends"].replace("-", " ")
-        made: ServiceSettings = self._made("service", ServiceSettings, values)
-        return made
+        return self._made("service", ServiceSettings, values)
 
     def configure_logs(self) -> None:
-        """Set up the log of this program, as ``--log-format`` and its neighbours say."""
+        """Set up logging from ``--log-format``, ``--log-level`` and ``--access-log``."""
         from ..activities.logs import configure
 
         said = self.found.values
@@ -116,17 +114,17 @@ class Tuned:
             if name.startswith(f"{part}.") and name not in left_out
         }
 
-    def _made(self, part: str, kind: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    def _made(self, part: str, kind: Callable[..., Made], values: Mapping[str, Any]) -> Made:
         try:
             return kind(**values)
         except InvalidSetting as error:
-            # In the words of whoever set it.
+            # Name the option, the variable or the place in the file.
             place = self.found.sources.get(f"{part}.{error.field}", error.field)
             raise InvalidSetting(error.problem, field=place, remedy=error.remedy) from None
 
 
 def _limits(said: list[str], source: str) -> dict[str, Any]:
-    """Return the limits of each API; those that are not named keep theirs."""
+    """Return the limits of each API; an API that is not named keeps its default."""
     limits: dict[str, Any] = dict(DIALECT_LIMITS)
     for one in said:
         name, equals, numbers = one.partition("=")

@@ -73,7 +73,7 @@ _RAW = words("RawRepresentable OptionSet")
 
 
 class Unreadable(Exception):
-    """What makes a type's decoding unknowable; its text is the reason."""
+    """The source does not determine how a type decodes; the text is the reason."""
 
 
 class Resolver:
@@ -403,11 +403,9 @@ class Resolver:
         if declaration.kind != "enum" or not declaration.inherits:
             return ""
         first = declaration.inherits[0]
-        if self._lookup(first.text, declaration.parent, declaration.file) is None:
-            text = first.text.removeprefix("Swift.")
-        else:
-            alias = self._lookup(first.text, declaration.parent, declaration.file)
-            text = alias.target.text if alias and alias.kind == "typealias" and alias.target else ""
+        text = first.text.removeprefix("Swift.")
+        if alias := self._lookup(first.text, declaration.parent, declaration.file):
+            text = alias.target.text if alias.kind == "typealias" and alias.target else ""
         text = _ALIASES.get(text, text)
         return text if text in _RAW_TYPES else ""
 

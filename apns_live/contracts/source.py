@@ -22,7 +22,7 @@ class Prepared:
 
 
 def prepare(source: str) -> Prepared:
-    """Blank what does not declare, and decide ``#if`` for an iPhone where that can be decided."""
+    """Blank everything but declarations, and evaluate ``#if`` for an iPhone where that is possible."""
     text, bare = _without_comments(source.replace("\r\n", "\n").replace("\r", "\n"))
     return _without_bodies(*_decided(text, bare))
 
@@ -84,7 +84,7 @@ def string_end(source: str, start: int) -> int:
         elif source.startswith(closing, at):
             return at + len(closing)
         elif quotes == '"' and source[at] == "\n":
-            return at  # no string of one line goes on past it
+            return at  # a string of one line ends at the line's end
         else:
             at += 1
     return len(source)
@@ -118,10 +118,10 @@ _ELSEWHERE = words("AppKit Cocoa Glibc Musl WinSDK Android FoundationEssentials"
 
 
 def _decided(text: str, bare: str) -> tuple[str, str, dict[int, str]]:
-    """Blank the branches that no iPhone compiles; note the lines that depend on the rest."""
+    """Blank the branches that no iPhone compiles; record the lines under undecided conditions."""
     lines, bare_lines = text.split("\n"), bare.split("\n")
     conditions: dict[int, str] = {}
-    # Each open #if: is the branch taken (None: cannot tell), was one taken before, its words.
+    # For each open #if: whether this branch is taken (None: unknown), whether one was before, its text.
     stack: list[tuple[bool | None, bool | None, str]] = []
     for number, line in enumerate(bare_lines):
         directive = _DIRECTIVE.match(line)

@@ -77,7 +77,7 @@ class Declaration:
     )  # signature and line, of inits too
     condition: str = ""
     broken: int = 0  # the line that could not be read
-    text: str = ""  # all of it, to tell copies from other types of the name
+    text: str = ""  # all of it, to distinguish copies from other types of the same name
 
     @property
     def place(self) -> str:

@@ -25,9 +25,9 @@ _ROOM_OPTIONS = ("queue_timeout", "waiting_room")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a client is made from. The repr hides the key and the proxy's password.
+    """The settings of a client. The repr hides the key and the proxy's password.
 
-    ``sources`` says for each given setting where its value came from.
+    ``sources`` has the source of each value that was given.
     """
 
     key: str | None = field(default=None, repr=False)
@@ -56,9 +56,9 @@ class Settings:
     ) -> Settings:
         """Read the settings: ``arguments`` win over ``environ``, and that over the file.
 
-        ``arguments`` maps dotted names to values, None meaning "not given". ``file`` must be
-        there when it is named; without it ``apns-live.toml`` of the working directory is read
-        if present. Raises `InvalidSetting` naming the source of whatever cannot be used.
+        ``arguments`` maps dotted names to values; None means "not given". ``file`` must exist if it is
+        named; otherwise ``apns-live.toml`` of the working directory is read if it exists. Raises
+        `InvalidSetting` naming the source of an invalid value.
         """
         found = read(CLIENT, arguments, file=file, environ=environ)
         plain = {name.removeprefix("endpoint."): said for name, said in found.values.items()}
@@ -99,7 +99,7 @@ class Settings:
             pem = pem_of(self._required("key"))
             return ProviderKey.from_pem(pem, key_id=key_id, team_id=team_id)
         except InvalidKey as error:
-            # Say which setting, in the words of whoever set it.
+            # Name the option, the variable or the place in the file.
             name = {"path": "key_file", "pem": "key"}.get(error.field, error.field)
             field = self.sources.get(name, name)
             raise InvalidKey(error.problem, field=field, remedy=error.remedy) from None

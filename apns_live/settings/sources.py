@@ -28,20 +28,20 @@ _STRICT = (f"{PREFIX}GATEWAY_", f"{PREFIX}SERVICE_")
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 _PARTS = frozenset(one.part for one in TABLE if one.part)
 
-# Of each group, the strongest source that speaks silences the weaker ones.
+# If a source sets one of the first names, weaker sources cannot set any of the second.
 _GROUPS = (
     (_KEYS := frozenset({"key", "key_file"}), _KEYS),
     (_STORE := frozenset({"store.key", "store.key_file"}), _STORE),
     (frozenset({"environment"}), frozenset(one for one in NAMES if one.startswith("endpoint."))),
 )
 
-# A key file with Apple's name carries its own key id; a weaker source's id is another key's.
+# Apple's name of a key file contains the key id, so the id of a weaker source is another key's.
 _KEY_FILE = re.compile(r"AuthKey_[A-Z0-9]+\.p8$")
 
 
 @dataclass(slots=True)
 class Found:
-    """What was said, by dotted name, and where: an option, a variable, or a place in the file."""
+    """Values by dotted name, and their sources: an option, a variable, or a place in the file."""
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
@@ -54,10 +54,10 @@ def read(
     file: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Found:
-    """Return what arguments, variables and the file say of the settings in ``table``.
+    """Return the values of the settings in ``table`` from arguments, variables and the file.
 
-    ``arguments`` maps dotted names to values; None and an empty list mean "not given". ``file`` must be there
-    when it is named, here or by APNS_LIVE_CONFIG. Raises `InvalidSetting` with the place of what cannot be used.
+    ``arguments`` maps dotted names to values; None and an empty list mean "not given". A file that is named,
+    here or by APNS_LIVE_CONFIG, must exist. Raises `InvalidSetting` with the place of an invalid value.
     """
     environ = os.environ if environ is None else environ
     named = file or environ.get(FILE_VARIABLE) or None
@@ -103,7 +103,7 @@ def _unknown(place: str, name: str, known: Iterable[str]) -> InvalidSetting:
     )
 
 
-# Each source: the dotted name, how the user wrote it, and what was said.
+# Of each source: dotted name -> the name as the user wrote it, and the value.
 _Layer = dict[str, tuple[str, Any]]
 
 
@@ -127,8 +127,8 @@ def _from_environment(environ: Mapping[str, str]) -> _Layer:
             if said != "":
                 layer[one.name] = variable, said
         elif variable.startswith(PREFIX) and not _KUBERNETES.search(variable):
-            # The tests and other programs have variables too. Elsewhere than in the gateway's names,
-            # only one that looks like a misspelt setting is refused.
+            # Tests and other programs have variables with this prefix too. Outside of the gateway's
+            # names, only one that looks like a misspelt setting is refused.
             near = difflib.get_close_matches(variable, variables, n=1, cutoff=0.88)
             if near or variable.startswith(_STRICT):
                 raise InvalidSetting(
@@ -172,7 +172,7 @@ def _from_file(named: str | Path | None) -> _Layer:
 
 
 def _placed(setting: Setting, said: Any, file: Path) -> Any:
-    """Return a path as seen from here. In a file it is relative to the file, which may be read from anywhere."""
+    """Return a setting of the file; a path is relative to the file's directory."""
     if setting.metavar.startswith("FILE") and isinstance(said, str) and "://" not in said:
         return str(file.parent / said) if said.strip() else said
     return said

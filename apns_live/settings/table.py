@@ -19,7 +19,7 @@ Kind = type[str] | type[int] | type[float] | type[bool] | type[list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its dotted name, its type, and what it is.
+    """One setting: its dotted name, its type, and its help.
 
     A value whose ``metavar`` begins with FILE is a path; in a settings file it is relative to that file.
     A secret is never shown. Keys and tokens have no option: other processes can read a command line.
@@ -40,7 +40,7 @@ class Setting:
 
     @property
     def text(self) -> str:
-        """What it is, what it may be, and its default where that is a plain value."""
+        """The help with the choices, and with the default if that is a plain value."""
         unit = f" {self.metavar.lower()}" if self.metavar in ("SECONDS", "DAYS") else ""
         said = [self.help, f"One of {', '.join(self.choices)}." if self.choices else ""]
         said.append(f"Default: {self.default}{unit}." if self.default else "")
@@ -48,7 +48,7 @@ class Setting:
 
     @property
     def part(self) -> str:
-        """The table of the file that it stands in; empty at the top."""
+        """The table of the settings file that has it; empty for the top level."""
         return self.name.rpartition(".")[0]
 
     @property
@@ -135,7 +135,7 @@ CLIENT: tuple[Setting, ...] = (
     _pool("queue_timeout", float, "Seconds that a send waits while the waiting room is full."),
     _pool("waiting_room", int, "Maximum of sends that wait for a connection.", 1),
 )
-"""What a client is made from."""
+"""The settings of a client."""
 
 STORE: tuple[Setting, ...] = (
     Setting(
@@ -162,7 +162,7 @@ APNS: tuple[Setting, ...] = (
     Setting("gateway.apns_manage", str, "URL of its channel management.", "URL"),
     Setting("gateway.apns_ca", str, "PEM file of the certificates to trust for it.", "FILE"),
 )
-"""Settings of the gateway that a worker takes too."""
+"""Settings of the gateway that a worker has too."""
 LOG: tuple[Setting, ...] = (
     Setting(
         "service.log_format", str, "Format of log lines.", choices=("text", "json"), default="text"
