@@ -190,6 +190,20 @@ async def test_what_a_running_card_gets_instead_is_a_part_of_the_request(world: 
     assert (again.replayed, again.answer) == (True, done.answer)
     with pytest.raises(KeyReused):
         await world.streams.put(world.app, request, change=urgent, key=key)
+    # A digest of the caller's own request stands for all of it.
+    own = Key(caller="c", key="own", digest=b"one")
+    done = await world.streams.put(world.app, request, change=quiet, key=own)
+    again = await world.streams.put(world.app, request, change=urgent, key=own)
+    assert (again.replayed, again.answer) == (True, done.answer)
+
+
+async def test_the_newest_attributes_are_kept_for_second_cards(world: World) -> None:
+    for number, side in enumerate(("home", "away", "host")):  # later and earlier in the alphabet
+        await world.put({"n": number}, attributes={"side": side})
+        table = schema.activities
+        row = await world.database.row(select(table.c.attributes, table.c.version))
+        assert row is not None
+        assert (row.attributes, row.version) == (f'{{"side":"{side}"}}', number + 1)
 
 
 @pytest.mark.parametrize("name", ["", "no spaces", "x" * 256, "a/b", "ä", "a\n"])

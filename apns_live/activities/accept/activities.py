@@ -134,25 +134,21 @@ class Activities:
         status = "scheduled" if later else "accepted"
         partition = partition_of(app.row, public_id)
         after = self._age(app, request)
+        texts = ("content_state", "audience", "tags", "metadata")
+        plain = ("dialect", "stream_key", "attributes_type", "revision")
         values = {
+            **{name: json_text(getattr(request, name)) for name in texts},
+            **{name: getattr(request, name) for name in plain},
             "app_id": app.row,
             "public_id": public_id,
             "partition": partition,
-            "dialect": request.dialect,
-            "stream_key": request.stream_key,
-            "attributes_type": request.attributes_type,
-            "attributes": json_text(with_id(request, public_id)),
-            "content_state": json_text(request.content_state),
             "version": 1,
-            "revision": request.revision,
+            "attributes": json_text(with_id(request, public_id)),
             "status": "scheduled" if later else "active",
             "message": json_text(request.presentation),
             "start_alert": json_text(request.presentation.alert),
-            "audience": json_text(request.audience),
             "channel_id": request.channel,
             "environment": environment,
-            "tags": json_text(request.tags),
-            "metadata": json_text(request.metadata),
             "start_at": None if request.start_at is None else int(request.start_at * 1000),
             "started_at": None if later else now,
             **start_again.planned_end(request),

@@ -41,17 +41,15 @@ _FOLLOWING = (
     )
     + " END"
 )
+_STANDING = (
+    "id", "public_id", "version", "revision", "status", "end_reason", "update_count", "channel_id",
+    "partition", "attributes_type",
+)  # fmt: skip
 _READ = select(
     literal_column(_FEW).label("reached"),
     literal_column(_FEW.replace("(token)", "(*)")).label("living"),
     literal_column(_FOLLOWING).label("following"),
-    *(
-        _activities.c[name]
-        for name in (
-            *("id", "public_id", "version", "revision", "status", "end_reason"),
-            *("update_count", "channel_id", "partition", "attributes_type"),
-        )
-    ),
+    *(_activities.c[name] for name in _STANDING),
 ).where(
     _activities.c.app_id == bindparam("app"),
     _activities.c.public_id.in_(bindparam("ids", expanding=True)),

@@ -228,10 +228,9 @@ async def _locked(writing: Writing, name: str, request: Start) -> Row[Any]:
     statement = insert_into(writing.connection, schema.streams).values(
         app_id=writing.app.row, key=name, created_at=writing.now, **labels
     )
-    await writing.connection.execute(
-        statement.on_conflict_do_update(index_elements=["app_id", "key"], set_=labels)
-    )
-    return await find(writing.connection, writing.app, schema.streams, name, lock=True)
+    kept = statement.on_conflict_do_update(index_elements=["app_id", "key"], set_=labels)
+    row: Row[Any] = (await writing.connection.execute(kept.returning(schema.streams))).one()
+    return row
 
 
 async def _activity(connection: AsyncConnection, row: int | None) -> Row[Any] | None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable
 
 from sqlalchemy import select
 
@@ -75,20 +74,12 @@ class SteadyTime:
         return ""
 
 
-class Changed(Protocol):
-    """Who follows activities and operations."""
-
-    def __call__(self, *, activities: Iterable[int] = (), operations: Iterable[int] = ()) -> object:
-        """Rows have changed; called after the commit."""
-
-
 class Scheduler:
     """Runs beside the service as long as it is open.
 
     ``token_wait`` is how many seconds after a start a token may take before it counts as missing,
-    ``suspect_wait`` how many before the start counts as unanswered.
-    ``written`` wakes whoever sends, ``left`` is told of tokens that are retired, ``changed`` of rows
-    that somebody may be watching.
+    ``suspect_wait`` how many before the start counts as unanswered. After a commit ``written`` gets
+    activities with something to send, ``left`` retired tokens, and ``changed`` changed rows.
     """
 
     def __init__(
@@ -102,7 +93,7 @@ class Scheduler:
         ownership: Ownership | None = None,
         written: Written = lambda app, row: None,
         left: Callable[[int, str], object] = lambda activity, token: None,
-        changed: Changed = lambda *, activities=(), operations=(): None,
+        changed: Callable[..., object] = lambda *, activities=(), operations=(): None,
     ) -> None:
         self._database = database
         self._clock = clock

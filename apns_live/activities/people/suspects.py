@@ -103,10 +103,8 @@ async def note_switched_off(
     connection: AsyncConnection, app: int, devices: Sequence[str], now: int
 ) -> None:
     """Clear the count of devices whose pushes are switched off: their silence is explained."""
-    if devices:
-        await with_rows(
-            connection, _SWITCHED_OFF, [(one,) for one in sorted(devices)], app=app, now=now
-        )
+    if given := [(one,) for one in sorted(devices)]:
+        await with_rows(connection, _SWITCHED_OFF, given, app=app, now=now)
 
 
 def tokens_that_are(which: Which, moment: int) -> ColumnElement[bool]:

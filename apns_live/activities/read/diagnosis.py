@@ -41,39 +41,35 @@ async def diagnose(
     phone = await people.get(app, device)
     row = id_named(app, devices, device)
     retired = activity_devices.c.retired_at
+    names = ("public_id", "attributes_type", "content_state", "version", "updated_at", "end_reason")
     cards = (
-        select(activity_devices, *(activities.c[name] for name in _OF_ACTIVITY))
+        select(activity_devices, *(activities.c[name] for name in names))
         .join(activities, activities.c.id == activity_devices.c.activity_id)
         .where(activity_devices.c.device_id == row, retired.is_(None) | (retired > now - GONE))
         .order_by(activity_devices.c.id.desc())
     )
     last = select(outcomes).where(outcomes.c.device_id == row).order_by(outcomes.c.id.desc())
-    told = select(receipts.c.activity_id, func.max(receipts.c.happened_at)).group_by(
-        receipts.c.activity_id
-    )
-    of_app = select(receipts.c.id).where(
-        receipts.c.app_id == app.row, receipts.c.event == "received"
-    )
+    told = select(receipts.c.activity_id, func.max(receipts.c.happened_at))
+    told = told.where(receipts.c.device_id == row).group_by(receipts.c.activity_id)
+    of_app = select(receipts.c.id).filter_by(app_id=app.row, event="received")
     async with database.read() as connection:
         known = (await connection.execute(cards.limit(_CARDS))).all()
         results = (await connection.execute(last.limit(_OUTCOMES))).all()
-        confirmed = dict((await connection.execute(told.where(receipts.c.device_id == row))).all())
+        confirmed = dict((await connection.execute(told)).all())
         confirms = (await connection.execute(of_app.limit(1))).first() is not None
+    found = [*_of_device(phone, now), *_of_budgets(phone, known, results, now)]
+    for card in known:
+        reported = confirmed.get(card.activity_id, 0) if confirms else None
+        found += _of_card(card, app, phone, reported, now)
+    failed = {each.reason or each.verdict: each for each in reversed(results)}
+    for reason, each in failed.items():
+        if each.verdict != "accepted":
+            word = reason if find(reason) else each.verdict
+            said = f"{to_text(each.created_at)}: {each.status} {reason}"
+            found.append(finding("outcome", word, said))
     receipt = max(confirmed.values(), default=None)
     when = f"the last receipt came at {to_text(receipt)}" if receipt else "no receipt ever came"
-    return [
-        *_of_device(phone, now),
-        *_of_budgets(phone, known, results, now),
-        *(
-            one
-            for card in known
-            for one in _of_card(
-                card, app, phone, confirmed.get(card.activity_id, 0) if confirms else None, now
-            )
-        ),
-        *_of_outcomes(results),
-        Finding("device", "ok", f"{len(results)} outcomes read, {when}"),
-    ]
+    return [*found, Finding("device", "ok", f"{len(results)} outcomes read, {when}")]
 
 
 def _of_budgets(
@@ -90,12 +86,6 @@ def _of_budgets(
         spent = finding("budget", "budget", said)
         certain = tens >= frequent.per_hour or phone["frequent_updates"] is False
         yield spent if certain else spent._replace(state="warn")
-
-
-_OF_ACTIVITY = (
-    *("public_id", "attributes_type", "content_state", "version", "updated_at"),
-    "end_reason",
-)
 
 
 def _of_card(
@@ -144,14 +134,6 @@ def _confirmation(card: Row[Any], confirmed: int, now: int) -> Finding:
     return unconfirmed._replace(state="warn")
 
 
-def _of_outcomes(results: Sequence[Row[Any]]) -> Iterator[Finding]:
-    failed = {each.reason or each.verdict: each for each in reversed(results)}
-    for reason, each in failed.items():
-        if each.verdict != "accepted":
-            word = reason if find(reason) else each.verdict
-            yield finding("outcome", word, f"{to_text(each.created_at)}: {each.status} {reason}")
-
-
 def _of_device(phone: DeviceView, now: int) -> Iterator[Finding]:
     version = str(phone["os_version"] or "")
     parts = [int(part) for part in version.split(".")[:2] if part.isdigit()]
@@ -173,7 +155,6 @@ def _of_device(phone: DeviceView, now: int) -> Iterator[Finding]:
             yield finding("start token", "dead start token", said)
         age = now - token["registered_at"]
         if age > OLD:
-            said = (
-                f"the start token of {token['attributes_type']} is {age / HOUR / 24:.0f} days old"
-            )
+            days = f"{age / HOUR / 24:.0f} days old"
+            said = f"the start token of {token['attributes_type']} is {days}"
             yield finding("start token", "dead start token", said)._replace(state="warn")

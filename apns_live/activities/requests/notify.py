@@ -15,9 +15,9 @@ from .messages import check_languages, choose
 KIND = "notification"
 _TEXTS = ("title", "subtitle", "body")
 _SHOWN = (
-    *("badge", "sound", "category", "thread_id"),
-    *("interruption_level", "relevance_score", "target_content_id"),
-)
+    "badge", "sound", "category", "thread_id", "interruption_level", "relevance_score",
+    "target_content_id",
+)  # fmt: skip
 _AS_THEY_ARE = (*_SHOWN, "mutable_content", "content_available", "collapse_id")
 _MAX_EXPIRY = 30 * 86_400.0
 
