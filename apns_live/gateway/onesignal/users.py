@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 from sqlalchemy import Row, delete, select, update
 from starlette.responses import Response
 
@@ -22,37 +24,58 @@ from ...activities.store import schema
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer
-from ..reading import as_object, read
+from ..reading import read
 
 EXTERNAL = "external_id"
 OWN = "onesignal_id"
 _MOST_SPENT = 1e12
 _TYPE = "iOSPush"
-_DELTA: Any = Annotated[int, Meta(ge=0, lt=1_000_000)]
-_SUBSCRIPTIONS: Any = Annotated[list[Any], Meta(max_length=20)]
-_TOLD = (
-    ("app_version", "app_version", str),
-    ("device_os", "os_version", str),
-    ("session_count", "session_count", int),
-    ("session_time", "session_time", int),
-    ("enabled", "push_enabled", bool),
-)
-"""Facts of a subscription: OneSignal's name, ours, and the type."""
-_PROPERTIES = (
-    ("language", "language", str),
-    ("country", "country", str),
-    ("lat", "latitude", float),
-    ("long", "longitude", float),
-)
-"""Properties of a user that are facts of the user's devices here."""
+_FACTS = ("app_version", "os_version", "session_count", "session_time", "push_enabled")
+_More = Annotated[int, Meta(ge=0, lt=1_000_000)]
+
+
+class _Subscription(
+    msgspec.Struct, frozen=True, rename={"os_version": "device_os", "push_enabled": "enabled"}
+):
+    type: Literal["iOSPush"] = "iOSPush"
+    id: Any = None
+    token: Any = None
+    notification_types: Any = None
+    app_version: str | None = None
+    os_version: str | None = None
+    session_count: int | None = None
+    session_time: int | None = None
+    push_enabled: bool | None = None
+
+
+class _Properties(msgspec.Struct, frozen=True, rename={"latitude": "lat", "longitude": "long"}):
+    tags: dict[str, Any] | None = None
+    language: str | None = None
+    country: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+class _Purchase(msgspec.Struct, frozen=True):
+    amount: Any = None
+    count: _More | None = 1
+
+
+class _Deltas(msgspec.Struct, frozen=True):
+    session_count: _More | None = None
+    session_time: _More | None = None
+    purchases: list[_Purchase] | None = None
+
+
+_Subscriptions = Annotated[list[_Subscription], Meta(max_length=20)]
 
 
 async def create_user(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/users: 201 for a new user, 200 for a known one."""
     identity = _read_identity(body.get("identity") or {})
-    given = body.get("subscriptions")
-    many = read([] if given is None else given, _SUBSCRIPTIONS, "subscriptions", "Give fewer.")
-    subscriptions = [_read_one(one, f"subscriptions[{n}]") for n, one in enumerate(many)]
+    given, remedy = body.get("subscriptions"), f"Give at most 20 of {_TYPE}."
+    many: Any = _Subscriptions
+    subscriptions = [] if given is None else read(given, many, "subscriptions", remedy)
     external = await _external_of(call, identity)
     known = await _find(call, EXTERNAL, external)
     if (conflict := await _claimed(call, external, identity)) is not None:
@@ -227,48 +250,29 @@ async def _set_properties(call: Call, external: str, value: object) -> None:
     """Set the tags of a user, and language, country and place of the user's devices."""
     if value is None:
         return
-    given, service = as_object(value, "properties"), call.service
-    if given.get("tags") is not None:
-        tags = as_object(given["tags"], "properties.tags")
-        await service.people.set_tags(call.app, "user", external, tags)
-    told: dict[str, Any] = {
-        here: read(given[there], kind, f"properties.{here}", "See its type.")
-        for there, here, kind in _PROPERTIES
-        if given.get(there) is not None
-    }
-    if told:
+    told = asdict(read(value, _Properties, "properties", "See its type."))
+    if (tags := told.pop("tags")) is not None:
+        await call.service.people.set_tags(call.app, "user", external, tags)
+    if any(one is not None for one in told.values()):
         rows = await _devices_of(call, external)
         records = [DeviceRecord(id=row.public_id, **told) for row in rows]
-        await service.devices.tell(call.app, records)
+        await call.service.devices.tell(call.app, records)
 
 
 def _read_deltas(value: object) -> dict[str, float]:
     """Return what is added to each fact of a device. Raises `InvalidInput`."""
-    given = {} if value is None else as_object(value, "deltas")
-    more = {
-        "session_count": _delta(given.get("session_count"), "deltas.session_count"),
-        "session_time": _delta(given.get("session_time"), "deltas.session_time"),
-        "amount_spent": _spent(given.get("purchases")),
-    }
-    return {name: amount for name, amount in more.items() if amount}
-
-
-def _spent(value: object) -> float:
-    field, total = "deltas.purchases", 0.0
-    many = [] if value is None else read(value, list[dict[str, Any]], field, "Give purchases.")
-    for index, one in enumerate(many):
+    given = read({} if value is None else value, _Deltas, "deltas", "Give how many more.")
+    spent = 0.0
+    for index, one in enumerate(given.purchases or ()):
         try:
-            total += float(one.get("amount", "")) * _delta(one.get("count", 1), field)
+            spent += float(one.amount) * (one.count or 0)
         except (TypeError, ValueError):
-            total = math.nan
-        if not 0 <= total < _MOST_SPENT:
-            where = f"{field}[{index}].amount"
+            spent = math.nan
+        if not 0 <= spent < _MOST_SPENT:
+            where = f"deltas.purchases[{index}].amount"
             raise InvalidInput("is not an amount", field=where, remedy='Give one such as "0.99".')
-    return total
-
-
-def _delta(value: object, field: str) -> int:
-    return 0 if value is None else read(value, _DELTA, field, "Give how many more.")
+    more = {"session_count": given.session_count, "session_time": given.session_time}
+    return {name: amount for name, amount in {**more, "amount_spent": spent}.items() if amount}
 
 
 async def _add_deltas(call: Call, external: str, more: Mapping[str, float]) -> None:
@@ -339,20 +343,14 @@ def _shown_subscription(call: Call, device: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _read_one(value: object, field: str = "subscription") -> Mapping[str, Any]:
-    """Return one subscription of a body. Raises `InvalidInput`."""
-    given = read(value, dict[str, Any], field, "Give a subscription.")
-    if given.get("type", _TYPE) != _TYPE:
-        raise InvalidInput(
-            "is not a subscription of this gateway", field=f"{field}.type", remedy=f"Give {_TYPE}."
-        )
-    return given
+def _read_one(value: object) -> _Subscription:
+    return read(value, _Subscription, "subscription", f"Give a subscription of {_TYPE}.")
 
 
-async def _add(call: Call, given: Mapping[str, Any], external: str) -> str:
+async def _add(call: Call, given: _Subscription, external: str) -> str:
     """Store a subscription of a user. Return its id: that of the device which has the token."""
-    device = given.get("id")
-    if device is None and (held := given.get("token")) is not None:
+    device, held = given.id, given.token
+    if device is None and held is not None:
         devices, tokens = schema.devices, schema.device_tokens
         holder = select(devices.c.public_id).join(tokens, tokens.c.device_id == devices.c.id)
         device = await call.service.database.scalar(
@@ -367,20 +365,14 @@ async def _add(call: Call, given: Mapping[str, Any], external: str) -> str:
     return name
 
 
-async def _tell(
-    call: Call, name: str, given: Mapping[str, Any], *, user: str | None = None
-) -> None:
-    told: dict[str, Any] = {
-        here: read(given[there], kind, there, f"Give a {kind.__name__}.")
-        for there, here, kind in _TOLD
-        if given.get(there) is not None
-    }
-    kinds = given.get("notification_types")
+async def _tell(call: Call, name: str, given: _Subscription, *, user: str | None = None) -> None:
+    told: dict[str, Any] = {fact: getattr(given, fact) for fact in _FACTS}
+    kinds, text = given.notification_types, given.token
     if isinstance(kinds, int) and not isinstance(kinds, bool):
         told["push_enabled"] = kinds > 0
-    devices, text = call.service.devices, given.get("token")
     if text is not None:
         token(text, "subscription.token")
+    devices = call.service.devices
     await devices.tell(call.app, [DeviceRecord(id=name, user=user, **told)])
     if text is not None:
         record = TokenRecord(device=name, kind="device", token=text, registered_at=call.now)
