@@ -30,7 +30,7 @@ from ..reading import LONG_PAST, Score
 
 MAX_EXTERNAL_IDS = 50
 GONE = Presentation(dismiss_after=0.0)
-"""What goes with the end at a dismissal date: the card leaves the Lock Screen at once."""
+"""The end at a dismissal date: the card leaves the Lock Screen at once."""
 _RESERVED = frozenset({"ab", "aps"})
 _NORMAL_PRIORITY = 5
 NO_RECIPIENTS = "No Recipients"
@@ -40,8 +40,6 @@ _TARGETS = ("external_user_ids", "segment_id", "custom_audience", "audience")
 MAX_DEPTH = 8
 _DAY = 86_400
 _DAYS: Any = Annotated[float, Meta(ge=0, le=36_500)]
-_NAME: Any = Annotated[str, Meta(min_length=1)]
-_IS: Any = Literal["is", "is_not"]
 _PLAIN: Mapping[str, str] = {
     "equals": "=",
     "not_equal": "!=",
@@ -56,9 +54,6 @@ _PLAIN: Mapping[str, str] = {
     "does_not_exist": "not_exists",
 }
 _ORDER = frozenset({">", ">=", "<", "<="})
-_SUBSCRIBED: Mapping[str, bool] = {"opted_in": True, "subscribed": True, "unsubscribed": False}
-
-
 Tree = dict[str, Any]
 
 
@@ -74,7 +69,7 @@ class Alert(msgspec.Struct, frozen=True):
     loc_args: tuple[str, ...] | None = None
 
     def words(self) -> AlertText | None:
-        """Return what is shown and heard, or None for nothing."""
+        """Return the alert of the service, or None if it is empty."""
         text = AlertText(
             title=self.title or "",
             body=self.body or "",
@@ -86,7 +81,7 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """The apple_push object. 10 is the priority, 5 with content-available; ``apns_priority`` says otherwise."""
+    """The apple_push object. The priority is 10, or 5 with content-available; ``apns_priority`` overrides it."""
 
     alert: Alert | str | None = None
     extra: Any = None
@@ -110,7 +105,7 @@ class Notification(msgspec.Struct, frozen=True):
             quiet = priority <= _NORMAL_PRIORITY
         return Presentation(
             alert=None if alert is None else alert.words(),
-            # One that has passed long ago is drawn as outdated, too.
+            # A date long past also means outdated.
             stale_date=None if stale_date is None else max(stale_date, LONG_PAST),
             relevance_score=self.relevance_score,
             urgency="quiet" if quiet else None if priority is None else "urgent",
@@ -133,7 +128,7 @@ class Notification(msgspec.Struct, frozen=True):
 
 
 class _Said(msgspec.Struct, frozen=True, kw_only=True):
-    """What both calls say."""
+    """The fields of both calls."""
 
     app_id: str
     activity_id: str
@@ -178,11 +173,11 @@ def read_start(
         attributes_type=checks.attributes_type(
             said.activity_attributes_type, "activity_attributes_type"
         ),
-        # By this the app's Braze attributes know which activity an update token is for.
+        # The app's Braze attributes have the activity's id here, for its update token.
         attributes={**said.activity_attributes, "brazeActivityId": activity},
         content_state=said.content_state,
         presentation=said.notification.presentation(stale),
-        # One that has passed: at once, but a card there must have been.
+        # A past date ends the activity just after its start.
         end_at=None if dismissal is None else max(dismissal, now + 1.0),
         end_presentation=Presentation() if dismissal is None else GONE,
         audience=read_target(body, now=now, max_ids=max_ids),
@@ -233,6 +228,29 @@ def _catalog(key: str | None, args: tuple[str, ...] | None) -> CatalogText | Non
     return CatalogText(key=key, args=args or ()) if key else None
 
 
+class _Custom(msgspec.Struct, frozen=True):
+    custom_attribute_name: Annotated[str, Meta(min_length=1)]
+    comparison: Any = None
+    value: Any = None
+
+
+class _Subscription(msgspec.Struct, frozen=True):
+    comparison: Literal["is", "is_not"]
+    value: Literal["opted_in", "subscribed", "unsubscribed"]
+
+
+class _LastUsed(msgspec.Struct, frozen=True):
+    comparison: Literal["after", "before"]
+    value: Any = None
+
+
+_FILTERS: Mapping[str, type[_Custom | _Subscription | _LastUsed]] = {
+    "custom_attribute": _Custom,
+    "push_subscription_status": _Subscription,
+    "last_used_app": _LastUsed,
+}
+
+
 def read_audience(value: object, field: str, *, now: float, depth: int = 0) -> Tree:
     """Return the filter tree of a connected audience; ``now`` is seconds since 1970.
 
@@ -240,9 +258,8 @@ def read_audience(value: object, field: str, *, now: float, depth: int = 0) -> T
     `InvalidInput` with the path of what is wrong. Source: Braze, "Connected audience object".
     """
     if depth > MAX_DEPTH:
-        raise InvalidInput(
-            f"is nested over {MAX_DEPTH} deep", field=field, remedy="Flatten the groups."
-        )
+        text = f"is nested over {MAX_DEPTH} deep"
+        raise InvalidInput(text, field=field, remedy="Flatten the groups.")
     if not isinstance(value, Mapping) or len(value) != 1:
         raise InvalidInput(
             "is not an object with exactly one key",
@@ -253,29 +270,30 @@ def read_audience(value: object, field: str, *, now: float, depth: int = 0) -> T
     where = f"{field}.{name}"[:200]
     if name in ("AND", "OR"):
         if not isinstance(inner, list) or not inner:
-            raise InvalidInput(
-                "is not a list, or is empty", field=where, remedy="Give at least one filter."
-            )
+            remedy = "Give at least one filter."
+            raise InvalidInput("is not a list, or is empty", field=where, remedy=remedy)
         deeper = partial(read_audience, now=now, depth=depth + 1)
         return {name.lower(): [deeper(part, f"{where}[{n}]") for n, part in enumerate(inner)]}
-    reader = _FILTERS.get(name)
-    if reader is None:
+    if name not in _FILTERS:
         raise InvalidInput(
             "is a filter that this gateway does not have",
             field=where,
             remedy=f"Use AND, OR, {', '.join(_FILTERS)}.",
         )
-    return reader(reading.as_object(inner, where), where, now)
+    said = reading.read(inner, _FILTERS[name], where, "")
+    if isinstance(said, _Custom):
+        return _custom(said, where)
+    if isinstance(said, _Subscription):
+        enabled = (said.value != "unsubscribed") is (said.comparison == "is")
+        return {"field": "push_enabled", "relation": "=", "value": enabled}
+    hours = max(0.0, (now - reading.moment(said.value, f"{where}.value")) / 3600)
+    relation = "<" if said.comparison == "after" else ">"
+    return {"field": "last_session", "relation": relation, "hours_ago": hours}
 
 
-def _custom(given: Mapping[str, Any], field: str, now: float) -> Tree:
-    where, comparison = f"{field}.custom_attribute_name", given.get("comparison")
-    name = reading.read(
-        given.get("custom_attribute_name"), _NAME, where, "Name the custom attribute."
-    )
-    base = {"field": "custom", "key": name}
-    value = given.get("value")
-    where = f"{field}.value"
+def _custom(said: _Custom, field: str) -> Tree:
+    base: Tree = {"field": "custom", "key": said.custom_attribute_name}
+    comparison, value, where = said.comparison, said.value, f"{field}.value"
     if isinstance(comparison, str) and (relation := _PLAIN.get(comparison)) is not None:
         if relation in ("exists", "not_exists"):
             return {**base, "relation": relation}
@@ -318,39 +336,6 @@ def _between(base: Tree, *, past: float, future: float) -> Tree:
     }
 
 
-def _subscription(given: Mapping[str, Any], field: str, now: float) -> Tree:
-    comparison, value = given.get("comparison"), given.get("value")
-    reading.read(comparison, _IS, f"{field}.comparison", "Use is or is_not.")
-    if not isinstance(value, str) or value not in _SUBSCRIBED:
-        raise InvalidInput(
-            f"{value!r:.60} is not a valid subscription state",
-            field=f"{field}.value",
-            remedy=f"Use {', '.join(_SUBSCRIBED)}.",
-        )
-    enabled = _SUBSCRIBED[value] is (comparison == "is")
-    return {"field": "push_enabled", "relation": "=", "value": enabled}
-
-
-def _last_used(given: Mapping[str, Any], field: str, now: float) -> Tree:
-    comparison = given.get("comparison")
-    kinds: Any = Literal["after", "before"]
-    reading.read(comparison, kinds, f"{field}.comparison", "Use after or before.")
-    last = reading.moment(given.get("value"), f"{field}.value")
-    hours = max(0.0, (now - last) / 3600)
-    return {
-        "field": "last_session",
-        "relation": "<" if comparison == "after" else ">",
-        "hours_ago": hours,
-    }
-
-
 def _days(value: object, field: str) -> float:
     days: float = reading.read(value, _DAYS, field, "Give 0 to 36500 days.")
     return days * _DAY
-
-
-_FILTERS = {
-    "custom_attribute": _custom,
-    "push_subscription_status": _subscription,
-    "last_used_app": _last_used,
-}
