@@ -1,8 +1,8 @@
 """Reads and validates ActivitySmith's bodies: JSON in, frozen records out.
 
-Every request object is closed: an unknown field is an error, unless the app's settings say otherwise
-(``lenient``). ``null`` counts as absent, except for a button, which it takes off the card, and for a
-field of the content state that a card keeps.
+An unknown field is an error, unless the app's settings say otherwise (``lenient``). ``null`` counts as absent,
+except for a button, which it removes from the card, and for a field of the content state that a card keeps.
+Errors have the field's path and a remedy.
 """
 
 from __future__ import annotations
@@ -11,16 +11,42 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from ...activities import checks
-from ...activities.cards.buttons import Button
+from ...activities.cards.buttons import Button, check_button
 from ...errors import InvalidInput
 from ..reading import as_object, moment, read, text
-from . import fields
 
+IGNORED = object()
+"""The shape of a field that the vendor's own clients send although it has no meaning."""
+_UNKNOWN = object()
+MAX_URL = 2_048
+MAX_CHANNELS = 100
+MAX_NUMBER = 2**31 - 1
+_WHOLE: Any = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_WEB = frozenset({"http", "https", "shortcuts"})
+BLOCKED_SCHEMES = frozenset(
+    {
+        "about",
+        "app-prefs",
+        "blob",
+        "chrome",
+        "data",
+        "file",
+        "filesystem",
+        "javascript",
+        "prefs",
+        "vbscript",
+        "view-source",
+        "x-apple",
+    }
+)
+"""Schemes that execute something or reach into the phone instead of opening an app."""
 STATE = (
     "title",
     "subtitle",
@@ -113,7 +139,7 @@ _CALL: dict[str, Any] = {
     "tags": None,
     "metadata": None,
     # ActivitySmith's GitHub Action puts it into every body.
-    "activity_id": fields.IGNORED,
+    "activity_id": IGNORED,
 }
 _ALERT = {"alert": {"title": None, "body": None}}
 _START = {**_CALL, **_ALERT, "target": _TARGET}
@@ -128,7 +154,7 @@ _REPLACEMENT: dict[str, Any] = {
     "actions": [_BUTTON],
     "tags": None,
     "metadata": None,
-    "activity_id": fields.IGNORED,
+    "activity_id": IGNORED,
 }
 _PUSH = {**_REPLACEMENT, "sound": None, "interruption_level": None, "target": _TARGET}
 _BADGE = {"badge": None, "target": _TARGET}
@@ -142,7 +168,7 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
     given = _read(body, _REPLACEMENT if replacement else _PUSH, lenient)
     custom: dict[str, Any] = {}
     for name in ("media", "redirection", "icon"):
-        check = fields.tap_target if name == "redirection" else fields.https_address
+        check = tap_target if name == "redirection" else https_address
         if (address := check(given, name)) is not None:
             custom[name] = address
     if given.get("payload") is not None:
@@ -152,7 +178,7 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
     if several is not None:
         read(several, _ACTIONS, "actions", f"Give a list of at most {MAX_ACTIONS}.")
         named = {f"actions[{index}]": one for index, one in enumerate(several)}
-        actions = tuple(fields.action(one, at, any_scheme=True) for at, one in named.items())
+        actions = tuple(action(one, at, any_scheme=True) for at, one in named.items())
     if actions and "media" in custom:
         raise InvalidInput(
             "cannot be combined with actions", field="media", remedy="Give one of the two."
@@ -164,13 +190,13 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
         title=text(given, "title", required=True) or "",
         message=text(given, "message"),
         subtitle=text(given, "subtitle"),
-        badge=fields.integer(given, "badge"),
+        badge=_integer(given, "badge"),
         sound=text(given, "sound"),
         interruption_level=level,
         custom=custom,
         actions=actions,
         rich=bool(actions) or "media" in custom or "icon" in custom,
-        channels=None if replacement else fields.channels(given),
+        channels=None if replacement else _channels(given),
         **_labels(given),
     )
 
@@ -178,7 +204,7 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
 def badge(body: object, *, lenient: bool = False) -> tuple[int, tuple[str, ...] | None]:
     """Read a number for the app's icon, which 0 removes, and its channels. Raises `InvalidInput`."""
     given = _read(body, _BADGE, lenient)
-    return fields.integer(given, "badge", required=True) or 0, fields.channels(given)
+    return _integer(given, "badge", required=True) or 0, _channels(given)
 
 
 def metric(body: object, *, lenient: bool = False) -> MetricCall:
@@ -210,7 +236,7 @@ def metric_key(key: str) -> str:
 
 
 def _read(body: object, shape: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
-    return dict(fields.known(as_object(body, "body"), shape, lenient=lenient))
+    return dict(_known(as_object(body, "body"), shape, lenient=lenient))
 
 
 def _live(
@@ -229,12 +255,12 @@ def _live(
         state=state,
         activity=checks.identifier(given.get("activity_id"), "activity_id") if named else "",
         buttons={
-            slot: None if given[slot] is None else fields.action(given[slot], slot)
+            slot: None if given[slot] is None else action(given[slot], slot)
             for slot in SLOTS
             if slot in given
         },
         alert=_alert(given.get("alert")),
-        channels=fields.channels(given),
+        channels=_channels(given),
         **_labels(given),
     )
 
@@ -273,3 +299,146 @@ def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
         "tags": None if tags is None else tuple(checks.tags(tags)),
         "metadata": None if metadata is None else checks.metadata(metadata),
     }
+
+
+def _known(value: Any, shape: Any, *, lenient: bool = False, field: str = "") -> Any:
+    """Return a value with only the fields of its shape. Raises `InvalidInput`.
+
+    A shape is a mapping of names to shapes, a list with the shape of all entries, or None for a value that is
+    checked elsewhere. Unknown fields are an error unless ``lenient``; `IGNORED` fields are dropped.
+    """
+    if isinstance(shape, list) and isinstance(value, list):
+        return [
+            _known(entry, shape[0], lenient=lenient, field=f"{field}[{index}]")
+            for index, entry in enumerate(value)
+        ]
+    if not isinstance(shape, Mapping) or not isinstance(value, dict):
+        return value
+    kept = {}
+    for name, entry in value.items():
+        where = f"{field}.{name[:64]}" if field else name[:64]
+        inner = shape.get(name, _UNKNOWN)
+        if inner is _UNKNOWN and not lenient:
+            names = sorted(name for name, inner in shape.items() if inner is not IGNORED)
+            raise InvalidInput("is unknown", field=where, remedy=f"Known here: {', '.join(names)}.")
+        if inner is not _UNKNOWN and inner is not IGNORED:
+            kept[name] = _known(entry, inner, lenient=lenient, field=where)
+    return kept
+
+
+def _integer(body: Mapping[str, Any], name: str, *, required: bool = False) -> int | None:
+    """Return a non-negative integer, or None if it is absent or null. Raises `InvalidInput`."""
+    value = body.get(name)
+    if value is None and not required:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    found: int = read(value, _WHOLE, name, f"Give a whole number from 0 to {MAX_NUMBER}.")
+    return found
+
+
+def _channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the channel slugs of ``target.channels`` or of a stream's ``channels``, sorted.
+
+    Both may be given if they name the same. None: the key's scope decides. Raises `InvalidInput`.
+    """
+    found: list[tuple[str, ...]] = []
+    target = body.get("target")
+    if target is not None:
+        found.append(_slugs(as_object(target, "target").get("channels"), "target.channels"))
+    if body.get("channels") is not None:
+        found.append(_slugs(body["channels"], "channels"))
+    if len(set(found)) > 1:
+        problem = "names other channels than target.channels"
+        raise InvalidInput(problem, field="channels", remedy="Give one of them.")
+    return found[0] if found else None
+
+
+def _slugs(value: object, field: str) -> tuple[str, ...]:
+    try:
+        slugs = read(value, list[str], field, 'Give a list such as ["ops"].')
+    except InvalidInput as error:
+        problem = "must be an array of channel slugs"
+        raise InvalidInput(problem, field=field, remedy=error.remedy) from None
+    if not slugs:
+        raise InvalidInput(
+            "must contain at least one channel",
+            field=field,
+            remedy="Leave it out to reach everyone whom the key reaches.",
+        )
+    checks.at_most(len(slugs), MAX_CHANNELS, "slugs", field)
+    return tuple(sorted(set(slugs)))
+
+
+def action(value: object, field: str, *, any_scheme: bool = False) -> Button:
+    """Return a checked button; ``any_scheme`` lets it open an installed app. Raises `InvalidInput`."""
+    body = as_object(value, field)
+    # Clients send a method with every button and null for what they do not set.
+    given = {name: entry for name, entry in body.items() if entry is not None}
+    if given.get("type") != "webhook":
+        given.pop("method", None)
+        given.pop("body", None)
+    extra: frozenset[str] = frozenset()
+    if any_scheme and isinstance(url := given.get("url"), str):
+        extra = frozenset({scheme}) if (scheme := _app_scheme(url)) else extra
+    return check_button(given, field=field, schemes=extra)
+
+
+def tap_target(body: Mapping[str, Any], name: str) -> str | None:
+    """Return the address that a tap on a notification opens. Raises `InvalidInput`."""
+    url = _address(body, name)
+    if url is None:
+        return None
+    scheme = _scheme(url)
+    if scheme in {"http", "https"}:
+        _host(url, name)
+    elif not scheme or (scheme not in _WEB and _app_scheme(url) is None):
+        raise InvalidInput(
+            "opens nothing that may be opened",
+            field=name,
+            remedy="Give an http, https or shortcuts address, or one of an installed app.",
+        )
+    return url
+
+
+def https_address(body: Mapping[str, Any], name: str) -> str | None:
+    """Return an ``https`` address without credentials. Raises `InvalidInput`."""
+    url = _address(body, name)
+    if url is None:
+        return None
+    parts = _host(url, name)
+    if parts.scheme != "https" or parts.username is not None or parts.password is not None:
+        problem = "is not an https address, or holds a user name"
+        raise InvalidInput(problem, field=name, remedy="Give https:// and a host.")
+    return url
+
+
+def _scheme(url: str) -> str:
+    found = _SCHEME.match(url)
+    return found[1].lower() if found else ""
+
+
+def _app_scheme(url: str) -> str | None:
+    scheme = _scheme(url)
+    blocked = scheme in BLOCKED_SCHEMES or scheme.startswith(("x-apple", "itms-services"))
+    return None if not scheme or scheme in _WEB or blocked else scheme
+
+
+def _host(url: str, field: str) -> Any:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # reading it is what checks it
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise InvalidInput("is not a valid address", field=field, remedy="Give a full address.")
+    return parts
+
+
+def _address(body: Mapping[str, Any], name: str) -> str | None:
+    url = text(body, name, limit=MAX_URL)
+    if url is not None and (not url.isprintable() or " " in url or "\\" in url):
+        problem = "holds a space, a backslash or a control character"
+        raise InvalidInput(problem, field=name, remedy="Percent-encode it.")
+    return url

@@ -15,7 +15,6 @@ from . import (
 )
 
 # isort: on
-from .face import NATIVE
-from .openapi import describe
+from .face import NATIVE, describe
 
 __all__ = ["NATIVE", "describe"]

@@ -1,8 +1,9 @@
-"""The native API as a `Face`: authentication and errors; collects its operations."""
+"""The native API as a `Face`: authentication, errors, its operations and their OpenAPI description."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, ClassVar
@@ -14,8 +15,9 @@ from ...errors import NotAllowed, NotFound
 from ..calls import Call, Face, Handler, Operation, operation
 from ..credentials import HEAD, Phone
 from ..keys import ApiKey
-from ..problems import classify, respond
+from ..problems import JSON, MEDIA_TYPE, TITLES, Problem, classify, respond
 from ..scopes import Dialect
+from .shapes import is_time
 
 
 class Native(Face):
@@ -105,3 +107,161 @@ class Routes:
             return handler
 
         return add
+
+
+Schemas = Mapping[Any, Any]
+"""Schemas by the type that they were made of."""
+
+_PART = re.compile(r"{(\w+)(?::path)?}")
+_REF = "#/components/schemas/{name}"
+_COMMON = {"key": (401, 403, 429, 503), "phone": (401, 429, 503), "anyone": (503,)}
+_BODY = (400, 408, 413, 415)
+_MEANINGS = {
+    400: "The body or the query cannot be read.",
+    401: "No valid key or credential.",
+    403: "The key lacks the scope, or does not reach this.",
+    404: "There is no such thing in this app.",
+    408: "The body did not come in time.",
+    409: "It cannot be done in the state that it is in.",
+    413: "The body is too large.",
+    415: "The body is not declared as what this call takes.",
+    422: "A field is wrong; `field` says which, `remedy` what to do. Nothing was done.",
+    429: "Too many requests of this key; `Retry-After` says when to come back.",
+    503: "Too much is waiting, or the database is away; `Retry-After` says when to come back.",
+}
+_DESCRIPTION = """The native API of apns_live: Live Activities started, updated and ended through
+Apple's push service. Every write answers as soon as it is stored; an operation then tells what
+became of it on every device. Errors are problem details (RFC 9457) with a stable `code`."""
+
+
+def describe(version: str) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 description of every operation of the API."""
+    types: list[Any] = [Problem]
+    for one in NATIVE.operations:
+        types += [kind for kind in (one.body, one.query, one.answer) if kind is not None]
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    found = dict(zip(types, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for one in NATIVE.operations:
+        path = paths.setdefault(_PART.sub(r"{\1}", one.path), {})
+        path[one.method.lower()] = _operation(one, found, components)
+    for schema in components.values():
+        for name, field in schema.get("properties", {}).items():
+            number = next(iter(field.get("anyOf", [field])))
+            if is_time(name) and number.get("type") == "integer":
+                # `shown_times` makes it text.
+                number |= {"type": "string", "description": "ISO 8601 in UTC"}
+    components["Problem"]["properties"]["code"] = {"type": "string", "enum": list(TITLES)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "apns_live",
+            "version": version,
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "A server's API key."},
+                "device": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A device credential, minted by POST "
+                    "/v1/devices/{device}/credentials; the only one that belongs on a phone.",
+                },
+            },
+        },
+    }
+
+
+def _operation(one: Operation, schemas: Schemas, components: dict[str, Any]) -> dict[str, Any]:
+    text = (one.handler.__doc__ or "").strip()
+    described: dict[str, Any] = {
+        "operationId": one.name,
+        "summary": one.summary,
+        "description": f"{text}\n\nNeeds the scope `{one.scope}`." if one.scope else text,
+        "tags": [one.tag],
+        "parameters": list(_parameters(one, schemas, components)),
+        "responses": _responses(one, schemas),
+    }
+    if one.scope:
+        described["x-scope"] = one.scope
+    if one.who == "phone":
+        described["security"] = [{"device": []}]
+    elif one.who == "anyone":
+        described["security"] = []
+    if one.body is not None:
+        content = {JSON: _content(schemas[one.body], one.examples)}
+        described["requestBody"] = {"required": one.body_required, "content": content}
+    elif one.takes:
+        schema = {"type": "string", "minLength": 1}
+        taken = {media: {"schema": schema, "example": one.takes[media]} for media in one.takes}
+        described["requestBody"] = {"required": True, "content": taken}
+    return described
+
+
+def _content(schema: Any, examples: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a body of JSON is, with its examples."""
+    shown = {name: {"value": value} for name, value in examples.items()}
+    return {"schema": schema, **({"examples": shown} if shown else {})}
+
+
+def _parameters(
+    one: Operation, schemas: Schemas, components: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    text = {"type": "string", "minLength": 1, "maxLength": 255}
+    for name in _PART.findall(one.path):
+        yield {"name": name, "in": "path", "required": True, "schema": text}
+    if one.query is not None:
+        kind = schemas[one.query]["$ref"].rpartition("/")[2]
+        for name, schema in components[kind]["properties"].items():
+            yield {"name": name, "in": "query", "required": False, "schema": schema}
+    if one.idempotent:
+        yield {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "A fresh value for each request, the same one to repeat it: the "
+            "first answer comes again for 30 days, with `Idempotent-Replayed: true`.",
+            "schema": {**text, "pattern": "^[!#-~]+$"},
+        }
+
+
+def _responses(one: Operation, schemas: Schemas) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": one.summary}
+    if one.answer is not None:
+        content = _content(schemas[one.answer], one.answer_examples)
+        if one.media != JSON:
+            content = _content({"type": "string"}, {})
+        response["content"] = {one.media: content}
+    if one.idempotent:
+        response["headers"] = {
+            "Idempotent-Replayed": {
+                "description": "The first answer said again.",
+                "schema": {"type": "string", "enum": ["true"]},
+            }
+        }
+    responses = {str(one.status): response}
+    refusals = {*_COMMON[one.who], *one.refusals, 422}
+    if _PART.search(one.path):
+        refusals.add(404)
+    if one.body is not None or one.takes:
+        refusals.update(_BODY)
+    for status in sorted(refusals):
+        responses[str(status)] = _refusal(status)
+    return responses
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    refusal: dict[str, Any] = {
+        "description": _MEANINGS[status],
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+    }
+    if status in (429, 503):
+        refusal["headers"] = {
+            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
+        }
+    return refusal

@@ -16,8 +16,7 @@ from ...reasons import explained, listed
 from ..calls import Call
 from ..figures import MEDIA_TYPE, Figures
 from ..problems import problem, respond
-from .face import Routes
-from .openapi import describe
+from .face import Routes, describe
 from .shapes import Strict
 
 routes = Routes("health", who="anyone")

@@ -9,7 +9,7 @@ import pytest
 from apns_live.activities.apps import App
 from apns_live.activities.cards.buttons import Button, TapSigner
 from apns_live.errors import InvalidInput, InvalidSetting
-from apns_live.gateway.activitysmith import fields, requests, states
+from apns_live.gateway.activitysmith import requests, states
 from apns_live.gateway.activitysmith.answers import Refused, counts, refusal_of
 from apns_live.gateway.activitysmith.buttons import TapLinks, digest_of, with_buttons
 from apns_live.gateway.activitysmith.dialect import DialectSettings, settings_of
@@ -259,12 +259,12 @@ def test_what_a_tap_on_a_notification_may_open(url: str) -> None:
 
 
 def test_blocked_schemes_are_blocked_however_they_are_written() -> None:
-    for scheme in sorted(fields.BLOCKED_SCHEMES):
+    for scheme in sorted(requests.BLOCKED_SCHEMES):
         for url in (f"{scheme}://x", f"{scheme.upper()}:x"):
             with pytest.raises(InvalidInput):
-                fields.tap_target({"redirection": url}, "redirection")
+                requests.tap_target({"redirection": url}, "redirection")
             with pytest.raises(InvalidInput):
-                fields.action({**OPEN, "url": url}, "action", any_scheme=True)
+                requests.action({**OPEN, "url": url}, "action", any_scheme=True)
 
 
 def test_clients_send_a_method_with_every_button() -> None:
@@ -344,7 +344,7 @@ def links(now: float = NOW, *, place: str = "stream:k", secret: bytes = b"s" * 3
 
 def test_a_webhook_never_reaches_the_phone() -> None:
     made = links()
-    button = fields.action(HOOK, "action")
+    button = requests.action(HOOK, "action")
     state = with_buttons(STEPS, {"action": button}, current=None, links=made)
     shown = state["action"]
     assert shown["title"] == "Stop"
@@ -355,14 +355,14 @@ def test_a_webhook_never_reaches_the_phone() -> None:
 
 
 def test_a_button_keeps_its_address_while_it_is_the_same() -> None:
-    button = fields.action(HOOK, "action")
+    button = requests.action(HOOK, "action")
     first = with_buttons(STEPS, {"action": button}, current=None, links=links())
     for later, place, other, same in (
         (3600.0, "stream:k", button, True),
         (43_199.0, "stream:k", button, True),
         (43_201.0, "stream:k", button, False),
         (60.0, "stream:other", button, False),
-        (60.0, "stream:k", fields.action({**HOOK, "body": {}}, "action"), False),
+        (60.0, "stream:k", requests.action({**HOOK, "body": {}}, "action"), False),
     ):
         again = with_buttons(
             STEPS, {"action": other}, current=first, links=links(NOW + later, place=place)
@@ -381,7 +381,7 @@ def test_a_button_that_is_not_mentioned_stays_and_null_removes_it() -> None:
     assert kept == {**metrics, "action": OPEN}
     with pytest.raises(InvalidInput) as refused:
         with_buttons(
-            metrics, {"secondary_action": fields.action(OPEN, "x")}, current=None, links=links()
+            metrics, {"secondary_action": requests.action(OPEN, "x")}, current=None, links=links()
         )
     assert refused.value.field == "secondary_action"
 
