@@ -162,6 +162,8 @@ async def test_what_is_left_of_an_hour_and_when_it_is_full_again(room: Room) -> 
         with limits.enter(key):
             pass
     assert limits.remaining(key) == (1800, 1797, 6.0)
+    own, _ = await room.keys.create(room.app, dialect="braze", scopes=ALL, name="x", per_minute=3)
+    assert limits.remaining(own) == (3, 3, 0.0)
 
 
 async def test_at_the_same_time(room: Room) -> None:
@@ -170,6 +172,7 @@ async def test_at_the_same_time(room: Room) -> None:
     limits = Limits(settings, room.clock)
     with limits.enter(key), limits.enter(key), pytest.raises(TooManyRequests):
         limits.enter(key)
+    assert limits.remaining(key) == (60, 58, pytest.approx(2.0))
     with limits.enter(key):
         pass
     alone, _ = await room.keys.create(room.app, scopes=ALL, name="alone", concurrent=1)
