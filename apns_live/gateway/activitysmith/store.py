@@ -24,20 +24,13 @@ _ERRORS_SHOWN = 20
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """The state of an activity."""
 
-    row: int
     id: str
-    status: str
+    ended: bool
     state: dict[str, Any]
     audience: Audience
     stream_key: str | None
     tags: tuple[str, ...]
-    metadata: dict[str, Any]
     end_reason: str | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the activity has ended."""
-        return self.status == "ended"
 
     @property
     def place(self) -> str:
@@ -118,9 +111,8 @@ async def was_told(call: Call, key: Key | None) -> bool:
     if key is None:
         return False
     table = schema.idempotency
-    query = select(table.c.created_at).where(
-        table.c.app_id == call.app.row, table.c.caller == key.caller, table.c.key == key.key
-    )
+    query = select(table.c.created_at).where(table.c.app_id == call.app.row)
+    query = query.where(table.c.caller == key.caller, table.c.key == key.key)
     return await call.service.database.scalar(query) is not None
 
 
@@ -180,6 +172,6 @@ async def relabel(call: Call, operation: str, labels: Mapping[str, Any]) -> None
 
 
 def _card(row: Row[Any]) -> Card:
-    state, tags = msgspec.json.decode(row.content_state), msgspec.json.decode(row.tags)
-    audience = msgspec.json.decode(row.audience, type=Audience)
-    return view_of(Card, row, state=state, audience=audience, tags=tuple(tags))
+    state, tags = msgspec.json.decode(row.content_state), tuple(msgspec.json.decode(row.tags))
+    audience, over = msgspec.json.decode(row.audience, type=Audience), row.status == "ended"
+    return view_of(Card, row, ended=over, state=state, audience=audience, tags=tags)
