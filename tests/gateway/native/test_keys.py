@@ -170,8 +170,9 @@ async def test_at_the_same_time(room: Room) -> None:
     key, _ = await room.keys.create(room.app, dialect="activitysmith", scopes=ALL, name="x")
     settings = GatewaySettings(limits={"activitysmith": Limit(per_minute=60, concurrent=2)})
     limits = Limits(settings, room.clock)
-    with limits.enter(key), limits.enter(key), pytest.raises(TooManyRequests):
+    with limits.enter(key), limits.enter(key), pytest.raises(TooManyRequests) as found:
         limits.enter(key)
+    assert found.value.retry_after == 1.0
     assert limits.remaining(key) == (60, 58, pytest.approx(2.0))
     with limits.enter(key):
         pass
