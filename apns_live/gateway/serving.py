@@ -232,30 +232,26 @@ def _listeners(host: str, port: int) -> list[socket.socket]:
             text = f"{host!r} is not a valid address ({error})"
             raise InvalidSetting(text, field="host") from None
     listeners: list[socket.socket] = []
-    try:
+    with contextlib.ExitStack() as opened:
         for family, _, protocol, _, address in dict.fromkeys(found):
             chosen = listeners[0].getsockname()[1] if listeners else port
             # Only where TCP is named does asyncio set TCP_NODELAY.
             listener = socket.socket(family, socket.SOCK_STREAM, protocol)
-            listeners.append(listener)
+            opened.callback(listener.close)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             try:
                 listener.bind((address[0], chosen, *address[2:]))
             except OSError as error:
-                if len(listeners) > 1 and error.errno in (errno.EADDRNOTAVAIL, errno.EADDRINUSE):
-                    listeners.pop().close()
+                if listeners and error.errno in (errno.EADDRNOTAVAIL, errno.EADDRINUSE):
+                    listener.close()
                     continue
-                raise InvalidSetting(
-                    f"{host}:{chosen} cannot be listened on ({error.strerror})",
-                    field="port",
-                    remedy="Choose another port, or 0 for a free one.",
-                ) from None
+                text = f"{host}:{chosen} cannot be listened on ({error.strerror})"
+                remedy = "Choose another port, or 0 for a free one."
+                raise InvalidSetting(text, field="port", remedy=remedy) from None
             listener.listen(_BACKLOG)
             listener.setblocking(False)
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
+            listeners.append(listener)
+        opened.pop_all()
     return listeners

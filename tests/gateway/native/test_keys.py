@@ -144,7 +144,7 @@ async def test_the_bucket_refills_with_the_clock(room: Room) -> None:
     for _ in range(3):
         with limits.enter(key):
             pass
-    with pytest.raises(TooManyRequests) as found:
+    with pytest.raises(TooManyRequests, match="more than 3 requests a minute") as found:
         limits.enter(key)
     assert found.value.retry_after == pytest.approx(20.0)
     await room.clock.advance(20)
