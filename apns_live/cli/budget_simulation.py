@@ -25,7 +25,7 @@ from ..delivery.state import State
 from ..errors import InvalidInput, InvalidSetting
 from ..outcome import Outcome, Verdict
 from ..payload import Alert, End, Update, encode
-from ..testing.phones.budget import Budget as PhoneBudget
+from ..testing.phones.settings import Budget as PhoneBudget
 
 EPOCH = 1_800_000_000.0
 BURSTS = 30.0

@@ -13,7 +13,7 @@ source.
 from .clock import RealClock, SimulatedClock
 from .fake import FakeApns, FakeEndpoint
 from .faults import Fault
-from .recorder import ConnectionChange, FaultStruck, Happening, Refusal
+from .log import ConnectionChange, FaultStruck, Happening, Refusal
 from .scenario import Scenario
 from .state import LIVE, UNKNOWN, Phones, Push, QuietPhones, TokenCondition, TokenStatus
 from .threaded import ThreadedFakeApns

@@ -16,8 +16,8 @@ import msgspec
 from .clock import FakeClock
 from .exchange import APNS_ID, JSON, REQUEST_ID, authorize, echo_id, penalty
 from .faults import ActiveFault, Fault, Faults, Target, draw
+from .log import FaultStruck, Recorder, Refusal
 from .reasons import find
-from .recorder import FaultStruck, Recorder, Refusal
 from .rules import respond
 from .state import ApnsState, ConnectionIdentity, Effect, Request, Response
 

@@ -25,10 +25,9 @@ from .engine import Engine
 from .faults import ACTIONS, Faults
 from .jwt import Environment, RegisteredKey, TokenVerifier
 from .listener import WireFace
-from .log import DeliveryLog
+from .log import DeliveryLog, Listener, Recorder, Refusal, Ring
 from .namespaces import Namespaces, Part
 from .phones import PhoneSettings, SimulatedPhones
-from .recorder import Listener, Recorder, Refusal, Ring
 from .scenario import Scenario
 from .state import ApnsState, Phones, Push, Spelling
 from .wire import ConnectionSnapshot, FaceOptions, WireConnection
@@ -302,7 +301,7 @@ class FakeApns(Part):
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` for every push, refusal, fault and change of a connection.
 
-        See ``apns_live.testing.recorder.Happening``. Returns a function that removes the listener.
+        See ``apns_live.testing.log.Happening``. Returns a function that removes the listener.
         """
         return self.recorder.listen(listener)
 

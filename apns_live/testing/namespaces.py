@@ -21,9 +21,8 @@ from .channels import Channel
 from .clock import FakeClock, RealClock
 from .engine import Engine
 from .faults import CONNECTION_ACTIONS, Action, Fault, Faults
-from .log import DeliveryLog
+from .log import DeliveryLog, Recorder, Refusal
 from .phones import Activity, SimulatedPhones, Token
-from .recorder import Recorder, Refusal
 from .rules import normal_token
 from .state import LIVE, ApnsState, Push, TokenStatus
 

@@ -22,7 +22,7 @@ from apns_live.http2.headers import encode_string
 from .clock import Timer
 from .engine import Engine, Plan
 from .faults import ActiveFault, Fault
-from .recorder import ConnectionChange
+from .log import ConnectionChange
 from .state import ConnectionIdentity, Effect, Face, Request, Response
 
 _REMEMBERED = 200

@@ -17,8 +17,8 @@ from apns_live.testing.channels import Channel
 from apns_live.testing.clock import RealClock, SimulatedClock
 from apns_live.testing.faults import Fault
 from apns_live.testing.handles.pushes import PUSH_FIELDS, PushView, explain_misfit, fitting
+from apns_live.testing.log import Ring
 from apns_live.testing.phones import Activity, Device, SimulatedPhones, Token
-from apns_live.testing.recorder import Ring
 
 from . import rows
 from .hub import Hub

@@ -18,7 +18,7 @@ from apns_live import explain
 from apns_live.testing.clock import RealClock
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.faults import ActiveFault, Fault
-from apns_live.testing.handles.asserting import Difference
+from apns_live.testing.handles.pushes import Difference
 from apns_live.testing.log import LogEntry, PushRecord
 from apns_live.testing.namespaces import Namespace
 from apns_live.testing.phones import Activity, Device, Token

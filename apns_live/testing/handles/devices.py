@@ -14,8 +14,7 @@ from apns_live.testing.phones.population import Fate
 from apns_live.testing.phones.settings import Consent
 from apns_live.testing.threaded import ThreadedFakeApns
 
-from .asserting import PATIENCE, describe, differences, waited
-from .pushes import PushView
+from .pushes import PATIENCE, PushView, describe, differences, waited
 
 T = TypeVar("T")
 

@@ -13,7 +13,6 @@ from apns_live.testing import log as words
 from apns_live.testing.log import DeliveryLog, PushRecord
 from apns_live.testing.state import TokenCondition, TokenStatus
 
-from .budget import Budget
 from .decoding import (
     DATA_LIMIT,
     Aps,
@@ -23,12 +22,11 @@ from .decoding import (
     is_object,
     shows_alert,
 )
-from .draws import draw, draw_between, short_id
 from .model import ENDED_KEPT, Activity, Device, Refresh, Token
 from .registry import Registry
 from .schedule import Schedule
 from .schemas import ContentStateSchemas
-from .settings import BEFORE_17_2, OBSERVED, BudgetLaw, Consent, PhoneSettings
+from .settings import BEFORE_17_2, OBSERVED, Budget, BudgetLaw, Consent, PhoneSettings
 
 PUSH_TO_START = (17, 2)
 CHANNELS = (18, 0)
@@ -209,7 +207,7 @@ class ActivityKit:
         if (
             self.settings.rotate_start_token
             and not token.automatic
-            and draw(self.settings.seed, "rotate", device.id, device.starts)
+            and self.settings.draw("rotate", device.id, device.starts)
             < self.settings.rotate_start_token
         ):
             self.rotate(token, now)
@@ -320,7 +318,7 @@ class ActivityKit:
             return capacity
         low, high = capacity
         who = f"{device.id} {activity.bundle_id}" if law.pooled else activity.id
-        return low + int((high - low + 1) * draw(self.settings.seed, "budget", who))
+        return low + int((high - low + 1) * self.settings.draw("budget", who))
 
     def start_budget_of(self, device: Device, bundle_id: str) -> Budget | None:
         """Return the push-to-start budget of an app on a phone; None when there is no law."""
@@ -360,7 +358,7 @@ class ActivityKit:
         device.starts += 1
         who = f"{device.id}\0{bundle_id}"
         activity = Activity(
-            id=f"a-{short_id(self.settings.seed, 'activity', who, device.starts)}",
+            id=f"a-{self.settings.short_id('activity', who, device.starts)}",
             device=device,
             bundle_id=bundle_id,
             attributes_type=attributes_type,
@@ -465,15 +463,15 @@ class ActivityKit:
         activity.asks = True
         if consent == "allow":
             bounds = settings.consent_delay
-            activity.token_due = now + draw_between(settings.seed, "consent", activity.id, bounds)
+            activity.token_due = now + settings.draw_between("consent", activity.id, bounds)
 
     def _promise_token(self, activity: Activity, now: float) -> None:
         settings = self.settings
         if settings.token_never and (
-            draw(settings.seed, "token never", activity.id) < settings.token_never
+            settings.draw("token never", activity.id) < settings.token_never
         ):
             return
-        delay = draw_between(settings.seed, "token delay", activity.id, settings.token_delay)
+        delay = settings.draw_between("token delay", activity.id, settings.token_delay)
         if delay > 0:
             activity.token_due = now + delay
         else:
@@ -506,9 +504,7 @@ class ActivityKit:
             return activity.token or token
         silent = self.settings.silent_stream
         if silent and token.kind == "start" and not quietly:
-            quietly = (
-                draw(self.settings.seed, "stream", token.device.id, token.device.starts) < silent
-            )
+            quietly = self.settings.draw("stream", token.device.id, token.device.starts) < silent
         return self.registry.issue(
             token.kind,
             token.bundle_id,

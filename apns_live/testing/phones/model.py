@@ -16,9 +16,8 @@ from apns_live.testing.log import PushRecord
 from apns_live.testing.state import LIVE, TokenCondition, TokenStatus
 from apns_live.testing.topics import split
 
-from .budget import Budget
 from .decoding import as_json
-from .settings import Consent
+from .settings import Budget, Consent
 
 TokenKind = Literal["device", "start", "activity", "widgets", "controls"]
 NOTIFICATIONS_KEPT = 20

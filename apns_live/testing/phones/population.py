@@ -18,7 +18,6 @@ from apns_live.testing.topics import LIVE_ACTIVITY
 from .activitykit import PUSH_TO_START, ActivityKit
 from .broadcasts import Feeds, kept_until
 from .decoding import as_json, peek_event
-from .draws import draw, short_id
 from .model import NOTIFICATIONS_KEPT, Activity, Device, PushToPhone, Token
 from .registry import Registry, second_key
 from .schedule import Schedule, Sleeper, away_until, is_held, next_burst
@@ -359,7 +358,7 @@ class SimulatedPhones:
 
     def _automatic_device(self, text: str) -> Device:
         settings = self.settings
-        device_id = f"auto-{short_id(settings.seed, 'device', text)}"
+        device_id = f"auto-{settings.short_id('device', text)}"
         device = self.registry.devices.get(device_id)
         if device is None:
             device = Device(
@@ -367,8 +366,7 @@ class SimulatedPhones:
                 serial=self.registry.serial + 1,
                 automatic=True,
                 os_version=parse_version(settings.os_version),
-                awake=not settings.asleep
-                or draw(settings.seed, "asleep", device_id) >= settings.asleep,
+                awake=not settings.asleep or settings.draw("asleep", device_id) >= settings.asleep,
                 frequent_pushes=settings.frequent_pushes,
                 consent=settings.consent,
             )

@@ -7,16 +7,19 @@ from collections import deque
 from collections.abc import Callable
 
 from apns_live.errors import FakeError
-from apns_live.testing.recorder import Ring
+from apns_live.testing.log import Ring
 from apns_live.testing.state import LIVE, UNKNOWN, TokenCondition, TokenStatus
 from apns_live.testing.topics import LIVE_ACTIVITY, SUFFIXES
 
-from .draws import ACTIVITY_TOKEN_BYTES, DEVICE_TOKEN_BYTES, make_token
 from .model import Activity, Device, Token, TokenKind
 from .settings import PhoneSettings
 
 _log = logging.getLogger(__name__)
 _ISSUED_KEPT = 10_000
+DEVICE_TOKEN_BYTES = 32
+"""Ordinary device tokens of iPhones have 64 hex digits."""
+ACTIVITY_TOKEN_BYTES = 80
+"""Push-to-start and activity tokens of a real iPhone were seen with 160 hex digits."""
 
 _WRONG_TOPIC = TokenStatus(TokenCondition.WRONG_TOPIC)
 
@@ -107,10 +110,10 @@ class Registry:
             f"{device.id}\0{bundle_id}\0{attributes_type or ''}\0{activity.id if activity else ''}"
         )
         size = DEVICE_TOKEN_BYTES if kind == "device" else ACTIVITY_TOKEN_BYTES
-        text = make_token(self.settings.seed, kind, who, nth, size)
+        text = self.settings.make_token(kind, who, nth, size)
         while text in self.tokens:
             nth += 1
-            text = make_token(self.settings.seed, kind, who, nth, size)
+            text = self.settings.make_token(kind, who, nth, size)
         topic = bundle_id + ("" if kind == "device" else SUFFIXES.get(kind, LIVE_ACTIVITY))
         token = Token(text, kind, topic, device, attributes_type, activity)
         self.tokens[text] = token

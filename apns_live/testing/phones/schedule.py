@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from apns_live.testing.clock import FakeClock, Timer
 
-from .draws import draw
 from .model import Activity, Device
 from .settings import PhoneSettings
 
@@ -105,7 +104,7 @@ def away_until(device: Device, settings: PhoneSettings, now: float) -> float:
     if share <= 0:
         return 0.0
     cycle = settings.offline_cycle
-    shift = cycle * draw(settings.seed, "offline", device.id)
+    shift = cycle * settings.draw("offline", device.id)
     start = ((now - shift) // cycle) * cycle + shift
     end = start + cycle * share
     return end if now < end else 0.0
@@ -122,5 +121,5 @@ def is_held(device: Device, settings: PhoneSettings, priority: int) -> bool:
 def next_burst(device: Device, settings: PhoneSettings, now: float) -> float:
     """Return when a phone that saves power next takes what waits for it."""
     interval = settings.burst_interval
-    shift = interval * draw(settings.seed, "burst", device.id)
+    shift = interval * settings.draw("burst", device.id)
     return ((now - shift) // interval + 1) * interval + shift

@@ -1,4 +1,4 @@
-"""Settings of the simulated phones: every rule that Apple does not publish.
+"""Settings of the simulated phones, every rule that Apple does not publish: budgets and chances.
 
 Defaults are the most likely values by public reports. If reports disagree, the docstring says so.
 All durations are seconds, all shares are fractions between 0 and 1.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b, shake_128
 from typing import Any, Literal, get_args
+
+import msgspec
 
 from apns_live.errors import FakeError
 
@@ -52,6 +55,61 @@ class BudgetLaw:
                 raise FakeError(f"budget {name} is {value!r}; give 0 or more, or (lowest, highest)")
         if self.window <= 0:
             raise FakeError(f"budget window is {self.window!r}; give seconds above 0")
+
+
+class Budget(msgspec.Struct, eq=False):
+    """``capacity`` uses in ``window`` seconds, counted as ``kind`` says (`BudgetLaw`).
+
+    With ``counts_refused`` a use over the capacity is counted too, so that ``remaining`` falls below 0.
+    ``used`` is right at ``since``: the start of a window, or the last look at a bucket. ``uses`` are the
+    times of a rolling window.
+    """
+
+    capacity: int
+    window: float
+    kind: BudgetKind = "window"
+    counts_refused: bool = False
+    since: float = 0.0
+    used: float = 0
+    uses: list[float] = []
+
+    def remaining(self, now: float) -> int:
+        """Return how many whole uses are left at ``now``."""
+        if self.kind == "rolling":
+            self.uses = [use for use in self.uses if use > now - self.window]
+            self.used = len(self.uses)
+        elif self.kind == "bucket":
+            if now > self.since:
+                given_back = (now - self.since) * self.capacity / self.window
+                self.used, self.since = max(0.0, self.used - given_back), now
+        elif now >= self.since + self.window:
+            self.used = 0
+        return int((self.capacity - self.used) // 1)
+
+    def spend(self, now: float) -> bool:
+        """Use one; False when none is left."""
+        allowed = self.remaining(now) >= 1
+        if allowed or self.counts_refused:
+            if self.kind == "rolling":
+                self.uses.append(now)
+            elif not self.used:
+                self.since = now // self.window * self.window if self.kind == "clock hour" else now
+            self.used += 1
+        return allowed
+
+    def refills_at(self, now: float) -> float | None:
+        """Return when ``remaining`` next grows, or None when it is full."""
+        left = self.remaining(now)
+        if not self.used:
+            return None
+        if self.kind == "bucket":
+            missing = left + 1 - (self.capacity - self.used)
+            return now + missing * self.window / self.capacity
+        return (self.uses[0] if self.kind == "rolling" else self.since) + self.window
+
+    def refill(self) -> None:
+        """Give everything back."""
+        self.used, self.uses = 0, []
 
 
 OBSERVED = BudgetLaw()
@@ -154,6 +212,28 @@ class PhoneSettings:
             if getattr(self, name) <= 0:
                 raise FakeError(f"phone setting {name} wants seconds above 0")
         parse_version(self.os_version)
+
+    # Choices without a generator: a hash of the seed and of what is chosen. So a choice does not depend on
+    # other events, and a run can be repeated.
+
+    def draw(self, what: str, who: str, nth: int = 0) -> float:
+        """Return a number in [0, 1) for the ``nth`` time that ``what`` is drawn for ``who``."""
+        digest = blake2b(f"{self.seed}\0{what}\0{who}\0{nth}".encode(), digest_size=7).digest()
+        return int.from_bytes(digest, "big") / (1 << 56)
+
+    def draw_between(self, what: str, who: str, bounds: tuple[float, float]) -> float:
+        """Return a number between the two bounds; no draw is made when they are equal."""
+        low, high = bounds
+        return low if low == high else low + (high - low) * self.draw(what, who)
+
+    def make_token(self, what: str, who: str, nth: int, size: int) -> str:
+        """Return ``size`` bytes as lower-case hex: the ``nth`` token of its kind for ``who``."""
+        return shake_128(f"{self.seed}\0token\0{what}\0{who}\0{nth}".encode()).hexdigest(size)
+
+    def short_id(self, what: str, who: str, nth: int = 0) -> str:
+        """Return twelve hex digits that name something."""
+        text = f"{self.seed}\0id\0{what}\0{who}\0{nth}".encode()
+        return blake2b(text, digest_size=6).hexdigest()
 
 
 def check_consent(answer: str) -> Consent:
