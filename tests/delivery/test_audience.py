@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from apns_live.delivery.audience import LEAVING, Audience
+from apns_live.delivery.journal import SHARD, MembersRecord, ProgressRecord
+from apns_live.delivery.pacing import Trouble
 
 
 def serve(audience: Audience, limit: int = 10) -> list[str]:
@@ -80,6 +83,65 @@ def test_expiry_gives_up_only_tokens_that_lack_the_newest_version():
     assert delivered == ["a", "b"]
     assert not audience.pending
     assert [audience.confirmed[place] for place in given_up] == [audience.newest]
+
+
+def test_a_token_that_left_is_not_sent_again_after_its_failure():
+    audience = Audience()
+    place = audience.join("a")
+    audience.publish()
+    assert audience.pick(1) == [place]
+    assert audience.leave("a")
+    audience.again(place, 5.0, 0.0)
+    audience.tick(5.0)
+    assert (len(audience), audience.pending, audience.tokens) == (0, False, [""])
+
+
+def test_a_held_token_is_due_behind_one_that_has_left():
+    audience = Audience()
+    for token in "ab":
+        audience.join(token)
+    audience.publish()
+    for place in audience.pick(2):
+        audience.again(place, 5.0 + place, 0.0)
+    audience.leave("a")
+    audience.tick(6.0)
+    assert serve(audience) == ["b"]
+
+
+def test_expiry_compares_versions_above_256_too():
+    audience = Audience(newest=1000)
+    audience.join("a", confirmed=int("1000"))
+    assert audience.give_up_waiting() == []
+
+
+def test_a_journal_restores_who_has_which_version():
+    audience = Audience()
+    for number in range(SHARD + 2):
+        audience.join(str(number))
+    audience.publish()
+    has, doubtful, gone = SHARD, SHARD + 1, 1
+    audience.pick(SHARD + 2)
+    audience.accepted(has, 1)
+    audience.cursor[doubtful] = 1
+    audience.accepted(gone, 1)
+    audience.leave(str(gone))
+    audience.progressed.update({has, doubtful, gone})
+    entries = audience.entries("match")
+    assert [(entry.kind, entry.number) for entry in entries] == [
+        ("members", 0),
+        ("members", 1),
+        ("progress", 0),
+        ("progress", 1),
+    ]
+    assert audience.entries("match") == []
+    kinds = {"members": MembersRecord, "progress": ProgressRecord}
+    found = [msgspec.msgpack.decode(each.value, type=kinds[each.kind]) for each in entries]
+    again = Audience(newest=1)
+    assert again.restore(list(zip(found[:2], found[2:], strict=True)), 77) == 1
+    assert again.tokens == audience.tokens
+    assert again.troubles == {doubtful: Trouble(may_have_been_sent=True, timestamp=77)}
+    assert again.behind == SHARD
+    assert again.join("new") == gone, "in the empty place"
 
 
 class Model:

@@ -17,6 +17,7 @@ from apns_live.delivery.budget import (
     PRESETS,
     Account,
     Budget,
+    Decision,
     Law,
     StartAccounts,
     Urgency,
@@ -24,6 +25,7 @@ from apns_live.delivery.budget import (
     check_urgency,
     decide,
     for_device,
+    refund,
 )
 from apns_live.errors import InvalidSetting
 from apns_live.payload import Update
@@ -80,6 +82,27 @@ def test_presets_are_marked_unverified_and_devices_are_respected():
     assert for_device(FREQUENT, True) is for_device(FREQUENT, None) is FREQUENT
     small = Budget(per_hour=6, reserve=2)
     assert for_device(small, False) is small
+
+
+def test_the_presets_are_those_of_the_page():
+    figures = {
+        name: (each.per_hour, each.reserve, each.depth - each.reserve, each.starts_per_hour)
+        for name, each in PRESETS.items()
+    }
+    assert figures == {
+        "default": (15, 4, 3, 8),
+        "frequent": (60, 8, 12, 8),
+        "observed": (15, 4, 11, 10),
+        "observed-frequent": (229, 20, 209, 10),
+    }
+
+
+def test_only_a_push_at_priority_10_is_given_back():
+    charged = Account(1000.0, 3)
+    assert refund(charged, Decision(10, charged)) == (1000.0, 2)
+    assert refund(charged, Decision(5, charged)) == charged
+    assert refund(charged, None) == charged
+    assert refund(FULL, Decision(10, FULL)) == FULL
 
 
 def test_start_accounts_are_per_device_and_bounded():

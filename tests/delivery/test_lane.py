@@ -14,10 +14,12 @@ from apns_live.payload import End, Update, encode
 NOW = 1_000_000.0
 
 
-def state(n: int = 0, *, end: bool = False, stamp: int | None = None) -> State:
+def state(
+    n: int = 0, *, end: bool = False, stamp: int | None = None, revision: int | None = None
+) -> State:
     kind = End if end else Update
     encoded = encode(kind(content_state={"n": n}), now=NOW)
-    return State(encoded, Urgency.NORMAL, NOW, given_timestamp=stamp)
+    return State(encoded, Urgency.NORMAL, given_timestamp=stamp, revision=revision)
 
 
 def leave(lane: Lane, now: float = NOW) -> State:
@@ -37,8 +39,20 @@ def test_an_end_waits_for_its_timestamp_unless_the_clock_was_set_back():
     lane = Lane("ab", last_timestamp=int(NOW) + 2)
     lane.offer(state(end=True))
     assert lane.ready_at(NOW, NOW) == NOW + 1
+    assert lane.ready_at(NOW + 0.5, NOW + 0.5) == NOW + 1
     lane.last_timestamp = int(NOW) + 3600
     assert lane.ready_at(NOW, NOW) == NOW
+
+
+def test_revisions_count_from_0():
+    lane = Lane("ab")
+    assert lane.offer(state(1, revision=0)) is None
+    same = state(2, revision=0)
+    assert lane.offer(same) is not None
+    assert lane.waiting is not same
+    newer = state(3, revision=1)
+    lane.offer(newer)
+    assert lane.waiting is newer
 
 
 def test_its_repr_says_what_it_does_and_no_whole_token():
