@@ -34,11 +34,11 @@ from .statistics import ActivityReport
 _ACCEPTED = Verdict.ACCEPTED
 Standing = Literal["new", "behind", "current"]
 PROBLEMS_KEPT = 1000
-"""Outcomes kept in a report; the hook sees all."""
+"""Outcomes kept in a report; ``on_problem`` gets all."""
 ENDED_KEPT = 4 * 3600.0
 """Seconds that an ended activity without tokens waits for some, when its end has no last moment."""
 ACCOUNTS_KEPT = 100_000
-"""Activities that were let go of whose accounts are remembered."""
+"""Activities that were let go and whose accounts are remembered."""
 
 
 class Life(enum.Enum):
@@ -286,7 +286,7 @@ class LiveActivity(Home):
         self._ended_until = now + ENDED_KEPT if last == NEVER else last
 
     def next_time(self) -> float | None:
-        """Return when `tick` has something to do, None when it has not."""
+        """Return when `tick` is due, or None."""
         if self.life is not Life.OPEN:
             return None
         first = self.audience.next_time()
@@ -358,7 +358,7 @@ class LiveActivity(Home):
         return items
 
     def _variant_for(self, place: int, now: float) -> Variant | None:
-        """Return the encoding for a token that missed something; None if it has to wait."""
+        """Return the encoding for a token that missed a version; None if it has to wait."""
         published, lane, audience = self.published, self.lane, self.audience
         trouble = audience.troubles.get(place)
         doubtful = trouble if trouble is not None and trouble.may_have_been_sent else None
@@ -492,7 +492,7 @@ class LiveActivity(Home):
         return self.changed or bool(audience.changed or audience.progressed)
 
     def collect(self) -> list[Entry]:
-        """Return the entries of what changed since the last time."""
+        """Return the journal entries of what changed since the last call."""
         name = self.activity
         if self.over:
             return [Entry(kind, name, ALL, None) for kind in ("members", "progress", "activity")]
@@ -523,7 +523,7 @@ class LiveActivity(Home):
 
 @dataclass(eq=False)
 class Activities:
-    """The live activities of one delivery, and what they share. The counts are of all there were."""
+    """The live activities of one delivery, and what they share. Counts include activities that are over."""
 
     dispatch: Dispatch
     lanes: Lanes
@@ -547,7 +547,7 @@ class Activities:
         return iter(list(self.homes.values()))
 
     def add(self, home: LiveActivity) -> tuple[Account, Account]:
-        """Add an activity; return the accounts of the one of this name that was let go of."""
+        """Add an activity. Return the accounts that are remembered for its name."""
         self.homes[home.activity] = home
         return self._let_go.pop(home.activity, (FULL, FULL))
 
@@ -563,9 +563,9 @@ class Activities:
         return self.owners.get(one_spelling(token))
 
     def claim(self, token: str, home: LiveActivity) -> Lane | None:
-        """Give a token to an activity; return its own lane, which ends by that.
+        """Give a token to an activity. Return the token's own lane, which is forgotten.
 
-        Raises InvalidToken, and InvalidInput when it is another's or has a push under way.
+        Raises InvalidToken, and InvalidInput if it is another's or has a push in flight.
         """
         check_token(token)
         owner = self.owner(token)

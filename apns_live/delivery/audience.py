@@ -58,7 +58,7 @@ class Audience:
         return isinstance(token, str) and one_spelling(token) in self.index
 
     def join(self, token: str, *, confirmed: int = 0) -> int | None:
-        """Add a token that has version ``confirmed``; return its place, None if it is here already."""
+        """Add a token that has version ``confirmed``. Return its place, or None if it is a member already."""
         key = one_spelling(token)
         place = self.index.get(key)
         if place is not None:
@@ -89,7 +89,7 @@ class Audience:
         return place
 
     def leave(self, token: str) -> bool:
-        """Remove a token; one that is in flight goes when its answer is there. False if unknown."""
+        """Remove a token, if in flight after its answer. Return False if it is not a member."""
         place = self.index.get(one_spelling(token))
         if place is None or self.status[place] == LEAVING:
             return False
@@ -114,7 +114,7 @@ class Audience:
         self._free.append(place)
 
     def publish(self) -> int:
-        """Open the next version for everybody; return it."""
+        """Begin the next version for all tokens; return its number."""
         self.newest += 1
         self.behind = len(self.index) - self.status.count(LEAVING)
         self._remaining = len(self.tokens)
@@ -122,11 +122,11 @@ class Audience:
 
     @property
     def pending(self) -> bool:
-        """Whether ``pick`` may find somebody."""
+        """Whether ``pick`` may return something."""
         return self._remaining > 0 or bool(self._late)
 
     def pick(self, limit: int) -> list[int]:
-        """Return at most ``limit`` places that may be sent the newest version now; they count as in flight."""
+        """Return at most ``limit`` places to send the newest version to. They are in flight then."""
         picked: list[int] = []
         status, cursor, newest = self.status, self.confirmed, self.newest
         late = self._late
@@ -159,7 +159,7 @@ class Audience:
         return picked
 
     def put_back(self, place: int) -> None:
-        """Undo a `pick` that did not leave; it comes next again."""
+        """Undo `pick` for a place that was not sent to; it is next again."""
         status = self.status[place]
         if status == LEAVING:
             self.remove(place)
@@ -201,14 +201,14 @@ class Audience:
             heapq.heappush(self._held, (when, place))
 
     def dropped(self, place: int) -> bool:
-        """Forget a place whose token APNs no longer knows; return whether it had left already."""
+        """Remove a token that APNs no longer knows. Return whether it had left already."""
         had_left = self.status[place] == LEAVING
         self.behind -= not had_left
         self.remove(place)
         return had_left
 
     def next_time(self) -> float:
-        """Return when the first held place comes due, NEVER when none is held."""
+        """Return when the first held place is due, NEVER if none is held."""
         return self._held[0][0] if self._held else NEVER
 
     def tick(self, now: float) -> None:

@@ -254,7 +254,7 @@ class Delivery:
                 await self._dispatch.journal.close()
 
     def _stop(self, error: JournalError | None = None) -> None:
-        """Give every waiting push its outcome: at the end, or when intents cannot be stored."""
+        """Give every waiting push its outcome: at the end, or because the journal failed."""
         kept = "; the journal keeps it" if self._dispatch.journal is not None and not error else ""
         why = str(error or _CLOSED)
         self._lanes.stop(why, kept=kept, flying=error is None)
@@ -420,7 +420,7 @@ class Delivery:
         if not name:
             raise refused(InvalidInput, "fan_out_name", "name")
         if name in self._runs:
-            raise DeliveryError(f"a fan-out named {name!r} is under way; await that one.")
+            raise DeliveryError(f"a fan-out named {name!r} is running; await that one.")
         return Run(
             self._dispatch,
             self._runs,

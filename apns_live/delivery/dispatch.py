@@ -27,10 +27,10 @@ from .writer import Recorded, Writer
 
 _ACCEPTED = Verdict.ACCEPTED
 AHEAD = 900
-"""Intents committed and not left, of all together. 1,000 are promised: the client may hold a few
+"""The most items with an intent that were not sent. 1,000 are promised; the client may hold some more
 that are not on the wire."""
 STEP = 225
-"""Intents that are committed together, at least, where nobody waits for a single one."""
+"""The fewest intents that are committed together, unless a lane waits for its own."""
 SLICE = 64
 """The least that an activity or a fan-out gets when several share the room."""
 
@@ -46,14 +46,14 @@ class Sender(Protocol):
         response_timeout: float | None = None,
         deadline: float | None = None,
     ) -> Attachment:
-        """Draw work from ``source``."""
+        """Take work from ``source``."""
 
     def prepare(self, encoded: EncodedMessage) -> Any:
         """Return the message with this client's headers."""
 
 
 class Home(Recorded):
-    """Who has pushes: the lanes, a live activity, a fan-out. An item's context is (home, key, extra)."""
+    """A part that sends: the lanes, a live activity, a fan-out. Its items have (home, key, extra) as context."""
 
     queued = False
     """Written by `Dispatch`."""
@@ -69,26 +69,26 @@ class Home(Recorded):
         raise NotImplementedError
 
     def take(self, limit: int, now: float) -> list[Any]:
-        """Return at most ``limit`` items that leave now."""
+        """Return at most ``limit`` items to send now."""
         raise NotImplementedError
 
     def leaves(self, key: Any, extra: Any) -> bool:
-        """Return whether an item whose intent was committed still leaves."""
+        """Return whether an item is still to be sent, now that its intent is committed."""
         raise NotImplementedError
 
     def settle(self, key: Any, extra: Any, outcome: Outcome, now: float) -> None:
-        """Take the answer to one item."""
+        """Process the answer to one item."""
         raise NotImplementedError
 
     def settled_batch(self, accepted: int) -> None:
         """Finish a batch of answers."""
 
     def next_time(self) -> float | None:
-        """Return when `tick` has something to do, None when it has not."""
+        """Return when `tick` is due, or None."""
         raise NotImplementedError
 
     def tick(self, now: float) -> None:
-        """Do what is due at ``now``."""
+        """Do what is due."""
         raise NotImplementedError
 
 
@@ -127,18 +127,18 @@ class Dispatch:
         self._attachment: Attachment | None = None
         self._first: Home | None = None
         self._homes: deque[Home] = deque()
-        """Homes that may send, in turn."""
+        """Homes with something to send, in turn."""
         self._alarms: dict[Home, Alarm] = {}
         self._ready: deque[Any] = deque()
         self.waiting = 0
-        """Items that wait for a commit or, committed, for a connection."""
+        """Items whose intent is being committed, or that wait for a connection after that."""
         if journal is not None:
             self.writer = Writer(
                 journal, clock, interval=commit_interval, released=self._released, failed=self._fail
             )
 
     def open(self, lanes: Home, response_timeout: float) -> None:
-        """Begin to hand out work."""
+        """Attach to the client, which then takes work."""
         self._first = lanes
         if self.writer is not None:
             self.writer.start()
@@ -160,7 +160,7 @@ class Dispatch:
             )
 
     def detach(self) -> None:
-        """Hand out nothing more."""
+        """Detach from the client: it takes no more work."""
         for alarm in self._alarms.values():
             alarm.cancel()
         self._alarms.clear()
@@ -170,7 +170,7 @@ class Dispatch:
 
     @property
     def busy(self) -> bool:
-        """Whether something is in flight or may leave now."""
+        """Whether pushes are in flight, or may be sent now."""
         return bool(self.in_flight or self.waiting) or self._pending
 
     @property
@@ -180,7 +180,7 @@ class Dispatch:
     # WorkSource: what the client calls.
 
     def take(self, limit: int) -> Sequence[Any]:
-        """Return at most ``limit`` work items that may leave now."""
+        """Return at most ``limit`` work items to send now."""
         if self.error is not None or self._attachment is None:
             return ()
         now = self.time.now()
@@ -201,7 +201,7 @@ class Dispatch:
         return items
 
     def settled(self, outcomes: Sequence[tuple[Any, Outcome]]) -> None:
-        """Take what became of items."""
+        """Process the outcomes of items."""
         now = self.time.now()
         step = self.time.step
         self.in_flight -= len(outcomes)
@@ -236,7 +236,7 @@ class Dispatch:
     # What lanes, activities and fan-outs call.
 
     def stir(self, home: Home) -> None:
-        """Queue a home that changed, see what is to be recorded, and when it wants to be asked again."""
+        """Queue a home that changed, record its changes, and set its alarm."""
         if self._attachment is None or self.error is not None:
             return
         if home.pending:
@@ -249,12 +249,12 @@ class Dispatch:
         self._ask_later(home)
 
     def commit(self, home: Home, *, at_once: bool = False) -> None:
-        """Record what a home has."""
+        """Record the changes of a home, within the commit interval or at once."""
         if self.writer is not None:
             self.writer.note(home, at_once=at_once)
 
     def leave(self, home: Home) -> None:
-        """Ask a home no more."""
+        """Remove a home that has ended."""
         if home.queued:
             home.queued = False
             self._homes.remove(home)
@@ -299,7 +299,7 @@ class Dispatch:
             self._attachment.wake()
 
     def _ask_later(self, home: Home) -> None:
-        """Ask a home again at its next time, or before."""
+        """Set a home's alarm to its next time."""
         when = home.next_time()
         if when is None or self._attachment is None:
             return
@@ -313,7 +313,7 @@ class Dispatch:
         self.stir(home)
 
     def _intend(self, now: float) -> None:
-        """Choose what may leave next and have its intents committed."""
+        """Choose the next items, and commit their intents."""
         first = self._first
         if self.writer is None or self._attachment is None or first is None:
             return
@@ -327,7 +327,7 @@ class Dispatch:
         self.writer.release_later(items)
 
     def _released(self, items: list[Any]) -> None:
-        """Let items leave whose intents are committed: of lanes before all others."""
+        """Queue items whose intents are committed; those of lanes go first."""
         ready = self._ready
         for item in items:
             (ready.appendleft if item.context[0] is self._first else ready.append)(item)
@@ -335,7 +335,7 @@ class Dispatch:
         self._wake()
 
     def _fail(self, error: JournalError) -> None:
-        """Nothing leaves without its intent: the journal is broken, so everything stops."""
+        """Stop everything, because the journal failed: nothing is sent without its intent."""
         self.error = error
         self._ready.clear()
         self.waiting = 0

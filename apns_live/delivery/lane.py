@@ -60,7 +60,7 @@ class Lane:
     ended: bool = False
     frequent: bool | None = None
     shared: SharedAccount | None = None
-    """The account that counts in the place of its own, see `Delivery.pool`."""
+    """The account that is used instead of its own, see `Delivery.pool`."""
     flying: State | None = None
     waiting: State | None = None
     trouble: Trouble | None = None
@@ -81,7 +81,7 @@ class Lane:
         return self.flying is None and self.waiting is None
 
     def offer(self, state: State) -> Decided | None:
-        """Take a state; return the one that it replaced (or itself, when it is too old), with its outcome.
+        """Queue a state. Return the one that it replaced, or itself if it is too old, with its outcome.
 
         Raises ActivityEnded after an end was offered.
         """
@@ -108,9 +108,9 @@ class Lane:
         return replaced, superseded(self.token, replaced, detail, self.trouble)
 
     def withdraw(self, state: State) -> bool:
-        """Take back a state that has not left, because its sender was cancelled; False if it has.
+        """Withdraw a state whose sender was cancelled. Return False if it was sent already.
 
-        An end that is taken back leaves the activity open again.
+        After that an end may be followed by other states.
         """
         if self.waiting is not state:
             return False
@@ -119,7 +119,7 @@ class Lane:
         return True
 
     def ready_at(self, now: float, wall: float, minimum_interval: float = 0.0) -> float:
-        """Return when the waiting state may leave, NEVER when nothing can."""
+        """Return when the waiting state may be sent; NEVER if there is none, or a push is in flight."""
         state = self.waiting
         if state is None or self.flying is not None:
             return NEVER
@@ -142,7 +142,7 @@ class Lane:
         return stamp
 
     def depart(self, now: float, wall: float, budget: Budget) -> State:
-        """Let the waiting state leave: it gets its timestamp, its priority, and is in flight."""
+        """Set the timestamp and the priority of the waiting state. It is in flight then."""
         state = self.waiting
         if state is None or self.flying is not None:
             raise DeliveryError(
@@ -165,9 +165,9 @@ class Lane:
         self.last_timestamp = stamp
 
     def recall(self) -> Decided | None:
-        """Take back a departure that certainly did not happen yet, because something newer came.
+        """Undo `depart` for a push that was not sent, because there is a newer state.
 
-        Returns what is decided by that.
+        Return the state that has its outcome by that.
         """
         state, self.flying = self.flying, None
         if state is None:
@@ -189,7 +189,7 @@ class Lane:
         return state, expired(self.token, state.encoded.priority, trouble, detail)
 
     def settle(self, outcome: Outcome, now: float) -> list[Decided]:
-        """Take the answer to what is in flight; return the states that are now decided."""
+        """Process the answer to the push in flight. Return the states that have their outcomes."""
         state, self.flying = self.flying, None
         if state is None:
             return []
@@ -216,7 +216,7 @@ class Lane:
             last_moment=state.last_moment if waiting is None else NEVER,
         )
         if isinstance(next_, Outcome):
-            # Wrong for this state; what waits behind it may be right.
+            # Only this state is wrong; the waiting one may be right.
             self.trouble = None
             if waiting is not None:
                 inherit(waiting, state)
@@ -233,7 +233,7 @@ class Lane:
         return [(state, outcome)]
 
     def record(self) -> LaneRecord:
-        """Return what a journal keeps: the order, the account, and the state that is not settled.
+        """Return the journal record: the order, the account, and the state without an outcome.
 
         With one in flight and one waiting, the waiting one is kept: it is the newest, and it carries
         what the other had to say if that is not accepted.
@@ -258,7 +258,7 @@ class Lane:
 
 
 def restore_lane(record: LaneRecord, now: float) -> Lane:
-    """Return the lane that was kept. What may have left goes again, with a newer timestamp."""
+    """Return a lane from its record. A state that may have been sent is sent again, with a newer timestamp."""
     lane = Lane(
         record.token,
         last_timestamp=record.last_timestamp,
@@ -300,7 +300,7 @@ class Errand(Lane):
         self._starts = starts
 
     def ready_at(self, now: float, wall: float, minimum_interval: float = 0.0) -> float:
-        """Return when it may leave: at once, or when its token may be tried again."""
+        """Return when it may be sent: at once, or when its token may be tried again."""
         del wall, minimum_interval
         if self.waiting is None or self.flying is not None:
             return NEVER

@@ -24,11 +24,11 @@ from .pacing import NEVER, Trouble
 from .state import State, superseded, unsent
 
 RESTING, DUE, TIMED, INTENDED = range(4)
-"""Where a lane is: nowhere; in the row; in the heap; picked, and its intent is being committed."""
+"""Where a lane is: nowhere; queued; in the heap of times; chosen, with its intent being committed."""
 HOUSEKEEPING = 5.0
-"""Seconds between two looks at what waits for a connection and at idle lanes."""
+"""Seconds between two rounds of housekeeping."""
 MOST_WAKEUPS = 1_000_000
-"""Devices whose token is waited for; the oldest beyond is given up."""
+"""Devices that may wait for a token; beyond, the oldest is given up."""
 _UNCLAIMED = "no token was handed in for this device before the state's last moment"
 
 
@@ -72,21 +72,21 @@ class Lanes(Home):
         return len(self._lanes)
 
     def get(self, token: str) -> Lane | None:
-        """Return the lane of a token, None when it has none. Upper and lower case are one token."""
+        """Return the lane of a token, or None. Upper and lower case are one token."""
         return self._lanes.get(one_spelling(token))
 
     def open(self, token: str) -> Lane:
-        """Return the lane of a token, made when it has none."""
+        """Return the lane of a token; create it if there is none."""
         key = one_spelling(token)
         lane = self._lanes.get(key)
         if lane is None:
-            # Its life begins now, also where nothing is sent yet; its first state need not wait.
+            # Its lifetime begins now. Its first state does not wait for the interval.
             begun = self.dispatch.time.now() - self.minimum_interval
             self._lanes[key] = lane = Lane(token, left_at=begun)
         return lane
 
     def pool(self, token: str, device: str) -> None:
-        """Let the lane of a token share one account with the others of its device."""
+        """Let the lanes of a device share one account."""
         lane = self.open(token)
         shared = self._devices.get(device)
         if shared is None:
@@ -97,7 +97,7 @@ class Lanes(Home):
         self._note(lane)
 
     def forget(self, token: str) -> bool:
-        """Forget an idle lane; False when it is not idle or not there."""
+        """Forget an idle lane. Return False if it is not idle or does not exist."""
         lane = self.get(token)
         if lane is None or not lane.idle:
             return False
@@ -105,7 +105,7 @@ class Lanes(Home):
         return True
 
     def adopt(self, lane: Lane, device: str) -> None:
-        """Take over a lane that a journal kept; one past its life is forgotten."""
+        """Add a lane from the journal, unless it is past its lifetime."""
         now = self.dispatch.time.now()
         self._lanes[one_spelling(lane.token)] = lane
         if device:
@@ -116,7 +116,7 @@ class Lanes(Home):
             self._place(lane, now)
 
     def offer(self, token: str, state: State) -> Lane:
-        """Take a state for a token. Raises ActivityEnded after its end."""
+        """Queue a state for a token. Raises ActivityEnded after its end."""
         lane = self.open(token)
         recalled = lane.place == INTENDED and lane.flying is not None
         replaced = lane.offer(state)
@@ -133,7 +133,7 @@ class Lanes(Home):
         return lane
 
     def run(self, errand: Errand) -> Lane:
-        """Take a single push."""
+        """Queue a single push."""
         self._errands.add(errand)
         self._place(errand, self.dispatch.time.now())
         return errand
@@ -159,7 +159,7 @@ class Lanes(Home):
                 self.decided(oldest.waiting, superseded("", oldest.waiting, why))
 
     def hand_in(self, device: str, token: str) -> bool:
-        """Send what waited for a device's token; return whether anything did."""
+        """Send the state that waits for a device's token. Return False if there is none."""
         lane = self.wakeups.pop(device, None)
         if lane is None or lane.waiting is None:
             return False
@@ -175,7 +175,7 @@ class Lanes(Home):
         return True
 
     def withdraw(self, lane: Lane, state: State) -> None:
-        """Take back a state, unless it has left."""
+        """Withdraw a state that was not sent."""
         if lane.place == INTENDED and lane.flying is state:
             lane.place = RESTING
             self._tell(lane.recall())
@@ -191,7 +191,7 @@ class Lanes(Home):
         return bool(self._due)
 
     def take(self, limit: int, now: float) -> list[object]:
-        """Return items for at most ``limit`` lanes whose state departs by this."""
+        """Return items for at most ``limit`` lanes. Their states are in flight then."""
         wall = self.dispatch.time.wall()
         prepare, make = self.dispatch.prepare, self.dispatch.make_item
         items: list[object] = []
@@ -215,14 +215,14 @@ class Lanes(Home):
         return items
 
     def leaves(self, lane: Lane, state: State) -> bool:
-        """Return whether a state whose intent was committed still leaves."""
+        """Return whether a state is still to be sent, now that its intent is committed."""
         if lane.flying is not state or lane.place != INTENDED:
             return False
         lane.place = RESTING
         return True
 
     def settle(self, lane: Lane, state: State, outcome: Outcome, now: float) -> None:
-        """Take the answer to one push."""
+        """Process the answer to one push."""
         if lane.flying is not state:
             return
         for decided in lane.settle(outcome, now):
@@ -239,16 +239,16 @@ class Lanes(Home):
         self._release(lane)
 
     def next_time(self) -> float | None:
-        """Return when `tick` has something to do."""
+        """Return when `tick` is due."""
         return min(self._timed[0][0], self._next_round) if self._timed else self._next_round
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """Lanes that may leave and wait for a connection, and lanes that wait for a time."""
+        """How many lanes wait for a connection, and how many wait for a time."""
         return len(self._due), len(self._timed)
 
     def tick(self, now: float) -> None:
-        """Queue the lanes whose time has come; every few seconds look after what waits and what idles."""
+        """Queue the lanes that are due; every few seconds, keep house."""
         while self._timed and self._timed[0][0] <= now:
             when, _, lane = heapq.heappop(self._timed)
             if lane.place == TIMED and lane.wake_at == when:
@@ -259,7 +259,7 @@ class Lanes(Home):
             self._keep_house(now)
 
     def _keep_house(self, now: float, count: int = 10_000) -> None:
-        """Give up what waits past its last moment; forget some lanes that idled beyond their lifetime."""
+        """Expire waiting states, and forget lanes that were idle for longer than their lifetime."""
         for lane in self._due:
             self._expired(lane, now)
         for device in list(islice(self.wakeups, count)):
@@ -275,10 +275,10 @@ class Lanes(Home):
                 self._remove(idle)
 
     def stop(self, why: str, *, kept: str = "", flying: bool) -> None:
-        """Let nothing more leave: everything that waits gets its outcome, ``why`` in its detail.
+        """Stop sending. Every waiting state gets its outcome, with ``why`` as its detail.
 
-        With ``flying`` also what has left and is not answered, which is UNKNOWN then. ``kept`` is
-        said of lanes alone: a journal has them.
+        With ``flying``, pushes in flight become UNKNOWN. ``kept`` is added to ``why`` for lanes: it
+        says that the journal keeps them.
         """
         self._stopped = why
         self._due.clear()
@@ -297,7 +297,7 @@ class Lanes(Home):
         return bool(self._changed)
 
     def collect(self) -> list[Entry]:
-        """Return the entries of what changed."""
+        """Return the journal entries of what changed."""
         entries = []
         for kind, name in self._changed:
             lane = self.get(name) if kind == "lane" else self.wakeups.get(name)
@@ -351,7 +351,7 @@ class Lanes(Home):
             self._errands.discard(lane)
 
     def _place(self, lane: Lane, now: float) -> None:
-        """Put a lane where its waiting state belongs."""
+        """Queue a lane, or note when its waiting state is due."""
         state = lane.waiting
         if lane.flying is not None or state is None or lane.place == DUE:
             return

@@ -42,16 +42,16 @@ class Shard:
 
 
 class Ledger:
-    """The book of one fan-out. Positions count from 0; a shard begins at a multiple of SHARD."""
+    """What is known of each token of a fan-out, by its position (from 0). Each SHARD tokens are a shard."""
 
     def __init__(self, record: RunRecord, *, journalled: bool) -> None:
         self.record = record
         self.changed = False
-        """Whether the run's own record is to be written. Not before the journal's own was read."""
+        """Whether the run's own record is to be written. False until an earlier one was looked for."""
         self.queue: deque[int] = deque()
         """Positions that wait to be sent."""
         self.intended: set[int] = set()
-        """Positions whose intents are asked for or committed, and which have not left."""
+        """Positions that were taken, with a journal, and whose pushes were not sent."""
         self.held: list[tuple[float, int]] = []
         """A heap of positions that wait for a time, each with that time."""
         self.troubles: dict[int, Trouble] = {}
@@ -65,7 +65,7 @@ class Ledger:
         self._problems: list[Entry] = []
 
     def load(self, number: int, tokens: list[str], verdicts: bytes) -> list[tuple[int, str]]:
-        """Take up a shard of an earlier life; return position and token of what is in doubt."""
+        """Load a shard from the journal. Return position and token of each push in doubt."""
         self._shards[number] = Shard(tokens, verdicts)
         doubtful: list[tuple[int, str]] = []
         for position, code in enumerate(verdicts, number * SHARD):
@@ -82,7 +82,7 @@ class Ledger:
         digest: bytes,
         refused: Mapping[int, Outcome],
     ) -> None:
-        """Take in tokens just read, and where the source goes on behind them.
+        """Add tokens that were read, and where the source continues after them.
 
         ``refused`` are the outcomes of what is not a token, by index.
         """
@@ -115,12 +115,12 @@ class Ledger:
 
     @property
     def wants_tokens(self) -> bool:
-        """Whether the source may be read on."""
+        """Whether more tokens are to be read."""
         return len(self.queue) < READ_AHEAD and len(self._shards) < OPEN_SHARDS
 
     @property
     def room(self) -> int:
-        """How many tokens may leave, or, with a journal, be intended now."""
+        """How many tokens `take` may return now."""
         waiting = len(self.queue)
         if not self._journalled:
             return waiting
@@ -129,7 +129,7 @@ class Ledger:
 
     @property
     def waiting(self) -> bool:
-        """Whether anything waits to leave."""
+        """Whether tokens wait to be sent."""
         return bool(self.queue or self.intended or self.held)
 
     @property
@@ -140,7 +140,7 @@ class Ledger:
     def take(self, limit: int) -> list[tuple[int, str]]:
         """Take at most ``limit`` tokens from the queue; return position and token of each.
 
-        With a journal they are intended by that, and leave with `leave` after the next commit.
+        With a journal, they may be sent after the next commit, with `leave`.
         """
         queue = self.queue
         positions = [queue.popleft() for _ in range(min(limit, self.room))]
@@ -159,20 +159,20 @@ class Ledger:
         return taken
 
     def leave(self, position: int) -> bool:
-        """Let a token leave whose intent was committed; False when it was withdrawn since."""
+        """Note that a token is sent, after its commit. Return False if it was withdrawn since."""
         if position not in self.intended:
             return False
         self.intended.remove(position)
         return True
 
     def unsent(self, position: int) -> None:
-        """Note that a push certainly was not processed, so that a crash does not put it in doubt."""
+        """Note that APNs did not process a push, so that it is not in doubt after a crash."""
         number, index = divmod(position, SHARD)
         self._shards[number].verdicts[index] = UNSENT
         self._touched.add(number)
 
     def settle(self, position: int, outcome: Outcome) -> None:
-        """Write down the outcome of a token."""
+        """Record the outcome of a token."""
         number, index = divmod(position, SHARD)
         shard = self._shards[number]
         shard.verdicts[index] = CODE[outcome.verdict]
@@ -186,7 +186,7 @@ class Ledger:
             self._retire(number, shard)
 
     def withdraw(self) -> None:
-        """Take back every intent that has not left, and what is held."""
+        """Withdraw every token that was taken and not sent, and those that wait for a time."""
         for position in (*self.intended, *(position for _, position in self.held)):
             trouble = self.troubles.get(position)
             if trouble is None or not trouble.may_have_been_sent:
@@ -230,7 +230,7 @@ class Ledger:
         return entries
 
     def committed(self) -> None:
-        """Note that what was collected last is safe."""
+        """Note that what `collect` returned last is committed."""
         self.unrecorded -= self._collected
         self._collected = 0
 

@@ -48,12 +48,12 @@ class Publication:
     expired: bool = False
     """Whether the newest version was given up for the tokens that waited for it."""
     quiet: set[int] = field(default_factory=set)
-    """Places that joined after the newest version rang."""
+    """Places that joined after the alert of the newest version."""
     lifetime: float = 0.0
     variants: dict[tuple[bool, bool], Variant] = field(default_factory=dict)
 
     def publish(self, version: int, state: State, slow: Decision) -> None:
-        """Make a state that has just departed from its lane the newest version."""
+        """Make a state the newest version. It has its timestamp and priority from its lane."""
         encoded = state.encoded
         self.version = version
         self.current = encoded
@@ -70,7 +70,7 @@ class Publication:
         self.variants.clear()
 
     def record(self, activity: str, lane: LaneRecord) -> ActivityRecord:
-        """Return what a journal keeps of an activity: this, and its publishing lane."""
+        """Return the journal record of an activity, with its lane."""
         return ActivityRecord(
             activity=activity,
             lane=lane,
@@ -83,7 +83,7 @@ class Publication:
         )
 
     def restore(self, record: ActivityRecord) -> None:
-        """Fill a new publication with what a journal kept."""
+        """Fill a new publication from its record."""
         self.version, self.current = record.version, record.current
         self.alert, self.alert_version = record.alert, record.alert_version
         self.ten_version = self.slow_ten_version = record.ten_version
@@ -96,7 +96,7 @@ class Publication:
 
     @property
     def is_pressing(self) -> bool:
-        """Whether it ends the activity or rings."""
+        """Whether it ends the activity or has an alert."""
         return self.current is not None and (self.current.event == "end" or self.current.has_alert)
 
     def variant(self, confirmed: int, *, quiet: bool = False, slow: bool = False) -> Variant:

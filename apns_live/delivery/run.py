@@ -91,14 +91,14 @@ class RunReport:
 
 @dataclass(slots=True)
 class _Tally:
-    """What a fan-out came to, for its report."""
+    """Counts for the report of a fan-out."""
 
     counts: Counter[Verdict] = field(default_factory=Counter)
     problems: list[Outcome] = field(default_factory=list)
     resent: int = 0
     resumed: bool = False
     unread: int = 0
-    """Tokens that the source had given when it was stopped; they were never taken on."""
+    """Tokens that the source had given and that were not taken, because the run was stopped."""
     started: float = 0.0
     ended: float = 0.0
 
@@ -190,7 +190,7 @@ class Run(BaseRun[RunReport], Home):
 
     def _begin(self) -> None:
         if self.name in self._under:
-            raise DeliveryError(f"a fan-out named {self.name!r} is under way; await that one.")
+            raise DeliveryError(f"a fan-out named {self.name!r} is running; await that one.")
         self._dispatch.check_open()
         self._drops.open()
         self._tally.started = self._dispatch.time.now()
@@ -273,7 +273,7 @@ class Run(BaseRun[RunReport], Home):
         self._commit()
 
     def resume(self) -> None:
-        """Read on, as far as there is room, and let tokens leave."""
+        """Read more tokens, as far as there is room, and send."""
         if not self._sends:
             return
         while self._ledger.wants_tokens:
@@ -287,7 +287,7 @@ class Run(BaseRun[RunReport], Home):
 
     @property
     def _sends(self) -> bool:
-        """Whether tokens may leave: also those that were read before the source ended."""
+        """Whether tokens may be sent, also those that were read before the source ended."""
         active = self.life is Life.READING or self.life is Life.LANDING
         return active and not self._stopped and self._sendable is not None
 
@@ -339,7 +339,7 @@ class Run(BaseRun[RunReport], Home):
         return items
 
     def leaves(self, position: int, _: object) -> bool:
-        """Return whether a token whose intent was committed still leaves."""
+        """Return whether a token is still to be sent, now that its intent is committed."""
         left = self._ledger.leave(position)
         self._in_flight += left
         return left
@@ -350,11 +350,11 @@ class Run(BaseRun[RunReport], Home):
         return self._ledger.dirty
 
     def collect(self) -> list[Entry]:
-        """Return what changed since the last commit."""
+        """Return the journal entries of what changed since the last commit."""
         return self._ledger.collect()
 
     def committed(self) -> None:
-        """Note that what was collected last is safe: there is room for more."""
+        """Note that what `collect` returned last is committed, and send more."""
         self._ledger.committed()
         self.resume()
 
@@ -409,7 +409,7 @@ class Run(BaseRun[RunReport], Home):
         self.review()
 
     def next_time(self) -> float | None:
-        """Return when `tick` has something to do, None when it has not."""
+        """Return when `tick` is due, or None."""
         if self.life is not Life.READING and self.life is not Life.LANDING:
             return None
         held = self._ledger.held
@@ -417,7 +417,7 @@ class Run(BaseRun[RunReport], Home):
         return None if first == NEVER else first
 
     def tick(self, now: float) -> None:
-        """Queue what was held; end what is past its last moment."""
+        """Queue tokens whose time has come; end the run at its last moment."""
         if self.life is Life.OVER:
             return
         ledger = self._ledger
@@ -429,7 +429,7 @@ class Run(BaseRun[RunReport], Home):
     # The end.
 
     def _expire(self) -> None:
-        """End it at its last moment: nothing more is read or sent."""
+        """End the run at its last moment: read and send no more."""
         self._last_moment = NEVER
         self._stopped = self._stopped or _TOO_LATE
         self.halt(End.DEADLINE)
@@ -506,7 +506,7 @@ class Run(BaseRun[RunReport], Home):
                 self._failure = self._failure or error
 
     def abandon(self, why: str) -> None:
-        """End it now, whatever is in flight: the delivery closes."""
+        """End the run at once, because the delivery closes."""
         self._stopped = self._stopped or why
         self.halt(End.CLOSED)
         self._withdraw()

@@ -14,7 +14,7 @@ from .journal import SHARD, RunRecord
 
 
 class TokenPage(NamedTuple):
-    """Some tokens, and where to go on after them."""
+    """Some tokens, and where the source continues after them."""
 
     tokens: list[str]
     after: str
@@ -64,7 +64,7 @@ class PagedReader(AsyncReader):
             self._read_pages(), dedupe=dedupe, ahead=1, tokens_of=self._tokens_of_pages
         )
         self.after: str | None = None
-        """Where the source goes on behind what was taken."""
+        """Where the source continues after what was taken."""
         self._source = source
 
     def _next(self, limit: int) -> list[str]:
@@ -97,15 +97,15 @@ def reader_of(tokens: Tokens | None, *, dedupe: bool) -> TokenReader:
 
 
 class Bookmark:
-    """Where a fan-out stands in its source, so that it can be resumed behind that.
+    """The place of a fan-out in its source, so that it can be resumed there.
 
-    A `TokenSource` goes on behind ``after``. A plain source must begin with the tokens that an earlier
-    life read: a running digest of them is kept, and they are passed over.
+    A `TokenSource` continues at ``after``. A plain source must begin with the tokens that an earlier
+    run read: their digest is compared, and they are skipped.
     """
 
     def __init__(self, reader: TokenReader, *, kept: bool) -> None:
         self.skip = 0
-        """Tokens of an earlier life that are still to be passed over."""
+        """Tokens that an earlier run read and that are still to be skipped."""
         self._reader = reader
         self._pages = reader if isinstance(reader, PagedReader) else None
         self._counts = kept and self._pages is None
@@ -115,16 +115,16 @@ class Bookmark:
 
     @property
     def after(self) -> str | None:
-        """Where a `TokenSource` goes on."""
+        """Where a `TokenSource` continues."""
         return self._pages.after if self._pages is not None else None
 
     @property
     def digest(self) -> bytes:
-        """What the tokens of a plain source that were taken come to, in this order."""
+        """The digest of the tokens taken from a plain source."""
         return _hash(self._full, self._rest) if self._rest else self._full
 
     def find(self, record: RunRecord) -> None:
-        """Go on behind what ``record`` says was read before. To be called before the reader is open."""
+        """Continue after what ``record`` says was read. Call it before the reader is open."""
         self._reader.exhausted = record.exhausted
         if self._pages is not None:
             self._pages.after = record.after

@@ -58,7 +58,7 @@ class Ticket:
             self._callback = guarded
 
     def resolve(self, outcome: Outcome) -> None:
-        """Set the outcome; a second one is ignored, since a push has exactly one."""
+        """Set the outcome. A second one is ignored, since a push has exactly one."""
         if self._outcome is not None:
             return
         self._outcome = outcome
@@ -114,12 +114,12 @@ class State:
 
     @property
     def is_pressing(self) -> bool:
-        """Whether it does not wait for a pace: it ends the activity, or it rings."""
+        """Whether it ends the activity or has an alert; then it does not wait for the clock."""
         return self.is_end or self.encoded.has_alert
 
 
 class Options(TypedDict, total=False):
-    """What a caller may say of a state: see `Delivery.submit`."""
+    """The options of a state: see `Delivery.submit`."""
 
     urgency: Urgency | UrgencyName | None
     revision: int | None
@@ -170,7 +170,7 @@ def make_state(
 
 
 def inherit(newer: State, older: State) -> str:
-    """Let ``newer`` carry what ``older`` still had to do; return a sentence if that was not possible."""
+    """Give ``newer`` the urgency and the alert of ``older``. Return a sentence about the alert."""
     newer.urgency = max(newer.urgency, older.urgency)
     if not older.encoded.has_alert or newer.encoded.has_alert:
         return ""
@@ -185,7 +185,7 @@ def inherit(newer: State, older: State) -> str:
 
 
 def superseded(token: str, state: State, detail: str, trouble: Trouble | None = None) -> Outcome:
-    """Return the outcome of a state whose place was taken."""
+    """Return the outcome of a state that was replaced."""
     return _outcome(token, Verdict.SUPERSEDED, state.encoded.priority, detail, trouble)
 
 
@@ -202,7 +202,7 @@ def expired(token: str, priority: int, trouble: Trouble | None, detail: str = ""
 
 
 def unsent(token: str, priority: int, why: str, trouble: Trouble | None = None) -> Outcome:
-    """Return the outcome of a push that does not leave (again): NOT_SENT, or UNKNOWN after a try."""
+    """Return the outcome of a push that is not sent (again): NOT_SENT, or UNKNOWN after a try."""
     doubt = trouble is not None and trouble.may_have_been_sent
     verdict = Verdict.UNKNOWN if doubt else Verdict.NOT_SENT
     return _outcome(token, verdict, priority, why, trouble)

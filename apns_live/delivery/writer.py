@@ -17,18 +17,18 @@ from .journal import Entry, Journal
 
 
 class Recorded:
-    """Something with records."""
+    """A part whose changes are recorded."""
 
     def collect(self) -> Sequence[Entry]:
-        """Return what changed since the last time."""
+        """Return the journal entries of what changed since the last call."""
         raise NotImplementedError
 
     def committed(self) -> None:
-        """Note that what was collected last is safe."""
+        """Note that what `collect` returned last is committed."""
 
 
 class Writer:
-    """Commits what changed.
+    """Commits changes to the journal.
 
     ``interval`` is seconds. ``released`` is called after a commit with the items that waited for
     it, ``failed`` once, with the error of a commit: nothing is written after that.
@@ -56,15 +56,15 @@ class Writer:
         self._go = asyncio.Event()
         self._alarm = Alarm(clock, self._go.set)
         self.closing = False
-        """Whether it writes the rest and takes no more."""
+        """Whether it writes the rest and accepts nothing new."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to write; needs a running event loop."""
+        """Start the task that writes. Needs a running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="apns-live-journal")
 
     def note(self, home: Recorded, *, at_once: bool) -> None:
-        """Commit what ``home`` has within the interval, or as soon as the last commit is done."""
+        """Commit the changes of ``home`` within the interval, or right after the running commit."""
         if self.closing or self.error is not None:
             return
         self._changed[home] = None
@@ -78,7 +78,7 @@ class Writer:
         self._items.extend(items)
 
     async def flush(self, *homes: Recorded) -> None:
-        """Return when what ``homes`` (and everything said before) have is committed.
+        """Return when the changes of ``homes``, and all changes noted before, are committed.
 
         Raises JournalError when the journal has failed, or the writer was closed.
         """
@@ -93,7 +93,7 @@ class Writer:
         await waiter
 
     async def close(self) -> None:
-        """Write the rest and stop. Does not raise: an error was told to ``failed``."""
+        """Write the rest and stop. Does not raise: ``failed`` got the error."""
         self.closing = True
         self._go.set()
         task, self._task = self._task, None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from apns_live.delivery.budget import DEFAULT, StartAccounts, Urgency
-from apns_live.delivery.lane import Errand, Lane
+from apns_live.delivery.lane import Errand, Lane, restore_lane
 from apns_live.delivery.pacing import NEVER
 from apns_live.delivery.state import State
 from apns_live.errors import ActivityEnded, DeliveryError
+from apns_live.outcome import Outcome, Verdict
 from apns_live.payload import End, Update, encode
 
 NOW = 1_000_000.0
@@ -128,3 +131,51 @@ def test_what_did_not_leave_after_all_waits_again_or_gives_way():
 def test_lanes_are_journalled_and_errands_are_not():
     assert Lane("ab").journalled
     assert not Errand("ab", state(), StartAccounts()).journalled
+
+
+def answer(verdict: Verdict, **more: Any) -> Outcome:
+    return Outcome(token="ab", verdict=verdict, attempts=1, **more)
+
+
+def test_a_next_try_past_the_last_moment_ends_what_nothing_replaces():
+    lane = Lane("ab")
+    lane.offer(state(1))
+    leave(lane).last_moment = NOW + 5
+    [(_, outcome)] = lane.settle(answer(Verdict.SLOW_DOWN), NOW)
+    assert outcome.verdict is Verdict.EXPIRED
+    lane.offer(state(1))
+    leave(lane).last_moment = NOW + 5
+    newer = state(2)
+    lane.offer(newer)
+    [(_, outcome)] = lane.settle(answer(Verdict.SLOW_DOWN), NOW)
+    assert outcome.verdict is Verdict.SUPERSEDED
+    assert lane.ready_at(NOW, NOW) == NOW + 5
+    assert lane.waiting is newer
+
+
+def test_the_tries_of_a_replaced_state_are_not_those_of_the_newer():
+    lane = Lane("ab")
+    lane.offer(state(1))
+    leave(lane)
+    lane.offer(state(2))
+    lane.settle(answer(Verdict.RETRY_LATER), NOW)
+    leave(lane, NOW + 10)
+    [(_, outcome)] = lane.settle(answer(Verdict.ACCEPTED), NOW + 10)
+    assert outcome.attempts == 1
+
+
+def test_a_journal_keeps_the_newest_state_and_whether_it_may_have_left():
+    lane = Lane("ab")
+    assert lane.record().message is None
+    first, second = state(1, revision=1), state(2, revision=2)
+    lane.offer(first)
+    assert (lane.record().message, lane.record().intended) == (first.encoded, False)
+    leave(lane)
+    assert (lane.record().message, lane.record().intended) == (first.encoded, True)
+    lane.offer(second)
+    assert (lane.record().message, lane.record().intended) == (second.encoded, False)
+    again = restore_lane(lane.record(), NOW - 100)
+    assert again.waiting is not None
+    assert again.waiting.encoded is second.encoded
+    assert (again.last_timestamp, again.revision, again.left_at) == (int(NOW), 2, NOW - 100)
+    assert (again.account, again.ended, again.trouble) == (lane.account, False, None)
