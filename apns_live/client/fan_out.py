@@ -41,29 +41,24 @@ class Run(BaseRun[Report]):
         self._priority = priority
         self._deadline = deadline
         self._may_start = may_start
-        self._tally = Tally(clock, self._drops.write)
+        self.tally = Tally(clock, self._drops.write)
 
     @property
     def report(self) -> Report:
         """The report so far."""
-        return self._tally.report(self._reader, self.end, self._counted_elsewhere())
+        return self.tally.report(self._reader, self.end, self._counted_elsewhere())
 
     def _counted_elsewhere(self) -> Iterable[Counts]:
         return ()
 
-    @property
-    def counts(self) -> Counts:
-        """The counts so far; a worker process sends them to its parent."""
-        return self._tally.counts
-
     def _begin(self) -> None:
         self._may_start()
         self._drops.open()
-        self._tally.begin()
+        self.tally.begin()
 
     def _tell(self, outcomes: list[Outcome]) -> None:
         """Count outcomes and keep them for the caller."""
-        self._tally.add(outcomes)
+        self.tally.add(outcomes)
         self.outbox.put(outcomes)
 
     def _never_left(self, tokens: list[str]) -> None:
@@ -72,7 +67,7 @@ class Run(BaseRun[Report]):
         self._tell(alike(like, token=tokens))
 
     def _ended(self) -> None:
-        self._tally.end()
+        self.tally.end()
 
 
 class EngineRun(Run):
@@ -88,7 +83,7 @@ class EngineRun(Run):
 
     def __repr__(self) -> str:
         return (
-            f"<Run {self.life.value}: read {self._reader.read}, settled {self._tally.counts.settled}, "
+            f"<Run {self.life.value}: read {self._reader.read}, settled {self.tally.counts.settled}, "
             f"unread {len(self.outbox)}>"
         )
 
@@ -125,7 +120,7 @@ class EngineRun(Run):
         """Count acceptances and keep them for the caller."""
         for batch in batches:
             like = batch.like
-            self._tally.accepted(len(batch.tokens), like.round_trip, like.connection_id)
+            self.tally.accepted(len(batch.tokens), like.round_trip, like.connection_id)
             self.outbox.put_accepted(batch)
         self.resume()
         self.review()

@@ -8,7 +8,7 @@ reverse.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -86,19 +86,16 @@ class HttpxTransport(Transport):
             proxy=None if proxy is None else proxy.url,
             timeout=httpx.Timeout(None, connect=self._options.connect_timeout),
         )
-        self._all: list[_Carrier] = []
+        self._links: list[_Carrier] = []
         """The newest, if it is not retired, takes pushes; the others wait for answers."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<HttpxTransport {self._address} in flight {len(self.in_flight())}>"
 
-    def _carriers(self) -> Sequence[_Carrier]:
-        return self._all
-
     def in_flight(self) -> list[Push]:
         """Return the pushes that are on the wire."""
-        return [push for carrier in self._all for push in carrier.in_flight]
+        return [push for carrier in self._links for push in carrier.in_flight]
 
     async def aclose(self, deadline: float) -> None:
         """Close; pushes still in flight are lost."""
@@ -108,9 +105,9 @@ class HttpxTransport(Transport):
             task.cancel()
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        for carrier in self._all:
+        for carrier in self._links:
             await carrier.client.aclose()
-        self._all.clear()
+        self._links.clear()
 
     # Work
 
@@ -132,11 +129,11 @@ class HttpxTransport(Transport):
             self._feed.has_work()  # lets it settle what cannot wait
 
     def _current(self) -> _Carrier:
-        if not self._all or self._all[-1].retired:
-            if self._all:
+        if not self._links or self._links[-1].retired:
+            if self._links:
                 self._spawn(self._close_retired())
             self._numbers += 1
-            self._all.append(
+            self._links.append(
                 _Carrier(
                     self._numbers,
                     self._open(),
@@ -147,13 +144,13 @@ class HttpxTransport(Transport):
                     LinkRecord(self._clock.monotonic()),
                 )
             )
-        carrier = self._all[-1]
+        carrier = self._links[-1]
         carrier.token = carrier.tokens.for_connection(carrier.token)
         return carrier
 
     async def _close_retired(self) -> None:
-        for carrier in [one for one in self._all if one.retired and not one.in_flight]:
-            self._all.remove(carrier)
+        for carrier in [one for one in self._links if one.retired and not one.in_flight]:
+            self._links.remove(carrier)
             await carrier.client.aclose()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

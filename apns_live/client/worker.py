@@ -85,7 +85,7 @@ class _Teller(Outbox):
         self._never_taken = 0
         self._writer = writer
         self._drops = drops
-        self._next = Settled(run.counts)
+        self._next = Settled(run.tally.counts)
         self._timer: asyncio.TimerHandle | None = None
         self.over = asyncio.Event()
 
@@ -119,7 +119,7 @@ class _Teller(Outbox):
 
     def _tell(self) -> None:
         self._timer = None
-        what, self._next = self._next, Settled(self._run.counts)
+        what, self._next = self._next, Settled(self._run.tally.counts)
         if not self.kept:  # else they are among the outcomes
             what.drops = self._drops.copy()
         self._drops.clear()

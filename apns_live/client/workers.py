@@ -374,7 +374,7 @@ class SharedRun(Run):
         worker.counts = what.counts
         for outcome in chain(what.others, what.drops):
             if outcome.verdict is Verdict.DROP_TOKEN:
-                self._tally.note_drop(outcome)
+                self.tally.note_drop(outcome)
         worker.settled(what.numbers)
         for group in what.accepted:
             tokens = worker.settled(group.numbers())

@@ -30,8 +30,8 @@ STRING_SIZES = tuple(
 class AnswerForm(NamedTuple):
     """A header block without the values of its ids: what stands before, between and behind them."""
 
-    parts: tuple[tuple[bytes, int], ...]
-    """Bytes and their number; each is followed by the length and text of an id."""
+    parts: tuple[bytes, ...]
+    """Each is followed by the length and text of an id."""
     tail: bytes
     kept: int
     """The number of the id that is reported, which is the last, or -1."""
@@ -79,7 +79,7 @@ def form_of(
     kept = names.index(_KEPT) if _KEPT in names else -1
     if not parts or at != len(block) or kept not in (-1, len(parts) - 1):
         return None
-    return AnswerForm(tuple([(part, len(part)) for part in parts]), block[behind:], kept)
+    return AnswerForm(tuple(parts), block[behind:], kept)
 
 
 class AnswerRun(NamedTuple):
@@ -126,8 +126,8 @@ class AnswerRuns:
         if form != self.form:
             self._begin(form)
         at, sizes = 0, [len(block)]
-        for _, length in form.parts:
-            at += length
+        for part in form.parts:
+            at += len(part)
             sizes.append(block[at])
             at += STRING_SIZES[block[at]]
         if len(self._sizes) < _SIZES_REMEMBERED:
@@ -162,16 +162,16 @@ def _pattern(form: AnswerForm, sizes: Sequence[tuple[int, ...]]) -> re.Pattern[b
     texts = [set[bytes]() for _ in form.parts]
     for length, *strings in sizes:
         head, between = re.escape(length.to_bytes(3, "big")), 6
-        for (_, part), size, seen in zip(form.parts, strings, texts, strict=True):
+        for part, size, seen in zip(form.parts, strings, texts, strict=True):
             text = b"%s.{%d}" % (re.escape(bytes([size])), size & _LONG)
-            head += b".{%d}%s" % (between + part, re.escape(bytes([size])))
+            head += b".{%d}%s" % (between + len(part), re.escape(bytes([size])))
             between = size & _LONG
             seen.add(text)
         heads.append(b"(?=%s)" % head)
     ids = [b"(?:%s)" % b"|".join(sorted(seen)) for seen in texts]
     if form.kept >= 0:
         ids[-1] = b"(%s)" % ids[-1]
-    parts = [re.escape(part) + text for (part, _), text in zip(form.parts, ids, strict=True)]
+    parts = [re.escape(part) + text for part, text in zip(form.parts, ids, strict=True)]
     block = b"".join([*parts, re.escape(form.tail)])
     frame = rb"(?:%s)...\x01\x05(%s)%s%s" % (b"|".join(heads), _STREAM_ID, block, _RESET)
     return re.compile(frame + b"|(.+)", re.DOTALL)

@@ -22,7 +22,7 @@ class ReceiveWindow:
 
     target: int
     """Bytes to which a refill brings the window."""
-    available: int = -1
+    available: int = field(init=False)
     """Bytes that the peer may send now; below 0 the peer has broken the rules."""
 
     def __post_init__(self) -> None:

@@ -50,7 +50,6 @@ class PoolView:
     backoff_until: float = float("-inf")
     busy: float = 0.0
     """Share of a core that the thread of the links used lately."""
-    closing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,6 @@ class Decision:
 
 def decide(view: PoolView, options: PoolOptions) -> Decision:
     """Return what the pool should do now."""
-    if view.closing:
-        return Decision()
     alive = [link for link in view.links if not link.draining]
     close, next_idle = _idle_links(view, alive, options)
     if not view.waiting:

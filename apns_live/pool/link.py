@@ -239,7 +239,7 @@ class Link(asyncio.Protocol):
             for push, stream_id in zip(pushes, streams, strict=True):
                 push.leaves(self, stream_id, now)
         if not self.in_flight:
-            self._liveness.begins_to_wait(now)
+            self._liveness.quiet_since = now
         self.in_flight.update(zip(streams, pushes, strict=True))
         timeout = pushes[0].owner.response_timeout
         self.record.idle_since = None

@@ -99,7 +99,7 @@ class Liveness:
         self._options = options
         self._pings = 0
         self.last_heard = now
-        self._quiet_since = now
+        self.quiet_since = now
         """When the present wait for an answer began: the later of last heard and first sent."""
         self.ping_sent_at: float | None = None
         self.must_answer = False
@@ -107,17 +107,13 @@ class Liveness:
 
     def heard(self, now: float) -> bool:
         """Note that bytes came; return True when that ends a doubt."""
-        self.last_heard = self._quiet_since = now
+        self.last_heard = self.quiet_since = now
         return self.ping_sent_at is not None and not self.must_answer
 
     def no_doubt(self) -> None:
         """Note that the PING was answered, or that anything was, where that is enough."""
         self.ping_sent_at = None
         self.must_answer = False
-
-    def begins_to_wait(self, now: float) -> None:
-        """Note that the first of some requests leaves."""
-        self._quiet_since = now
 
     def was_idle_for_long(self, now: float) -> bool:
         """Tell whether a PING goes before the next push."""
@@ -126,7 +122,7 @@ class Liveness:
     def ping(self, now: float) -> bytes:
         """Note that a PING leaves now; return its data."""
         self._pings += 1
-        self._quiet_since = now
+        self.quiet_since = now
         if self.ping_sent_at is None:
             self.ping_sent_at = now
         return self._pings.to_bytes(8, "big")
@@ -144,14 +140,14 @@ class Liveness:
     def wants_ping(self, now: float, *, waiting: bool) -> bool:
         """Tell whether it has been silent for so long that it is asked."""
         if waiting:
-            return now - self._quiet_since >= self._options.silence_before_ping
+            return now - self.quiet_since >= self._options.silence_before_ping
         return now - self.last_heard >= self._options.idle_ping_interval
 
     def next_look(self, *, waiting: bool) -> float:
         """Return when to look again."""
         moments = []
         if waiting:
-            moments.append(self._quiet_since + self._options.silence_before_ping)
+            moments.append(self.quiet_since + self._options.silence_before_ping)
         if self.ping_sent_at is not None:
             moments.append(self.ping_sent_at + self._options.ping_timeout)
         elif not waiting:

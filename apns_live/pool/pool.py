@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from ..answers import read_answer
@@ -45,11 +44,6 @@ class Pool(Transport):
     def __repr__(self) -> str:
         state = "closing" if self._closing else "open"
         return f"<Pool {state} {self._connector.endpoint.host} {self._links}>"
-
-    # The transport's face
-
-    def _carriers(self) -> Sequence[Link]:
-        return self._links
 
     def in_flight(self) -> list[Push]:
         """Return the pushes that are on the wire."""
@@ -121,7 +115,6 @@ class Pool(Transport):
             last_connect_at=self.opening.last_connect_at,
             backoff_until=self.opening.backoff_until,
             busy=self.opening.busy(now),
-            closing=self._closing,
         )
         decision = decide(view, self._options)
         for link in tuple(self._links):

@@ -231,6 +231,8 @@ class Transport(ABC):
     """Carries pushes to one endpoint with one provider key."""
 
     name = ""
+    _links: Sequence[Carrier]
+    """The connections."""
 
     def __init__(
         self,
@@ -264,7 +266,7 @@ class Transport(ABC):
 
     def is_closed(self) -> bool:
         """Whether it is closed and no connection is left."""
-        return self._closing and not self._carriers()
+        return self._closing and not self._links
 
     def retire_all(self, cause: str, tokens: ProviderTokens | None = None) -> None:
         """Use new connections from here on, with other provider tokens if given."""
@@ -272,7 +274,7 @@ class Transport(ABC):
             self._tokens = tokens
             self._preferred = None
             self.works()
-        for carrier in tuple(self._carriers()):
+        for carrier in tuple(self._links):
             carrier.retire(cause)
         self.wake()
 
@@ -283,13 +285,13 @@ class Transport(ABC):
 
     def keep_oldest_token(self, refused: ProviderToken) -> None:
         """Let new connections start with the oldest provider token that is still valid."""
-        held = [carrier.token for carrier in self._carriers() if carrier.token is not refused]
+        held = [carrier.token for carrier in self._links if carrier.token is not refused]
         valid = [token for token in held if self._tokens.for_connection(token) is token]
         self._preferred = min(valid, key=lambda token: token.issued_at, default=None)
 
     def links(self) -> tuple[LinkStatistics, ...]:
         """Return the connections as they are now."""
-        return tuple(carrier.statistics() for carrier in self._carriers())
+        return tuple(carrier.statistics() for carrier in self._links)
 
     def works(self) -> None:
         """Note that a push was accepted, or that there are other credentials."""
@@ -304,10 +306,6 @@ class Transport(ABC):
             self._feed.barred(bar)
             if bar is not None:
                 self._alarm.set(bar.until)
-
-    @abstractmethod
-    def _carriers(self) -> Sequence[Carrier]:
-        """Return the connections."""
 
     @abstractmethod
     def _pump(self) -> None:

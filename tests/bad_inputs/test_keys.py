@@ -75,6 +75,12 @@ FILES = [
         "key_id",
         "the team's as team_id",
     ),
+    key(
+        "swapped, the team's id behind the key's",
+        lambda: file(GOOD, key_id="ZEAM123456", team_id="TEST123KEY"),
+        "key_id",
+        "the team's as team_id",
+    ),
 ]
 
 TEXTS = [

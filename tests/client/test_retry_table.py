@@ -152,6 +152,14 @@ def test_both_spellings_of_a_token_wait() -> None:
     assert backoff.wait("AB", 1.0) == 0.0
 
 
+def test_a_wait_of_hours_is_remembered_for_5_minutes_after_its_end() -> None:
+    backoff = TokenBackoff()
+    backoff.refused("ab", 0.0, 7200.0)
+    assert backoff.wait("ab", 7200.5) == 0.0
+    assert backoff.delay("ab", 7500.0) == 10.0
+    assert backoff.delay("ab", 7500.1) == 5.0
+
+
 def test_answers_of_one_burst_do_not_double() -> None:
     backoff = PoolBackoff()
     assert [backoff.refused(10.0, 9.0, None) for _ in range(500)] == [1.0] * 500

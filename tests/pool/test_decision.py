@@ -96,7 +96,6 @@ CASES = {
         view(link(1, idle_since=NOW - 100), link(2), waiting=False),
         Decision(0, (), NOW + 200),
     ),
-    "closing": (view(closing=True), Decision()),
 }
 
 

@@ -48,7 +48,7 @@ def test_tokens_are_checked_by_the_batch(tokens: list[object], good: bool) -> No
 
 def test_a_silent_peer_is_asked_and_then_given_up() -> None:
     liveness = Liveness(0.0, OPTIONS)
-    liveness.begins_to_wait(10.0)
+    liveness.quiet_since = 10.0
     assert liveness.next_look(waiting=True) == 13.0
     assert not liveness.wants_ping(12.9, waiting=True)
     assert liveness.wants_ping(13.0, waiting=True)
