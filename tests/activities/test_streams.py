@@ -82,6 +82,7 @@ async def test_a_stream_starts_updates_and_leaves_alone(world: World) -> None:
     [
         {"state": {"type": "alert", "percentage": 1}},
         {"attributes_type": "Other"},
+        {"attributes_type": "Another"},
         {"audience": Audience(users=("staff",))},
     ],
 )
@@ -142,11 +143,22 @@ async def test_a_put_starts_anew_when_nobody_has_the_card_any_more(database: Dat
     first, other = await put("first", 1), await put("other", 1)
     started = update(schema.operations).values(status="done", finished_at=rooms.now)
     assert await database.change(started) == 2
-    await rooms.put_on(first.activity, "d0", retired_at=rooms.now)
+    starting = await put("starting", 1)  # its start is not finished
+    for gone in (first, starting):
+        await rooms.put_on(gone.activity, "d0", retired_at=rooms.now)
     await rooms.put_on(other.activity, "d1")
     again = await put("first", 2)
     assert (again.operation, again.activity == first.activity) == ("started", False)
     assert (await put("other", 2)).operation == "updated"
+    assert (await put("starting", 2)).operation == "updated"
+
+
+async def test_a_scheduled_start_takes_the_newest_state(world: World) -> None:
+    later = world.clock.time() + 600
+    scheduled = await world.put({"n": 1}, start_at=later)
+    assert (await world.put({"n": 2}, start_at=later)).operation == "updated"
+    known = await world.activities.get(world.app, scheduled.activity)
+    assert (known["status"], known["content_state"]) == ("scheduled", {"n": 2})
 
 
 async def test_end_ends_and_forgets_the_key(world: World) -> None:
