@@ -167,7 +167,7 @@ def unknown_keys(value: Mapping[str, object], known: Iterable[str], field: str) 
 
 
 def version_order(text: str) -> str:
-    """Return a text whose order is the order of versions: ``1.10`` comes after ``1.9``.
+    """Return a text that sorts as versions do: ``1.10`` comes after ``1.9``.
 
     Six numbers of ten digits each, then ``1`` for a release or ``0`` and the rest for a pre-release
     (``1.0-beta`` comes before ``1.0``). Only digits and small letters, so that every collation of
@@ -229,8 +229,8 @@ def convert(
 def conform(value: msgspec.Struct, field: str = "") -> None:
     """Refuse a request whose fields are not of the types that it declares.
 
-    A request that came as JSON was checked when it was read; one made in Python was not. What a
-    field of any type holds (a content state) is left to those who know it.
+    A request that came as JSON was checked when it was read; one made in Python was not. The content
+    of a field of any type (a content state) is checked elsewhere.
     """
     try:
         convert(msgspec.to_builtins(value, enc_hook=_opaque), type(value), field)
@@ -242,7 +242,7 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
 
 
 def _opaque(value: object) -> str | None:
-    """Let what is not JSON pass: who knows the field says it better. A typed token is its text."""
+    """Let other values pass: later checks have better errors for them. A typed token is its text."""
     return str.__str__(value) if isinstance(value, str) else None
 
 

@@ -37,7 +37,7 @@ def check_decodes(
 ) -> None:
     """Hold a state, and the attributes of a start, to every version in the settings.
 
-    Raises `InvalidPayload` with the field where the mode is refuse. What nobody can tell passes.
+    Raises `InvalidPayload` with the field where the mode is refuse. A state that cannot be judged passes.
     """
     if not has_contract(settings):
         return
@@ -61,7 +61,7 @@ def check_decodes(
 def undecodable(
     settings: Mapping[str, Any], version: str | None, attributes_type: str, content_state: str
 ) -> str:
-    """Return why a version of the app does not decode a state, a JSON text; empty if nobody can tell.
+    """Return why a version of the app does not decode a state, a JSON text; empty if it does, or if that is not known.
 
     It has the newest contract that is not newer than it, or the oldest; see `people.app_versions`.
     """

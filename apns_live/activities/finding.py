@@ -22,7 +22,7 @@ _KINDS: Mapping[Table, tuple[str, str, str]] = {
     schema.groups: ("group", "slug", "add it first"),
     schema.streams: ("stream", "key", "put a state first"),
 }
-"""What a table's rows are called, the column that names them, and what to do where there is none."""
+"""By table: the noun for a row, the column of its public name, and the remedy if there is none."""
 
 
 def named(app: App, table: Table, name: str) -> ColumnElement[bool]:
@@ -63,10 +63,10 @@ async def find_id(connection: AsyncConnection, app: App, table: Table, name: str
 
 
 async def hold_activities(connection: AsyncConnection, names: Mapping[int, Iterable[str]]) -> None:
-    """Lock activities, by app's row and id, in the order of their rows, as everybody does.
+    """Lock activities, by app's row and id, in the order of their rows, as all writers do.
 
-    Whoever locks those of one app after those of another could wait in a circle with whoever locks them
-    by row. SQLite has one writer at a time anyway.
+    Locks in the order of apps could deadlock with locks in the order of rows. SQLite has one writer at a
+    time anyway.
     """
     if connection.dialect.name == "sqlite":
         return
@@ -85,7 +85,7 @@ async def row_ids(
     names: Iterable[str],
     new: Callable[[str], Mapping[str, object]] | None = None,
 ) -> dict[str, int]:
-    """Return the row ids by name of those that are there; with ``new`` add the others by its columns."""
+    """Return the row ids of existing names; with ``new`` add the missing ones with its columns."""
     column = table.c[_KINDS[table][1]]
 
     async def known(some: Iterable[str]) -> dict[str, int]:
@@ -93,7 +93,7 @@ async def row_ids(
         return {row[0]: row[1] for row in await connection.execute(query)}
 
     found: dict[str, int] = {}
-    for part in chunks(sorted(set(names))):  # one order of locks for everybody
+    for part in chunks(sorted(set(names))):  # all writers lock in this order
         found |= await known(part)
         missing = [name for name in part if name not in found]
         if missing and new is not None:

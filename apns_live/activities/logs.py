@@ -45,7 +45,7 @@ def configure(
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what a record is about: its own fields, and those of the call under way."""
+    """Return what a record is about: its own fields, and those of the current call."""
     call = CALL.get()
     found: dict[str, Any] = {}
     for name in _FIELDS:

@@ -26,14 +26,14 @@ except ImportError:  # pragma: no cover - the extra is not installed
 __all__ = ["CALL", "Call", "Finished", "Observed", "accepted", "trace"]
 
 _KEPT = 10_000
-"""Operations whose call is remembered until they are finished."""
+"""How many unfinished operations keep a link to their call."""
 _PUSHES_SHOWN = 32
-"""Pushes of one operation that its span lists one by one."""
+"""How many pushes of one operation its span lists."""
 
 
 @dataclass(slots=True)
 class Call:
-    """The call under way, as log lines name it. ``app`` and ``operation`` are empty until known."""
+    """The current call, for log lines. ``app`` and ``operation`` are empty until known."""
 
     request_id: str
     app: str = ""
@@ -45,7 +45,7 @@ _parents: OrderedDict[str, Any] = OrderedDict()
 
 
 def accepted(operation: str) -> None:
-    """Join an operation (its public id) to the call and the span under way."""
+    """Join an operation (its public id) to the current call and span."""
     if not operation:
         return
     if (call := CALL.get()) is not None:

@@ -90,7 +90,7 @@ class Activities:
         except (IntegrityError, Conflict) as error:
             if not again:
                 raise error if isinstance(error, Conflict) else _taken(app, public_id) from None
-        # Two at the same moment, and the other one was first: now it can be seen.
+        # A concurrent start won the race; now its activity is found.
         return await self._writes.once(app, now, key, request, Accepted, work)
 
     async def _start_again(self, writing: Writing, request: Start, public_id: str) -> Accepted:
@@ -125,7 +125,7 @@ class Activities:
             if start_again.is_begun_by_devices(row):
                 return await self._start_again(writing, request, public_id)
             raise _taken(app, public_id)
-        # A segment, group, field or relation that nobody knows is refused now, not when it is sent.
+        # An unknown segment, group, field or relation is refused now, not when the start is sent.
         await self._audiences.clause(connection, app, request.audience)
         environment = request.environment or app.environment
         if request.channel is not None:

@@ -31,7 +31,7 @@ _COUNTS_KEPT = 1_000
 
 _activities = schema.activities
 _members = schema.activity_devices
-# Of most activities all devices are counted as they are read; the others have a question of their own.
+# Most activities have few devices, which are counted in this query. Large ones are counted by `_COUNT`.
 _FEW = f"""(SELECT count(token) FROM (SELECT token FROM activity_devices
     WHERE activity_id = activities.id AND retired_at IS NULL LIMIT {_COUNT_KEPT_ABOVE + 1}) AS few)"""  # noqa: S608
 _FOLLOWING = (
@@ -97,7 +97,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class Changed(msgspec.Struct, frozen=True, gc=False):
-    """What became of one. ``row`` is the activity's; ``written`` whether there is something to send."""
+    """The result of a change. ``row`` is the activity's; ``written`` is True if there is something to send."""
 
     app: App
     row: int
@@ -134,7 +134,7 @@ class Changing:
     async def together(
         self, connection: AsyncConnection, items: Sequence[Change]
     ) -> Sequence[Changed | Exception]:
-        """Store all that can be; return a result or an error for each. See `GroupCommit`."""
+        """Store every valid change; return a result or an error for each. See `GroupCommit`."""
         standing = await _read(connection, items)
         found = [standing.get((item.app.row, item.request.id)) for item in items]
         return await self._store(connection, items, found)
@@ -156,7 +156,7 @@ class Changing:
         *,
         wanted: bool = False,
     ) -> list[Changed | Exception]:
-        """Store the changes of what is standing; ``wanted``: also one of an old revision."""
+        """Store changes of known activities; with ``wanted`` also one of an old revision."""
         answers: dict[int, Changed | Exception] = {}
         operations: list[tuple[int, _Standing, dict[str, Any]]] = []
         for index, (item, found) in enumerate(zip(items, standing, strict=True)):
@@ -238,9 +238,9 @@ class Changing:
             "version": found.version,
             "caller": item.caller,
             "dialect": request.dialect,
-            # What is put before a scheduled start goes with it.
+            # Updates before a scheduled start are sent with it.
             "status": "scheduled" if found.status == "scheduled" else "accepted",
-            # Kept for its alert, which must ring although a newer state takes its place.
+            # Kept for its alert, which must ring even if a newer state replaces this one.
             "request": presentation,
             "created_at": now,
             "partition": found.read.partition,

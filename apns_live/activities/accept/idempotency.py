@@ -134,7 +134,7 @@ class Writing(msgspec.Struct):
 
     @property
     def caller(self) -> str:
-        """Who calls; empty where the call has no idempotency key."""
+        """The caller; empty without an idempotency key."""
         return "" if self.key is None else self.key.caller
 
     async def add_operation(self, public_id: str, kind: str, partition: int, **values: Any) -> int:

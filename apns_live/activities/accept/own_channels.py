@@ -58,7 +58,7 @@ EVERY = 600.0
 KEPT_MILLISECONDS = 8 * 3_600_000
 """How long Apple keeps a push on a channel for phones that are away."""
 LOST_MILLISECONDS = 600_000
-"""Milliseconds after which no answer of Apple's is under way any more."""
+"""Milliseconds after which no answer of Apple's can arrive any more."""
 _MOST_READ = 10
 """Pages of an audience that are looked through for devices with channels."""
 _PAGE = 2_000
@@ -142,7 +142,7 @@ class OwnChannels:
         message = start_message(started, "en", by_channel=False, now=now)
         try:
             return len(payload.encode(message, now=now).body) <= LIMITS["device"] - _ID_ROOM
-        except InvalidInput:  # the start itself says it
+        except InvalidInput:  # the start reports it
             return False
 
     async def _has_many(self, app: App, activity: Row[Any], further: Further, least: int) -> bool:
@@ -159,7 +159,7 @@ class OwnChannels:
         place["attributes_type"] = activity.attributes_type
         pages = self.audiences.recipients(app, audience, **place)
         async with aclosing(pages) as reading:  # type: ignore[type-var]
-            with contextlib.suppress(InvalidInput):  # the start itself says it
+            with contextlib.suppress(InvalidInput):  # the start reports it
                 async for page in reading:
                     found += sum(all_have or has_channels(one.os_version) for one in page)
                     read += len(page)

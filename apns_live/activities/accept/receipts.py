@@ -44,7 +44,7 @@ Left = Callable[[int, str], object]
 class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A device's report about an activity, or about an operation (a notification).
 
-    ``at`` is when it happened, milliseconds since 1970 as the phone saw it; None for now. ``card`` is the
+    ``at`` is when it happened, milliseconds since 1970 by the phone's clock; None for now. ``card`` is the
     card's own id, as `TokenRecord` has it: of two cards of one activity, one may be gone.
     """
 
@@ -57,7 +57,7 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ReceiptView(TypedDict):
-    """What an app reported: ``happened_at`` as the phone saw it, ``created_at`` when it was first told."""
+    """What an app reported: ``happened_at`` by the phone's clock, ``created_at`` when it was first stored."""
 
     row: int
     device: str
@@ -95,7 +95,7 @@ class Receipts:
                 for row, record in zip(rows, checked, strict=True)
                 if row["event"] in GONE and row["activity_id"]
             ]
-            # One order of locks for everybody.
+            # All writers lock in this order.
             rows.sort(key=_order)
             kept: dict[tuple[Any, ...], dict[str, Any]] = {}
             for row in sorted(rows, key=lambda row: row["happened_at"]):
@@ -226,7 +226,7 @@ def _order(row: dict[str, Any]) -> tuple[int, int, int]:
 async def _retire(
     connection: AsyncConnection, row: dict[str, Any], card: str | None, now: int
 ) -> list[tuple[int, str]]:
-    """Retire the activity token of a device whose card is gone; return it for whoever sends.
+    """Retire the activity token of a device whose card is gone; return it for the sender.
 
     Of two cards it is the first one that is gone, unless the report says which: the second one stays, also
     soon after its token came. A first card whose end did not arrive is ended by iOS, 8 hours after its start.

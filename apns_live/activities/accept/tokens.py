@@ -32,9 +32,9 @@ from ..store.statements import chunks, in_turns, insert_into, rows_of, with_rows
 from ..times import milliseconds
 
 Joined = Callable[[App, int, int, Sequence[Member]], object]
-"""Called after a commit with the app, an activity's row and version, and who joined it."""
+"""Called after a commit with the app, an activity's row and version, and its new members."""
 Left = Callable[[int, str], object]
-"""Called after a commit with an activity's row and a token that it is to be sent to no more."""
+"""Called after a commit with an activity's row and a token that must not be sent to any more."""
 
 
 class Limiting(Protocol):
@@ -43,18 +43,18 @@ class Limiting(Protocol):
     async def within(
         self, connection: AsyncConnection, app: App, new: Sequence[tuple[int, int]], now: int
     ) -> list[tuple[int, str | None]]:
-        """Let others give way to what devices have just started, in this transaction."""
+        """Choose the activities that give way to those that devices have just started."""
 
     def tell(self, evicted: Sequence[tuple[int, str | None]]) -> None:
-        """Say after the commit who gave way."""
+        """Notify the sender, after the commit, of the activities that gave way."""
 
     def wake(self) -> None:
-        """Say that a token came that an end may be owed to."""
+        """Notify that a token was registered to which an end may have to be sent."""
 
 
 _GIVEN = "{app, activity, device, token TEXT, environment TEXT, registered, card TEXT}"
-# A second card's token, not one that the first card got since. Apps that tell no card's id are taken at their word
-# that it is newer than the second card's start.
+# True for the token of a second card, not for a new token of the first card. Where the app tells no card id, the
+# time of registration decides.
 _SECOND = """known.handed_over_at IS NOT NULL AND known.token <> excluded.token
         AND excluded.registered_at > known.handed_over_at - 60000
         AND COALESCE(known.card <> excluded.card, true)"""
@@ -75,7 +75,7 @@ ON CONFLICT (activity_id, device_id) DO UPDATE SET
     retired_reason = CASE WHEN known.retired_reason = 'limit' THEN known.retired_reason
         WHEN known.token IS NULL OR known.token <> excluded.token
         OR excluded.registered_at > known.retired_at THEN NULL ELSE known.retired_reason END,
-    -- An app registers cards that are up: one that was ended here has missed its end.
+    -- An app registers cards that are shown, so an ended one has missed its end.
     acknowledged_version = CASE WHEN {_SECOND} THEN known.handed_over_version
         WHEN known.token <> excluded.token
         OR (known.retired_reason = 'ended' AND excluded.registered_at > known.retired_at)
@@ -93,12 +93,12 @@ ON CONFLICT (activity_id, device_id) DO UPDATE SET
     handed_over_at = CASE WHEN {_SECOND} THEN NULL ELSE known.handed_over_at END
 WHERE (known.registered_at IS NULL OR excluded.registered_at > known.registered_at OR ({_SECOND})
     OR (excluded.registered_at = known.registered_at AND excluded.token <> known.token))
-    -- The app may tell of the first card again while that is being ended.
+    -- The app may register the first card again while it is being ended.
     AND (known.replaced_token IS NULL OR known.replaced_token <> excluded.token)
     AND COALESCE(known.replaced_card <> excluded.card, true)
 """  # noqa: S608
 
-# A card that was to be ended has got another token: the end went to the one before.
+# The card to be ended has a new token, and the end was sent to the old one.
 _STILL_THERE = f"""
 UPDATE activity_devices SET replaced_token = given.token, replaced_ending_at = :now
 FROM {_GIVEN}
@@ -144,7 +144,7 @@ _TOGETHER = 1_000
 
 
 class _Turn(msgspec.Struct, frozen=True):
-    """What some registrations of one app changed; places are an activity's row with a device's."""
+    """The changes by some registrations of one app. A place is an activity's row and a device's."""
 
     app: App
     versions: dict[int, int]
@@ -221,7 +221,7 @@ class Joining:
         turns = [
             (some, turn)
             for some in by_app
-            # Who comes later with a token takes it over.
+            # The later registration of a token takes it over.
             for once_each in in_turns(
                 newest(
                     (record for item in some for record in item.records),
@@ -268,7 +268,7 @@ class Joining:
             place = (app.row, of.id, devices[record.device], record.token)
             environment = record.environment or of.environment
             rows.append([*place, environment, record.registered_at, record.card])
-        rows.sort(key=lambda row: (row[1], row[2]))  # one order of locks for everybody
+        rows.sort(key=lambda row: (row[1], row[2]))  # all writers lock in this order
         before = await _standing(connection, rows)
         await with_rows(connection, _REGISTER, rows, now=now)
         if any(record.card is not None for record in records):
@@ -291,7 +291,7 @@ class Joining:
         return _Turn(app, versions, after, left, evicted)
 
     def _tell(self, answers: Sequence[list[_Turn]]) -> None:
-        """Tell whoever sends what was stored; ``answers`` may name one thing many times."""
+        """Notify the sender of what was stored; ``answers`` may hold the same turn many times."""
         for turn in {id(turn): turn for stored in answers for turn in stored}.values():
             if self.limits is not None:
                 self.limits.tell(turn.evicted)
@@ -362,7 +362,7 @@ class Joining:
 
 
 async def _find(connection: AsyncConnection, app: App, ids: Sequence[str]) -> dict[str, Row[Any]]:
-    """Return activities by id, locked in the order of their rows, as everybody does."""
+    """Return activities by id, locked in the order of their rows, as all writers do."""
     table = schema.activities
     query = select(table.c.id, table.c.public_id, table.c.version, table.c.environment)
     query = query.where(table.c.app_id == app.row, table.c.public_id.in_(ids))

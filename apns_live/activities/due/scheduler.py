@@ -27,7 +27,7 @@ from .silent_starts import MissingTokens, UnansweredStarts
 logger = logging.getLogger("apns_live.activities")
 
 LONGEST = 60.0
-"""Seconds that it sleeps at most: the wall clock may jump, and timers do not see that."""
+"""The longest sleep in seconds: timers do not notice a jump of the wall clock."""
 BREATH = 0.25
 """Seconds between two looks at least, however often it is woken."""
 JUMP = 30.0
@@ -132,7 +132,7 @@ class Scheduler:
         self._woken.set()
 
     async def run(self) -> None:
-        """Do what is due, for ever."""
+        """Do what is due, until cancelled."""
         while True:
             self._woken.clear()
             due = await self.catch_up()
@@ -156,8 +156,8 @@ class Scheduler:
                 again = await step.run(done, now)
                 self._tell(done)
                 if done:
-                    # What one has done may be due for the others. What a caller writes meanwhile
-                    # waits for the next look: under load there is always one who does.
+                    # The work of one step may make rows due for others. New calls wait for the
+                    # next look: under load there would always be one more.
                     dues = await self._firsts()
                     more = True
                 dues[step] = again
@@ -165,7 +165,7 @@ class Scheduler:
         return min((due for due in dues.values() if due is not None), default=None)
 
     async def _firsts(self) -> dict[Step, int | None]:
-        """Ask in one statement when each step has something to do: nearly always it is later."""
+        """Return when each step is next due, by one statement."""
         row = await self._database.row(select(*(step.first() for step in self._steps)))
         return dict(zip(self._steps, row or (), strict=True))
 

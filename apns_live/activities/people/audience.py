@@ -52,7 +52,7 @@ PAGE = 1_000
 
 
 class Recipient(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A living start token in an audience. ``row`` is the place to read on from."""
+    """A living start token in an audience. The next page begins after ``row``."""
 
     row: int
     device: int
@@ -247,7 +247,7 @@ def _of_users(
     names: Iterable[str],
     field: str,
 ) -> list[filters.Clause]:
-    """Return the condition on devices of users; ``owned`` says which rows, whose, and named by what."""
+    """Return the condition on devices of users; ``owned`` is a condition on rows, their user, and their name."""
     rows, user, name = owned
     if not (values := _checked(names, field)):
         return []
@@ -262,7 +262,7 @@ def _checked(ids: Iterable[str], field: str) -> list[str]:
 
 
 def _items(connection: AsyncConnection, values: list[str]) -> Any:
-    """Return a subquery over a list that is handed over as one parameter, however long it is."""
+    """Return a subquery over a list, which is one parameter whatever its length."""
     text = json.dumps(values)
     if connection.dialect.name == "sqlite":
         return select(func.json_each(text).table_valued("value").c.value)

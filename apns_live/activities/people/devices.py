@@ -134,7 +134,7 @@ class Devices:
             ]
             for one in records
         ]
-        rows.sort(key=lambda row: row[0])  # one order of locks for everybody
+        rows.sort(key=lambda row: row[0])  # all writers lock in this order
         for turn in in_turns(rows, lambda row: row[0]):
             await with_rows(connection, _ADD, turn, app=app.row, now=now)
             await with_rows(connection, _TELL, turn, app=app.row, now=now)
@@ -186,7 +186,7 @@ class Devices:
                 for one in part:
                     place = (rows[one.device], one.scope, one.environment or app.environment)
                     given.append([app.row, *place, one.token, one.registered_at])
-                given.sort()  # one order of locks for everybody
+                given.sort()  # all writers lock in this order
                 named = {"now": now} if ":now" in register else {}
                 await with_rows(connection, register, given, **named)
                 await with_rows(connection, moved, given)
@@ -288,7 +288,7 @@ _UNTRIED = """,
         THEN CAST(:now AS BIGINT) ELSE known.cleared_at END"""
 # A token stays with the device that registered it last: one phone, one push. A reinstalled app is a new
 # device to us and may hold the token of the old one. Found by the token, not among all of the scope (see
-# `_statements`): SQLite would read everyone who can be started, for each token.
+# `_statements`): SQLite would read all start tokens of the type for each token.
 _MOVED = """
 UPDATE {table} SET retired_at = newer.registered_at, retired_reason = 'moved'
 FROM {given} JOIN {table} AS newer ON newer.app_id = given.app AND newer.token = given.token

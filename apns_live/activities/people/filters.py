@@ -231,7 +231,7 @@ def compile_filter(tree: Filter, *, now: int) -> Clause:
         case Any():
             return or_(*(compile_filter(part, now=now) for part in tree.parts))
         case Not():
-            # NULL is "not known", and what is not known does not hold: so its opposite does.
+            # NULL means "not known". A condition that is not known is false, so its opposite is true.
             return not_(func.coalesce(compile_filter(tree.part, now=now), false()))
         case Condition():
             return _clause(tree, now)
@@ -273,7 +273,7 @@ def _clause(condition: Condition, now: int) -> Clause:
         return _within(condition)
     column = schema.devices.c[name]
     if name == "language" and relation in _EQUALITY:
-        # ``en`` also means ``en-GB``: an app that says what it speaks says it in more detail.
+        # ``en`` also matches ``en-GB``: apps report the language with its region.
         same = or_(column == value, column.startswith(f"{value}-", autoescape=True))
         return same if relation == "=" else or_(column.is_(None), not_(same))
     if condition.hours_ago is not None:

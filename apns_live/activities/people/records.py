@@ -148,7 +148,7 @@ class StoredValue(msgspec.Struct, frozen=True):
 def store_attributes(
     attributes: Mapping[str, object], field: str = "attributes"
 ) -> dict[str, list[StoredValue]]:
-    """Return the rows of each custom attribute: one, or one for each item of an array; none for None.
+    """Return the rows of each custom attribute: one, one for each item of an array, or none for None.
 
     A date may be ``{"date": text}``, as callers read it. Raises
     `InvalidInput` for anything but text, number, boolean, date and lists of text or number.

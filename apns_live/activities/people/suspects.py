@@ -110,7 +110,7 @@ async def note_switched_off(
 def tokens_that_are(which: Which, moment: int) -> ColumnElement[bool]:
     """Return the condition on start tokens that were suspect at a moment (milliseconds), or were not.
 
-    A fan-out reads one kind and then the other. What changes meanwhile moves no token from the kind
+    A fan-out reads one kind and then the other. Changes in between never move a token from the kind
     that is still to be read to the one that was read.
     """
     columns = schema.start_tokens.c

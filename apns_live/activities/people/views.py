@@ -26,7 +26,7 @@ class StartTokenView(TypedDict):
 
 
 class KnownDevice(TypedDict):
-    """What is known of a device by itself."""
+    """The facts of a device."""
 
     id: str
     user: str | None
@@ -46,20 +46,20 @@ class KnownDevice(TypedDict):
 
 
 class DeviceView(KnownDevice):
-    """What is known of a device, and its push-to-start tokens."""
+    """The facts of a device, and its push-to-start tokens."""
 
     start_tokens: list[StartTokenView]
 
 
 class ListedDevice(KnownDevice):
-    """A device in a list. Its tokens, tags and attributes come with the device by itself."""
+    """A device in a list, without its tokens, tags and attributes."""
 
     created_at: int
     updated_at: int
 
 
 class Belongings(TypedDict):
-    """What was told of a device or user, and the groups that it is in by itself."""
+    """Tags and attributes of a device or user, and the groups of which it is itself a member."""
 
     tags: dict[str, str | float]
     attributes: dict[str, Value]
@@ -67,7 +67,7 @@ class Belongings(TypedDict):
 
 
 class WholeDevice(DeviceView, Belongings):
-    """A device with what was told of it, and the groups that it is in by itself."""
+    """A device with its tags, its attributes, and the groups of which it is itself a member."""
 
 
 class TokenView(TypedDict):

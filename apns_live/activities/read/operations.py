@@ -30,7 +30,7 @@ View = TypeVar("View")
 
 
 class OperationCounts(TypedDict):
-    """How far an operation is, without its surroundings."""
+    """The progress of an operation, without its activity."""
 
     operation: str
     kind: str
@@ -53,7 +53,7 @@ class OperationState(OperationCounts):
 
 
 class OperationView(TypedDict):
-    """One accepted request, and the counts of what became of it.
+    """One accepted request, and the counts of its pushes.
 
     ``status``: scheduled, accepted, running, done, superseded or failed (see ``reason``).
     ``queued`` devices get the state when they hand in a token; ``missing`` handed in none in time.
@@ -79,7 +79,7 @@ class OperationView(TypedDict):
 
 
 class OutcomeView(TypedDict):
-    """What APNs said to the push to one device; None for a device that was forgotten since.
+    """APNs' answer to the push to one device. ``device`` is None if it was deleted since.
 
     ``accepted`` is not ``shown``: APNs cannot know.
     """
@@ -95,9 +95,9 @@ class OutcomeView(TypedDict):
 
 
 class ActivityView(TypedDict):
-    """An activity as it is wished to be.
+    """An activity as its caller set it.
 
-    ``hand_over_at``: when it is next seen whether cards are so old that new ones take their place.
+    ``hand_over_at``: when cards are next checked for a hand-over because of their age.
     """
 
     id: str

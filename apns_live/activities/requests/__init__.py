@@ -134,7 +134,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 CANCELLED = "cancelled"
-"""The reason of an end that calls its start off: what has not left is not sent."""
+"""The reason of an end that cancels its start: pushes that were not sent yet are not sent."""
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -163,11 +163,11 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     version: int
     devices: int = 0
-    """Devices that have an activity token, or follow the channel: the state is on its way to them."""
+    """Devices that have an activity token, or follow the channel: the state is sent to them."""
     queued: int = 0
-    """Devices that were started and have handed in no token yet: they get the newest state then."""
+    """Started devices without an activity token yet. They get the newest state when it arrives."""
     warning: str = ""
-    """What will not be as the caller may think; empty if nothing."""
+    """A note if the push will not do what the caller may expect, else empty."""
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):

@@ -17,7 +17,7 @@ from . import AlertText, CatalogText, Presentation, Text
 from .start_again import Started
 
 KEPT = timedelta(hours=8)
-"""How long APNs keeps a state for a phone that is away: as long as its card can run."""
+"""How long APNs keeps a state for an offline phone: as long as a card can be active."""
 
 
 def presentation_of(activity: Row[Any] | Started) -> Presentation:
@@ -110,7 +110,7 @@ def start_message(
 ) -> payload.Start:
     """Return the start for the newest state; ``now`` is seconds since 1970.
 
-    Its priority is the start's own: a quiet update that came meanwhile makes no start quiet.
+    Its priority is the start's own: a later quiet update does not make the start quiet.
     """
     shown = presentation_of(activity)
     return payload.Start(
@@ -135,7 +135,7 @@ def change_message(
 ) -> payload.Update | payload.End:
     """Return the update, or the end, for the newest state, with an alert in one language.
 
-    ``alert_text`` is what is to ring with it: its own alert, or that of a state whose place it took.
+    ``alert_text`` is its own alert, or that of a state that it replaced and whose alert must still ring.
     ``kept`` is how long APNs keeps it; None where the channel decides.
     """
     shown = presentation_of(activity)

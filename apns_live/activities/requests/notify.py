@@ -126,7 +126,7 @@ def message_of(
 
 
 def _longest_language(request: Notify) -> str:
-    """Return the language whose push is the largest, which is what the size is checked with."""
+    """Return the language with the largest push, whose size is then checked."""
     for name in _TEXTS:
         check_languages(getattr(request, name) or "", name)
 

@@ -44,7 +44,7 @@ _TRUE, _FALSE = frozenset({"true", "t", "yes", "1"}), frozenset({"false", "f", "
 
 
 class Belongings(msgspec.Struct, kw_only=True):
-    """What a device or a user has besides its own columns, in stored form."""
+    """Tags, attributes, groups and aliases of a device or user, in stored form."""
 
     tags: dict[str, list[records.StoredValue]] = {}
     attributes: dict[str, list[records.StoredValue]] = {}
@@ -53,7 +53,7 @@ class Belongings(msgspec.Struct, kw_only=True):
 
 
 class Facts(msgspec.Struct, kw_only=True):
-    """What one line tells, checked."""
+    """The checked facts of one line."""
 
     devices: list[tuple[records.DeviceRecord, Belongings]] = []
     users: list[tuple[str, Belongings]] = []
@@ -68,7 +68,7 @@ def facts_of(
     now: int,
     registered_at: int = records.OLDEST,
 ) -> Facts:
-    """Return what one line of our own layout tells.
+    """Return the facts of one line in our own layout.
 
     ``values`` is nested already (see `nested`); with ``texts`` every value is a text, as in CSV. Times
     are milliseconds since 1970. Raises `InvalidInput` with the column as its field.
@@ -96,8 +96,8 @@ def nested(
 ) -> dict[str, Any]:
     """Return the values of a line under our names.
 
-    ``columns`` maps a name in the file to ours; what it maps to an empty text is left out, and so is
-    with ``ignore_unknown`` whatever has no meaning here. Raises `InvalidInput` for an unknown name.
+    ``columns`` maps a name in the file to ours. A column that is mapped to an empty text is ignored, and
+    with ``ignore_unknown`` every unknown one. Raises `InvalidInput` for an unknown name.
     """
     made: dict[str, Any] = {}
     groups = NESTED[kind]
@@ -122,7 +122,7 @@ def nested(
 
 
 def check_layout(kind: Kind, vendor: str | None, names: Sequence[str]) -> None:
-    """Check what a file holds, whose export it is, and our names of its columns. Raises `InvalidInput`."""
+    """Check the kind of a file, its vendor, and our names of its columns. Raises `InvalidInput`."""
     if kind not in KINDS:
         remedy = f"Give one of {', '.join(KINDS)}."
         raise InvalidInput(f"{kind!r:.40} cannot be imported", "kind", remedy)
@@ -278,7 +278,7 @@ _ONESIGNAL: dict[str, str] = {
 
 
 def onesignal(values: Mapping[str, Any], now: int, registered_at: int) -> Facts | None:
-    """Return what a line of OneSignal's CSV tells; None for another platform than iOS.
+    """Return the facts of a line of OneSignal's CSV; None for another platform than iOS.
 
     The token counts as registered at ``last_active``: the SDK hands it in at every launch. Raises
     `InvalidInput`.
@@ -310,7 +310,7 @@ def onesignal(values: Mapping[str, Any], now: int, registered_at: int) -> Facts 
 
 
 def braze(values: Mapping[str, Any], now: int, registered_at: int) -> Facts | None:
-    """Return what a line of Braze's user export tells: a user, and a device for each iOS token.
+    """Return the facts of a line of Braze's user export: a user, and a device for each iOS token.
 
     A user without an external id is not stored, the devices are. Raises `InvalidInput`.
     """

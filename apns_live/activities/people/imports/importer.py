@@ -86,7 +86,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What an import did, or with ``dry_run`` would have done.
+    """The result of an import, or with ``dry_run`` what it would be.
 
     ``accepted`` and ``refused`` count lines; ``skipped`` those that a vendor's list has for other
     platforms than Apple's. ``devices``, ``users`` and ``tokens`` count what the accepted lines told,
@@ -332,7 +332,7 @@ def _sort(
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:
-    """Run work in a daemon: one that waits for a silent pipe must not hold up the end of the program."""
+    """Run work in a daemon thread, so that waiting for a silent pipe does not keep the program from ending."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 
@@ -344,7 +344,7 @@ async def _in_thread(work: Callable[[], Result]) -> Result:
         result, failure = None, None
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting task
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop has ended without us
             loop.call_soon_threadsafe(settle, result, failure)

@@ -25,7 +25,7 @@ FORMS = ("auto", "csv", "jsonl")
 MAX_LINE = 1 << 20
 """Bytes of one line."""
 REASON = "refused_because"
-"""The column, or key, that a rejects file adds; it is passed over when the file is fed back."""
+"""The column, or key, that a rejects file adds; it is ignored when the file is imported again."""
 _SUFFIXES: dict[str, Form] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _GZIP = b"\x1f\x8b"
 
@@ -78,7 +78,7 @@ class Reader:
             yield line
             if self.stopped:
                 break
-        if self.stopped:  # nobody waits for the rest, or closes it
+        if self.stopped:  # the import was cancelled and does not close it
             self.close()
 
     def close(self) -> None:
