@@ -30,6 +30,7 @@ from apns_live.bench.processes import Worker, answer_until_closed, cores, say, w
 from apns_live.bench.senders import provider_key
 from apns_live.bench.service import BATCH, TYPE, Place, new_app, opened
 from apns_live.bench.sinks import Sink, SinkOptions, sink
+from apns_live.gateway.serving import calm_collector
 from benchmarks.pages import Bar, figures, finish, options, result
 from tests.postgres import postgres
 
@@ -63,7 +64,8 @@ async def _send(connection: Connection, place: Place, workers: int) -> None:
         while len(service.ownership.partitions) > share:  # noqa: ASYNC110 - leases tell nobody
             await asyncio.sleep(0.1)
         say(connection, "ready")
-        await answer_until_closed(connection)
+        with calm_collector():  # as `apns-live worker` does
+            await answer_until_closed(connection)
 
 
 async def _call(connection: Connection, place: Place) -> None:

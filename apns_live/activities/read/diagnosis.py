@@ -11,11 +11,12 @@ from ...delivery.budget import PRESETS
 from ...explain import Finding, find, finding
 from ..apps import App
 from ..decodes import undecodable
-from ..finding import id_named
+from ..finding import find_id, id_named
 from ..people.devices import Devices
 from ..people.views import DeviceView
 from ..store.database import Database
-from ..store.schema import activities, activity_devices, devices, outcomes, receipts
+from ..store.reached import of_device
+from ..store.schema import activities, activity_devices, devices, receipts
 from ..times import to_text
 
 HOUR = 3_600_000
@@ -48,13 +49,13 @@ async def diagnose(
         .where(activity_devices.c.device_id == row, retired.is_(None) | (retired > now - GONE))
         .order_by(activity_devices.c.id.desc())
     )
-    last = select(outcomes).where(outcomes.c.device_id == row).order_by(outcomes.c.id.desc())
     told = select(receipts.c.activity_id, func.max(receipts.c.happened_at))
     told = told.where(receipts.c.device_id == row).group_by(receipts.c.activity_id)
     of_app = select(receipts.c.id).filter_by(app_id=app.row, event="received")
     async with database.read() as connection:
         known = (await connection.execute(cards.limit(_CARDS))).all()
-        results = (await connection.execute(last.limit(_OUTCOMES))).all()
+        found_row = await find_id(connection, app, devices, device)
+        results = await of_device(connection, app.row, found_row, _OUTCOMES)
         confirmed = dict((await connection.execute(told)).all())
         confirms = (await connection.execute(of_app.limit(1))).first() is not None
     found = [*_of_device(phone, now), *_of_budgets(phone, known, results, now)]

@@ -17,7 +17,7 @@ from ...outcome import Verdict
 from ..apps import App
 from ..checks import page_limit
 from ..finding import find, find_id
-from ..store import schema
+from ..store import reached, schema
 from ..store.database import Database
 from ..store.statements import view_of
 
@@ -230,26 +230,32 @@ class Operations:
 async def persons_reached(connection: AsyncConnection, operation: int) -> int:
     """Count the users of an operation's accepted pushes; a device without a user counts as one."""
     outcomes, devices = schema.outcomes, schema.devices
-    users = devices.c.user_id
-    persons = select(func.count(users.distinct()) + func.count() - func.count(users))
-    persons = persons.select_from(outcomes).outerjoin(devices, devices.c.id == outcomes.c.device_id)
+    alone, users = await reached.persons(connection, operation)
     accepted = outcomes.c.verdict == Verdict.ACCEPTED.value
-    query = persons.where(outcomes.c.operation_id == operation, accepted)
-    return int(await connection.scalar(query) or 0)
+    person = devices.c.user_id
+    query = select(func.count(person.distinct()), func.count() - func.count(person))
+    query = query.select_from(outcomes).outerjoin(devices, devices.c.id == outcomes.c.device_id)
+    single = outcomes.c.operation_id == operation, accepted, outcomes.c.devices.is_(None)
+    counts = (await connection.execute(query.where(*single))).one()
+    twice: set[Any] = set()
+    if users and counts[0]:
+        persons = query.with_only_columns(person.distinct(), maintain_column_froms=True)
+        twice = users.intersection(await connection.scalars(persons.where(*single)))
+    return int(sum(counts) + alone + len(users) - len(twice))
 
 
 async def _outcomes(
     connection: AsyncConnection, operation: int, after: int, limit: int
 ) -> list[OutcomeView]:
-    outcomes, devices = schema.outcomes, schema.devices
-    rows = await connection.execute(
-        select(outcomes, devices.c.public_id.label("device"))
-        .outerjoin(devices, devices.c.id == outcomes.c.device_id)
-        .where(outcomes.c.operation_id == operation, outcomes.c.id > after)
-        .order_by(outcomes.c.id)
-        .limit(limit)
-    )
-    return [view_of(OutcomeView, row) for row in rows]
+    places = await reached.places(connection, operation, after, limit)
+    rows = [each.source.device_id if each.device is None else each.device for each in places]
+    names = await reached.names(connection, rows)
+    found = []
+    for (place, source, device), row in zip(places, rows, strict=True):
+        apns_id = source.apns_id + (f"{row:012x}" if device is not None else "")
+        given = {"row": place, "device": names.get(row), "apns_id": apns_id}
+        found.append(view_of(OutcomeView, source, **given))
+    return found
 
 
 def operation_counts(row: Row[Any], queued: int) -> OperationCounts:

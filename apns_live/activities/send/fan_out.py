@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
@@ -133,34 +132,25 @@ class FanOut:
     def settled(self, outcomes: Sequence[tuple[WorkItem, Outcome]]) -> None:
         """Note results."""
         recorder, kind, operation = self._setting.recorder, self.kind, self.operation
-        app, accepted = kind.app.row, 0
+        app, ids, accepted = kind.app.row, kind.apns_ids, 0
         of: Part | None = None
+        priority = 0
         touched: set[Part] = set()
         for item, outcome in outcomes:
             part, device = item.context
-            if part is not of:
-                of = part
+            if part is not of or outcome.priority != priority:
+                of, priority = part, outcome.priority
                 touched.add(part)
                 batch = recorder.noting(part.shard)
-                rows, counts = batch.outcomes, batch.counts.setdefault(operation, [0, 0])
+                counts = batch.counts.setdefault(operation, [0, 0])
+                reached = batch.reached.setdefault((app, operation, ids, priority), [])
             part.unanswered -= 1
             if part.lost:
                 continue
             if outcome.verdict is _ACCEPTED:
                 accepted += 1
                 counts[0] += 1
-                rows.append(
-                    (
-                        app,
-                        operation,
-                        device,
-                        "accepted",
-                        outcome.status,
-                        outcome.reason,
-                        outcome.apns_id,
-                        outcome.priority,
-                    )
-                )
+                reached.append(device)
             elif outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
                 part.taken_back.append(device)
             elif refuses_credentials(outcome):
@@ -294,7 +284,7 @@ class FanOut:
         part.addressed = True
         items = []
         if intended is not None:
-            ids = self._ids()
+            ids = self.kind.apns_ids
             items = [
                 WorkItem(one.token, message, (part, one.device), f"{ids}{one.device:012x}")
                 for one, message in intended.messages()
@@ -306,13 +296,6 @@ class FanOut:
         self._close({part})
         self._changed.set()
         return items
-
-    def _ids(self) -> str:
-        """Return what the apns-id of each push begins with: the device's row follows. A UUID of version 8."""
-        operation = self.kind.operation
-        name = f"{operation.app_id}\n{operation.public_id}".encode()
-        digest = blake2b(name, digest_size=9).hexdigest()
-        return f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-9{digest[15:]}-"
 
     async def keep(self, connection: AsyncConnection) -> None:
         """Keep the operation's partition until a transaction ends. Raises `NotOwner`."""
@@ -407,7 +390,7 @@ class FanOut:
                 more = len(page) >= PAGE
                 if page:
                     begun, after = True, page[-1].row
-                    part = Part(page, after + each.behind)
+                    part = Part(each.chosen(page), after + each.behind)
                     self._parts.add(part)
                     yield part
 
@@ -460,9 +443,8 @@ class FanOut:
             return part
         reached = (one for one in self._passes if one.behind <= shard.after)
         each = max(reached, key=lambda one: one.behind)
-        part.page = await self._recipients(
-            each, shard.after - each.behind, shard.until - each.behind
-        )
+        page = await self._recipients(each, shard.after - each.behind, shard.until - each.behind)
+        part.page = each.chosen(page)
         return part
 
     async def _left_of(

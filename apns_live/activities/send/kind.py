@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, bindparam
@@ -18,6 +19,7 @@ from ..people.audience import Audiences, Recipient
 from ..requests.messages import best_language
 from ..store.database import Database
 from ..store.ownership import Ownership
+from ..store.reached import among
 from ..times import milliseconds
 from .apns_clients import Carrier
 from .limits import Limits
@@ -76,6 +78,8 @@ class Pass:
     query: Select[Any]
     place: ColumnElement[int]
     behind: int = 0
+    only: Sequence[Any] | None = None
+    """Rows of outcomes with the devices that it is for; None for all that are read."""
     page: Select[Any] = field(init=False)
     """The query for the first ``most`` rows behind ``after``."""
     part: Select[Any] = field(init=False)
@@ -85,6 +89,13 @@ class Pass:
         behind = self.query.where(self.place > bindparam("after")).order_by(self.place)
         self.page = behind.limit(bindparam("most"))
         self.part = behind.where(self.place <= bindparam("until"))
+
+    def chosen(self, page: Sequence[Recipient]) -> Sequence[Recipient]:
+        """Return those of a page whom it is for."""
+        if self.only is None:
+            return page
+        devices = among(self.only, [one.device for one in page])
+        return [one for one in page if one.device in devices]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,10 @@ class Kind(ABC):
         self.app = app
         self.operation = operation
         self.carrier = carrier
+        name = f"{operation.app_id}\n{operation.public_id}".encode()
+        digest = blake2b(name, digest_size=9).hexdigest()
+        self.apns_ids = f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-9{digest[15:]}-"
+        """What the apns-id of each push begins with: the device's row follows. A UUID of version 8."""
         self._wordings: list[Wording] = []
 
     @property

@@ -27,6 +27,7 @@ from ..requests.notify import KIND, Notify, languages_of, message_of
 from ..store import schema
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import NotOwner
+from ..store.reached import rows_of_many
 from .apns_clients import Carrier, KnownApps
 from .backlog import Backlog
 from .failing import Failing
@@ -38,6 +39,8 @@ from .results import Batch, refusal
 
 logger = logging.getLogger("apns_live.activities")
 
+_BEHIND = 1 << 61
+"""Added to the cursor while those are read who share a row of outcomes with others."""
 AT_ONCE = 4
 """Notifications that are sent side by side."""
 
@@ -63,11 +66,19 @@ class NotificationKind(Kind):
                 return [Pass(query.where(clause), schema.device_tokens.c.id)]
             named = id_named(self.app, operations, self._request.replaces)
             former = await connection.scalar(select(named))
+            shared = await rows_of_many(connection, outcomes.c.operation_id == former)
         columns = (outcomes.c.id, *list(query.selected_columns)[1:])
         query = query.with_only_columns(*columns, maintain_column_froms=True)
         query = query.join(outcomes, outcomes.c.device_id == schema.device_tokens.c.device_id)
         reached = outcomes.c.verdict == Verdict.ACCEPTED.value
-        return [Pass(query.where(outcomes.c.operation_id == former, reached), outcomes.c.id)]
+        passes = [Pass(query.where(outcomes.c.operation_id == former, reached), outcomes.c.id)]
+        if shared:
+            tokens, query = schema.device_tokens.c, self.living()
+            first = min(row.first_device for row in shared)
+            last = max(row.last_device for row in shared)
+            query = query.where(tokens.device_id.between(first, last))
+            passes.append(Pass(query, tokens.id, _BEHIND, only=shared))
+        return passes
 
     def living(self) -> Select[Any]:
         """Return the query for living device tokens, of devices that have not switched pushes off."""

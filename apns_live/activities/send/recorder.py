@@ -202,7 +202,7 @@ class Recorder:
         for batch, written in await self._write(parts) if any(parts.values()) else ():
             self.totals.batches += 1
             self.totals.rows += len(batch)
-            self.observed.pushed(batch.outcomes)
+            self.observed.pushed(batch.each())
             self.observed.finished(written.finished, milliseconds(self.clock))
             self.wrote(batch, written)
         for part in parts.values():

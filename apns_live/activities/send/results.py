@@ -6,16 +6,16 @@ so outcomes, counters and acknowledged versions always agree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...outcome import Outcome, Verdict
 from ..observed import Finished
-from ..store import schema
+from ..store import reached, schema
 from ..store.statements import change_row, hold, run, with_rows
 
 
@@ -25,6 +25,8 @@ class Batch:
 
     outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     """app, operation, device, verdict, status, reason, apns-id, priority"""
+    reached: dict[tuple[int, int, str, int], list[int]] = field(default_factory=dict)
+    """devices whose push was accepted, by app, operation, what their apns-ids begin with, and priority"""
     counts: dict[int, list[int]] = field(default_factory=dict)
     """operation: accepted, failed"""
     acknowledged: list[tuple[int, int, str, int]] = field(default_factory=list)
@@ -55,11 +57,11 @@ class Batch:
     """Activities whose devices are written: they are held first."""
 
     def __len__(self) -> int:
-        return len(self.outcomes)
+        return len(self.outcomes) + sum(map(len, self.reached.values()))
 
     def __bool__(self) -> bool:
         return bool(
-            self.outcomes
+            len(self)
             or self.acknowledged
             or self.finished
             or self.started
@@ -75,6 +77,8 @@ class Batch:
         for part in parts:
             for name in _NOTES:
                 getattr(whole, name).extend(getattr(part, name))
+            for key, devices in part.reached.items():
+                whole.reached.setdefault(key, []).extend(devices)
             for operation, (accepted, failed) in part.counts.items():
                 counts = whole.counts.setdefault(operation, [0, 0])
                 counts[0] += accepted
@@ -87,16 +91,32 @@ class Batch:
 
         What finishes an operation comes last, so it is never there before its results.
         """
-        rows = [(name, row) for name in _NOTES for row in getattr(self, name)]
+        rows: list[tuple[str, Any]] = [
+            ("", (key, device)) for key, devices in self.reached.items() for device in devices
+        ]
+        rows += [(name, row) for name in _NOTES for row in getattr(self, name)]
         if len(rows) < 2:
             return None
         parts = Batch(activities=self.activities), Batch(activities=self.activities)
         for index, (name, row) in enumerate(rows):
             part = parts[2 * index >= len(rows)]
+            if not name:
+                part.reached.setdefault(row[0], []).append(row[1])
+                part.counts.setdefault(row[0][1], [0, 0])[0] += 1
+                continue
             getattr(part, name).append(row)
             if name == "outcomes":
                 part.counts.setdefault(row[1], [0, 0])[row[3] != "accepted"] += 1
         return parts
+
+    def each(self, fewer_than: float = float("inf")) -> Iterator[tuple[Any, ...]]:
+        """Yield a row for each outcome; of devices that are accepted together only where they are fewer."""
+        yield from self.outcomes
+        for (app, operation, ids, priority), devices in self.reached.items():
+            if len(devices) < fewer_than:
+                for device in devices:
+                    apns_id = f"{ids}{device:012x}"
+                    yield app, operation, device, "accepted", 200, "", apns_id, priority
 
     def add(self, app: int, operation: int, device: int, outcome: Outcome) -> None:
         """Note one outcome."""
@@ -268,6 +288,11 @@ async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Writt
     finished: list[Finished] = []
     for name, statement in _NOTES.items():
         rows: Sequence[Sequence[object]] = getattr(batch, name)
+        if name == "outcomes":
+            rows = list(batch.each(fewer_than=reached.LEAST))
+            for (_, operation, ids, priority), devices in batch.reached.items():
+                if len(devices) >= reached.LEAST:
+                    await reached.store(connection, operation, ids, priority, devices, now)
         if name == "acknowledged":
             # A device may have acknowledged two versions since; a statement touches a row once.
             rows = list({row[:3]: row for row in batch.acknowledged}.values())
@@ -365,6 +390,8 @@ async def unsettled(
     """Return those devices that have no outcome in an operation."""
     found = await with_rows(connection, _SETTLED, devices, operation=operation)
     settled = set(found.scalars())
+    rows = await reached.rows_of_many(connection, schema.outcomes.c.operation_id == operation)
+    settled |= reached.among(rows, devices)
     return [device for device in devices if device not in settled]
 
 
@@ -414,4 +441,11 @@ WHERE operations.activity_id = :activity AND operations.kind = 'start'
 
 async def left_open(connection: AsyncConnection, activity: int, since: int) -> list[int]:
     """Return the devices whose start an earlier release had intended, and which have no outcome."""
-    return list((await run(connection, _LEFT_OPEN, activity=activity, since=since)).scalars())
+    open_ = (await run(connection, _LEFT_OPEN, activity=activity, since=since)).scalars().all()
+    outcomes, operations = schema.outcomes.c, schema.operations.c
+    starts = select(operations.id).where(
+        operations.activity_id == activity, operations.kind == "start"
+    )
+    later = outcomes.operation_id.in_(starts), outcomes.created_at >= since
+    settled = reached.among(await reached.rows_of_many(connection, *later), open_)
+    return [device for device in open_ if device not in settled]

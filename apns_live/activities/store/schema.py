@@ -454,8 +454,20 @@ outcomes = _table(
     Column("apns_id", String(36), nullable=False),
     Column("priority", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # Where several devices share the row, and ``device_id`` is -1; see store/reached.
+    Column("devices", LargeBinary),
+    Column("first_device", RowId),
+    Column("last_device", RowId),
     Index(None, "operation_id", "id"),
     Index(None, "device_id", "id"),  # why a device shows nothing
+    _few(  # the same
+        "ix_outcomes_reached",
+        "app_id",
+        "id",
+        "first_device",
+        "last_device",
+        where="devices IS NOT NULL",
+    ),
     Index(None, "created_at"),  # pruning
 )
 

@@ -32,7 +32,7 @@ from sqlalchemy.engine import Connection
 from ...errors import Busy, StoreError
 from .database import Database
 
-OLDEST = "0009"
+OLDEST = "0010"
 """The number of the oldest version that this code works on. A migration that only builds indexes leaves it."""
 PATIENCE = 120.0
 """Seconds for which a migration is tried while others hold what it must lock."""

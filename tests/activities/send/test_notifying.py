@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from apns_live.activities import Audience, Notify, TokenRecord
 from apns_live.activities.send import fan_out
-from apns_live.activities.store import schema
+from apns_live.activities.store import reached, schema
 from tests.activities.plans import every_query_indexed
 from tests.activities.send.world import World, a_start, an_update
 
@@ -92,7 +92,11 @@ async def test_a_badge_and_a_background_push(world: World) -> None:
     }
 
 
-async def test_a_replacement_goes_where_the_first_went(world: World) -> None:
+@pytest.mark.parametrize("least", [1, 3])
+async def test_a_replacement_goes_where_the_first_went(
+    world: World, monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    monkeypatch.setattr(reached, "LEAST", least)  # whether devices share a row of outcomes
     phones = await with_phones(world, 3)
     first = await send(world, title="1:0", audience=Audience(devices=(phones[1].id, phones[2].id)))
     await world.settled()

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from apns_live.activities import Audience, Notify, Service
 from apns_live.activities.send import fan_out, recorder
-from apns_live.activities.store import schema
+from apns_live.activities.store import reached, schema
 from apns_live.activities.store.ownership import partition_of
 from apns_live.activities.store.shards import decode_devices, encode_devices
 from tests.activities.send.cluster import Cluster, run_out, share
@@ -36,6 +36,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fan_out, "PAGE", 5)
     monkeypatch.setattr(fan_out, "AHEAD", 10)
     monkeypatch.setattr(fan_out, "CUT", 3)
+    monkeypatch.setattr(reached, "LEAST", 2)
 
 
 async def workers(cluster: Cluster, count: int) -> list[Service]:

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import func, select
@@ -28,6 +29,7 @@ from apns_live.activities import (
 )
 from apns_live.activities.store import schema
 from apns_live.activities.store.sealing import new_key
+from apns_live.activities.store.shards import decode_devices
 from apns_live.testing import FakeApns, SimulatedClock
 from apns_live.testing.phones import PhoneSettings
 
@@ -59,6 +61,18 @@ def an_end(n: Any = None, activity: str = "match", **changes: Any) -> End:
 def phone_settings(**changes: Any) -> PhoneSettings:
     values: dict[str, Any] = {"token_delay": (0.1, 0.3), "budget": None, "start_budget": None}
     return PhoneSettings(**{**values, **changes})
+
+
+def each_device(row: Any) -> list[Any]:
+    """Return an outcome for each device of a row of outcomes."""
+    if row.devices is None:
+        return [row]
+    return [
+        SimpleNamespace(
+            **{**row._asdict(), "device_id": device, "apns_id": f"{row.apns_id}{device:012x}"}
+        )
+        for device in decode_devices(row.devices)
+    ]
 
 
 class World:
@@ -293,7 +307,8 @@ class World:
         if operation is not None:
             query = query.where(table.c.operation_id == operation)
         async with self.service.database.read() as connection:
-            return list((await connection.execute(query)).all())
+            rows = (await connection.execute(query)).all()
+        return [one for row in rows for one in each_device(row)]
 
     async def members(self) -> list[Any]:
         table = schema.activity_devices
