@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta
 from starlette.responses import Response
 
-from ...activities.checks import at_most, identifier
+from ...activities.checks import identifier
 from ...activities.people.audience import DEFAULTS, Segment
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer
+from ..reading import read
 
 MAX_NAME = 128
 MOST = 300
 MAX_ENTRIES = 200
+_ENTRIES: Any = Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_ENTRIES)]
+_OPERATOR: Any = Literal["AND", "OR"]
 _KEYS = ("key", "relation", "value", "hours_ago", "radius", "lat", "long")
 
 Tree = dict[str, Any]
@@ -103,31 +107,25 @@ def read_filters(value: object, field: str = "filters") -> Tree:
 
     Fields, relations and values are checked where the tree is compiled.
     """
-    if not isinstance(value, list) or not value:
-        raise InvalidInput("is not a list, or is empty", field=field, remedy="Give filters.")
-    at_most(len(value), MAX_ENTRIES, "entries", field)
+    entries = read(value, _ENTRIES, field, f"Give 1 to {MAX_ENTRIES} filters and operators.")
     groups: list[list[Tree]] = [[]]
     expected = True  # a condition must come before an operator
-    for index, entry in enumerate(value):
+    for index, entry in enumerate(entries):
         where = f"{field}[{index}]"
-        operator = _operator(entry, where)
-        if operator is None:
-            groups[-1].append(_condition(entry, where))
+        if (operator := entry.get("operator")) is None or entry.get("field") is not None:
+            groups[-1].append(_condition(entry))
             expected = False
             continue
+        read(operator, _OPERATOR, f"{where}.operator", "Use OR or AND.")
         if expected:
-            raise InvalidInput(
-                "is an operator where a condition is expected",
-                field=where,
-                remedy="Put it between two.",
-            )
+            problem = "is an operator where a condition is expected"
+            raise InvalidInput(problem, field=where, remedy="Put it between two.")
         expected = True
         if operator == "OR":
             groups.append([])
     if expected:
-        raise InvalidInput(
-            "ends with an operator", field=field, remedy="Give a condition after it."
-        )
+        remedy = "Give a condition after it."
+        raise InvalidInput("ends with an operator", field=field, remedy=remedy)
     trees = [group[0] if len(group) == 1 else {"and": group} for group in groups]
     return trees[0] if len(trees) == 1 else {"or": trees}
 
@@ -150,23 +148,8 @@ def write_filters(tree: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     return entries
 
 
-def _operator(entry: object, field: str) -> str | None:
-    if not isinstance(entry, Mapping):
-        raise InvalidInput("is not an object", field=field, remedy="Give a filter or an operator.")
-    operator = entry.get("operator")
-    if operator is None or entry.get("field") is not None:
-        return None
-    if operator not in ("AND", "OR"):
-        raise InvalidInput(
-            f"{operator!r:.20} is not a valid operator",
-            field=f"{field}.operator",
-            remedy="Use OR or AND.",
-        )
-    return str(operator)
-
-
-def _condition(entry: Mapping[str, Any], field: str) -> Tree:
-    """Return one condition; keys that are null were not given."""
+def _condition(entry: Mapping[str, Any]) -> Tree:
+    """Return one condition. A null key counts as absent."""
     condition: Tree = {"field": entry.get("field")}
     condition |= {name: entry[name] for name in _KEYS if entry.get(name) is not None}
     name = condition["field"]
