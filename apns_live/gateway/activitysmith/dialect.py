@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ...activities.accept.idempotency import Key
 from ...activities.apps import App
@@ -37,10 +38,10 @@ class DialectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     attributes_type: str = "ActivitySmithAttributes"
     no_recipients_status: Literal[404, 422] = 422
-    live_activities: int | None = 4
+    live_activities: Annotated[int, Meta(ge=1)] | None = 4
     counted: Literal["device", "account"] = "device"
     at_limit: Literal["refuse", "end_oldest"] = "refuse"
-    answer_wait: float = 3.0
+    answer_wait: Annotated[float, Meta(ge=0, le=60)] = 3.0
     metrics_on_demand: bool = False
     unknown_fields: Literal["refuse", "ignore"] = "refuse"
 
@@ -49,18 +50,11 @@ def settings_of(app: App) -> DialectSettings:
     """Return an app's settings of this dialect. Raises `InvalidSetting`."""
     given = app.settings.get(DIALECT, {})
     try:
-        found = msgspec.convert(given, DialectSettings)
+        return msgspec.convert(given, DialectSettings)
     except msgspec.ValidationError as error:
         wrong = misfit(error)
         field = f"settings.{DIALECT}.{wrong.field}".rstrip(".")
         raise InvalidSetting(wrong.problem, field=field, remedy=_REMEDY) from None
-    if not 0 <= found.answer_wait <= 60 or (
-        found.live_activities is not None and found.live_activities < 1
-    ):
-        raise InvalidSetting(
-            "holds a number that is out of range", field=f"settings.{DIALECT}", remedy=_REMEDY
-        )
-    return found
 
 
 class Call(AnyCall):
