@@ -36,15 +36,17 @@ def check_audience(key: ApiKey, audience: Audience) -> None:
         or audience.filter
     )
     if others or not set(audience.groups) <= key.groups:
-        raise NotAllowed(
-            f"this key reaches the groups {', '.join(sorted(key.groups))} only: name no others"
-        )
+        groups = ", ".join(sorted(key.groups))
+        raise NotAllowed(f"this key reaches the groups {groups} only: name no others")
 
 
-async def check_activity(gateway: Gateway, key: ApiKey, activity: str) -> None:
-    """Raise `NotFound` unless the activity is the app's and within the key's groups."""
+async def check_activity(
+    gateway: Gateway, key: ApiKey, activity: str, *, missing: bool = False
+) -> None:
+    """Raise `NotFound` unless an activity is within the key's groups, or ``missing`` and unknown."""
     if key.groups is not None:
-        await _check(gateway, key, schema.activities.c.public_id == activity, activity)
+        which = schema.activities.c.public_id == activity
+        await _check(gateway, key, which, activity, missing=missing)
 
 
 async def check_stream(gateway: Gateway, key: ApiKey, name: str) -> None:
@@ -57,12 +59,11 @@ async def check_stream(gateway: Gateway, key: ApiKey, name: str) -> None:
 
 
 async def _check(
-    gateway: Gateway, key: ApiKey, which: ColumnElement[bool], name: str, *, missing: bool = False
+    gateway: Gateway, key: ApiKey, which: ColumnElement[bool], name: str, *, missing: bool
 ) -> None:
     table = schema.activities
-    text = await gateway.service.database.scalar(
-        select(table.c.audience).where(table.c.app_id == key.app.row, which)
-    )
+    query = select(table.c.audience).where(table.c.app_id == key.app.row, which)
+    text = await gateway.service.database.scalar(query)
     if text is None and missing:
         return
     if text is not None:
@@ -85,24 +86,14 @@ def is_named(app: App, given: str, setting: str) -> bool:
     return given in [app.id, *(named if isinstance(named, list) else [named])]
 
 
-async def _check_id(gateway: Gateway, key: ApiKey, activity: str | None) -> None:
-    """Raise `NotFound` if an id is taken by an activity that the key does not reach."""
-    if key.groups is None or activity is None:
-        return
-    try:
-        await gateway.service.activities.get(key.app, activity)
-    except NotFound:
-        return
-    await check_activity(gateway, key, activity)
-
-
 async def check_start(gateway: Gateway, key: ApiKey, start: Start) -> Missing | None:
     """Return what a start lacks to reach a device: recipients, or any token of its type.
 
     Raises `NotAllowed` or `NotFound` if the key does not reach its audience or its id.
     """
     check_audience(key, start.audience)
-    await _check_id(gateway, key, start.id)
+    if start.id is not None:
+        await check_activity(gateway, key, start.id, missing=True)
     kind = start.attributes_type
     if await reaches_anyone(gateway, key.app, start.audience, kind):
         return None

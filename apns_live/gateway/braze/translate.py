@@ -81,7 +81,7 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """The apple_push object. The priority is 10, or 5 with content-available; ``apns_priority`` overrides it."""
+    """The apple_push object. The priority is 10, or 5 with content-available, or ``apns_priority``."""
 
     alert: Alert | str | None = None
     extra: Any = None

@@ -1,7 +1,7 @@
 """Reads the body of ``messages:send`` and makes one push of it. Pure functions.
 
-What FCM fills in is filled in here too; the payload goes to the phone as it came. Bodies are proto3 JSON, with both
-spellings of each field; the texts of errors are those that FCM was seen to answer. Source: FCM, REST reference
+Defaults of FCM are filled in; the payload goes to the phone unchanged. Bodies are proto3 JSON with both
+spellings of each field. Error texts are those that FCM was seen to answer. Source: FCM, REST reference
 "projects.messages", and "Start, update and end Live Activities"; Protocol Buffers, "ProtoJSON Format".
 """
 

@@ -198,9 +198,8 @@ class DryRunBody(Strict, frozen=True, kw_only=True):
 async def dry_run(call: Call, body: DryRunBody) -> DryRun:
     """Counts the devices of an audience. Sends nothing."""
     check_audience(call.key, body.audience)
-    return await call.service.audiences.dry_run(
-        call.app, body.audience, attributes_type=body.attributes_type
-    )
+    kind = body.attributes_type
+    return await call.service.audiences.dry_run(call.app, body.audience, attributes_type=kind)
 
 
 @audiences("PUT /v1/segments/{segment}", "Save a segment", refusals={409})
