@@ -37,7 +37,7 @@ LONG = len(FAULTS) < ROUNDS
 LEASE = 3.0 if LONG else 2.0
 TAKEOVER = float(os.environ.get("APNS_LIVE_TAKEOVER_SECONDS", "inf"))
 """Seconds within which what a dead process should have sent leaves, on a machine that has the CPU for it."""
-PHONES, PATIENCE = 6, 90.0
+PHONES, PATIENCE = 6, 600.0 if LONG else 90.0
 LAWS = PhoneSettings(
     token_delay=(0.02, 0.2), budget=None, start_budget=None, app_limit=10_000, device_limit=10_000
 )

@@ -39,7 +39,8 @@ class Traffic:
     # What arrives at APNs.
 
     def _on_push(self, happening: Any) -> None:
-        if not isinstance(happening, FakePush) or self._prefix.encode() not in happening.body:
+        mine = f'"{self._prefix}-'.encode()
+        if not isinstance(happening, FakePush) or mine not in happening.body:
             return
         body = json.loads(happening.body)
         aps = body["aps"]
