@@ -19,13 +19,14 @@ REQUIRE_EXTERNALS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bare check audit docs soak mutants bench extras image release-check format clean
+.PHONY: help setup demo test bare check audit docs soak mutants bench extras image release-check format clean
 
 help:
+	@echo 'make setup    create .venv and install everything'
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
 	@echo 'make test     the test suite (last seen: 8 minutes on two cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
-	@echo 'make extras   install the wheel with each extra, import its modules, and run the commands of the README'
+	@echo 'make extras   install the wheel with each extra, import its modules, and play four users of the docs'
 	@echo 'make image    build the container image with buildah, and run it (as root)'
 	@echo 'make release-check  build what a release publishes, check it, run it in clean environments'
 	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills, 100 rounds of chaos'
@@ -46,6 +47,8 @@ $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/.installed-demo
+
+setup: $(VENV)/.installed-test
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/apns-live demo
