@@ -52,7 +52,7 @@ def demo_values(contract: Contract | None = None) -> dict[str, Any]:
     """Return the values of the samples: the demo's order, or values that the contract's app decodes."""
     values = dict(SAMPLES["demo"])
     if contract is not None and contract.names:
-        from ..contracts.examples import example
+        from ..contracts.generate import example
 
         chance = random.Random(1)  # noqa: S311 - the same values each time
         found = contract.types[contract.names[0]]

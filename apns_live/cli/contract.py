@@ -132,7 +132,7 @@ def example(
 ) -> None:
     """Generate content states that the app decodes; with --json in the format of `check --states`."""
     from ..contracts import Contract
-    from ..contracts.examples import example as make
+    from ..contracts.generate import example as make
 
     contract = Contract.read(*files)
     chance = random.Random(seed)  # noqa: S311 - examples, not secrets
@@ -152,7 +152,7 @@ def example(
 def python(shared: Shared, files: list[Path], type_: str | None = None) -> None:
     """Generate typed models (msgspec) of the content states; the app decodes what they encode."""
     from ..contracts import Contract
-    from ..contracts.models import python_models
+    from ..contracts.generate import python_models
 
     contract = Contract.read(*files)
     names = _chosen(contract, type_)
@@ -165,7 +165,7 @@ def python(shared: Shared, files: list[Path], type_: str | None = None) -> None:
 def diff(shared: Shared, old: Path, new: Path) -> int:
     """Find states of the old version that the new one does not decode, and the reverse."""
     from ..contracts import Contract
-    from ..contracts.examples import losses
+    from ..contracts.generate import losses
 
     before, after = Contract.read(old), Contract.read(new)
     found = []

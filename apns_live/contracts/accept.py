@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal, Union
 import msgspec
 
 from . import shapes as s
-from .scalars import INTEGERS
-from .values import MAX_DEPTH
+from .values import INTEGERS, MAX_DEPTH
 
 _BORDER = (1 << 63) - 1
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from . import scalars
 from . import shapes as s
+from . import values as v
 from .values import BrokenNumber, BrokenObject, BrokenText, Real, canonical
 
 TYPE_MISMATCH: Final = "typeMismatch"
@@ -123,7 +123,7 @@ def _integer(name: str, low: int, high: int) -> Check:
     def fits(value: int | Real) -> bool:
         if isinstance(value, int):
             return low <= value <= high
-        return scalars.integer_fits(value, low, high)
+        return v.integer_fits(value, low, high)
 
     return _number(name, fits, f"Send a whole number from {low} to {high}.")
 
@@ -140,21 +140,21 @@ def _text(name: str, takes: Callable[[str], bool | None], remedy: str) -> Check:
 
 
 def _double_fits(value: int | Real) -> bool:
-    return scalars.double_of(value) is not None
+    return v.double_of(value) is not None
 
 
 _SCALARS: dict[str, Check] = {
-    **{name: _integer(name, *borders) for name, borders in scalars.INTEGERS.items()},
+    **{name: _integer(name, *borders) for name, borders in v.INTEGERS.items()},
     "Double": _number("Double", _double_fits),
     "CGFloat": _number("Double", _double_fits),
     "Date": _number("Double (Date: seconds since 2001-01-01 UTC)", _double_fits),
-    "Float": _number("Float", scalars.float_fits),
-    "Decimal": _number("Decimal", scalars.decimal_fits),
+    "Float": _number("Float", v.float_fits),
+    "Decimal": _number("Decimal", v.decimal_fits),
     "Bool": lambda value: None if type(value) is bool else Fault(TYPE_MISMATCH, "Bool", value),
     "String": lambda value: None if type(value) is str else _mismatch("String", value),
-    "UUID": _text("UUID", scalars.is_uuid, "Send 36 characters: 8-4-4-4-12 hex digits."),
-    "Data": _text("Data", scalars.is_base64, "Send standard Base64 with its = padding."),
-    "URL": _text("URL", scalars.is_url, "Send an absolute URL such as https://host/path."),
+    "UUID": _text("UUID", v.is_uuid, "Send 36 characters: 8-4-4-4-12 hex digits."),
+    "Data": _text("Data", v.is_base64, "Send standard Base64 with its = padding."),
+    "URL": _text("URL", v.is_url, "Send an absolute URL such as https://host/path."),
 }
 SCALARS = frozenset(_SCALARS)
 
@@ -201,7 +201,7 @@ def _mapping(shape: s.Mapping, of: _Compile) -> Check:
 
     def entries(value: dict[str, Any]) -> Iterator[Fault | None]:
         for key, item in value.items():
-            if keys == "Int" and not scalars.is_int_key(key):
+            if keys == "Int" and not v.is_int_key(key):
                 yield Fault(refusal, "an Int as key", key).at(key)
             if isinstance(keys, frozenset) and key not in keys:
                 yield Fault(refusal, shape.swift, key, f"Use one of: {_list(keys)}.").at(key)

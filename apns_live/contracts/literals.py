@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from .scalars import INTEGERS
 from .shapes import words
 from .source import string_end
 from .syntax import TypeName, parse_type
+from .values import INTEGERS
 
 _INTEGER = re.compile(r"(-?)\s*(0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+|[0-9][0-9_]*)\Z")
 _REAL = re.compile(r"-?\s*[0-9][0-9_]*(?:\.[0-9][0-9_]*)?(?:[eE][+-]?[0-9_]+)?\Z")

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from . import shapes as s
 from .decode import SCALARS
 from .literals import infer, raw_literal
-from .scalars import INTEGERS
 from .shapes import words
 from .syntax import Declaration, EnumCase, Property, TypeName, parse_type, walk
+from .values import INTEGERS
 
 _ALIASES = {
     "TimeInterval": "Double",

@@ -1,9 +1,10 @@
-"""Reads JSON text as Swift's JSONDecoder does.
+"""Reads JSON text as Swift's JSONDecoder does, and decides which values Foundation's types accept.
 
 Swift first scans the structure, and decodes strings and numbers only when they are needed, so
 ``{"unused": 01}`` decodes. The first of several equal keys counts; keys are equal if they are
 canonically equivalent. Trailing commas are allowed, and up to 512 levels of nesting.
-Source: swift-foundation 6.0, JSONScanner.swift and JSONDecoder.swift.
+Source: swift-foundation 6.0, JSONScanner.swift and JSONDecoder.swift; for the types also Decimal.swift,
+Data+Base64.swift and URLParser.swift. The rules are tested against Swift's own results.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from fractions import Fraction
 from typing import Any
+
+from .shapes import words
 
 MAX_DEPTH = 512
 
@@ -135,3 +139,187 @@ class _Strict:
         if kind == "word" and token not in {"true", "false", "null"}:
             raise NotJson(f"{token[:20]} is not JSON")
         return "" if kind == "comma" else token
+
+
+# --- the values that types accept
+
+INTEGERS = {
+    **{f"Int{bits}": (-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64, 128)},
+    **{f"UInt{bits}": (0, (1 << bits) - 1) for bits in (8, 16, 32, 64, 128)},
+}
+INTEGERS["Int"], INTEGERS["UInt"] = INTEGERS["Int64"], INTEGERS["UInt64"]
+
+_EXACT_DOUBLE = 1 << 53
+_FLOAT_OVERFLOW = float((1 << 128) - (1 << 103))  # halfway to 2^128: rounds to infinity
+_FLOAT_UNDERFLOW = 2.0**-150  # halfway to the least Float: rounds to zero
+
+
+def double_of(number: int | Real) -> float | None:
+    """Return the Double that Swift decodes, or None where the number does not fit."""
+    try:
+        value = float(number)
+    except OverflowError:
+        return None
+    if value in {float("inf"), float("-inf")} or (value == 0 and not _true_zero(str(number))):
+        return None
+    return value
+
+
+def float_fits(number: int | Real) -> bool:
+    """Return whether the number fits Float (32 bits)."""
+    value = double_of(number)
+    if value is None:
+        return False
+    size = abs(value)
+    if size == _FLOAT_OVERFLOW:
+        return abs(Fraction(str(number))) < Fraction(_FLOAT_OVERFLOW)
+    if size == _FLOAT_UNDERFLOW:
+        return abs(Fraction(str(number))) > Fraction(_FLOAT_UNDERFLOW)
+    return size < _FLOAT_OVERFLOW and (size > _FLOAT_UNDERFLOW or value == 0)
+
+
+def _true_zero(text: str) -> bool:
+    # As Foundation checks it: in blocks of four, and what remains from its end, so that `0e5`
+    # counts as a number that was rounded to zero.
+    whole = len(text) // 4 * 4
+    for character in text[:whole] + text[whole:][::-1]:
+        if character in "eE":
+            return True
+        if character in "123456789":
+            return False
+    return True
+
+
+def integer_fits(number: Real, low: int, high: int) -> bool:
+    """Return whether a number with fraction or exponent is taken for an integer of this range."""
+    value = float(number)
+    if value in {float("inf"), float("-inf")} or not value.is_integer():
+        return False
+    if not low <= int(value) <= high:
+        return False
+    if abs(value) < _EXACT_DOUBLE:
+        return True
+    decimal = _decimal(number)
+    return decimal is not None and _decimal_to_integer(decimal, low, high)
+
+
+def decimal_fits(number: int | Real) -> bool:
+    """Return whether the number fits Foundation's Decimal."""
+    return _decimal(str(number)) is not None
+
+
+def _decimal(text: str) -> tuple[bool, int, int] | None:
+    """Return sign, mantissa and exponent as Decimal keeps them, or None for an overlarge value."""
+    negative = text.startswith("-")
+    digits, _, exponent_text = text.lstrip("-").replace("E", "e").partition("e")
+    whole, _, fraction = digits.partition(".")
+    mantissa = exponent = 0
+    full = False
+    for digit in whole:
+        wider = mantissa * 10 + int(digit)
+        full = full or wider >= 1 << 128
+        if not full:
+            mantissa = wider
+        elif exponent == 127:
+            return None
+        else:
+            exponent += 1
+    for digit in fraction:
+        wider = mantissa * 10 + int(digit)
+        full = full or wider >= 1 << 128
+        if full:
+            break
+        if exponent == -128:
+            return None
+        mantissa = wider
+        exponent -= 1
+    if exponent_text:
+        size = exponent_text.lstrip("+-").lstrip("0") or "0"
+        if len(size) > 3 or int(size) > 254:
+            return None
+        exponent += int(exponent_text)
+        if not -128 <= exponent <= 127:
+            return None
+    while mantissa and mantissa % 10 == 0 and exponent < 127:
+        mantissa //= 10
+        exponent += 1
+    return negative, mantissa, exponent if mantissa else 0
+
+
+def _decimal_to_integer(decimal: tuple[bool, int, int], low: int, high: int) -> bool:
+    negative, mantissa, exponent = decimal
+    if (negative and low >= 0) or mantissa >= 1 << 64:
+        return False
+    value: int = mantissa // 10**-exponent if exponent < 0 else mantissa * 10**exponent
+    return value < 1 << 64 and value <= high  # Self(exactly:) comes before the sign
+
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*=*\Z")
+_INT_KEY = re.compile(r"[+-]?[0-9]{1,40}\Z")
+
+
+def is_uuid(text: str) -> bool:
+    """Return whether ``UUID(uuidString:)`` takes the text."""
+    return _UUID.match(text) is not None
+
+
+def is_base64(text: str) -> bool:
+    """Return whether ``Data(base64Encoded:)`` takes the text: padded, standard alphabet."""
+    return len(text) % 4 == 0 and _BASE64.match(text) is not None
+
+
+def is_int_key(text: str) -> bool:
+    """Return whether ``Int(_:)`` takes the key of a dictionary with Int keys."""
+    low, high = INTEGERS["Int"]
+    return _INT_KEY.match(text) is not None and low <= int(text) <= high
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
+_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9a-fA-F]{2})*\Z")
+_LITERAL = re.compile(r"\[[A-Za-z0-9._~!$&'()*+,;=:-]*(?:%[^\]]*)?\]\Z")
+_HOSTS_ENCODED = words(
+    "tel telemergencycall telprompt callto facetime facetime-prompt facetime-audio facetime- "
+    "audio-prompt imap pop addressbook contact phasset"
+)
+
+
+def is_url(text: str) -> bool | None:
+    """Return whether ``URL(string:)`` takes the text; None for some hosts with other letters.
+
+    What stands in path, query and fragment is percent-encoded by ``URL`` and never refused.
+    """
+    scheme = ""
+    for at, character in enumerate(text):
+        if character == ":":
+            scheme = text[:at]
+            if at and not _SCHEME.match(scheme):
+                return False
+            text = text[at + 1 :] if at else text
+            break
+        if character in "/?#[]@":
+            break
+    if not text.startswith("//"):
+        return True
+    authority = re.split(r"[/?#]", text[2:], maxsplit=1)[0]
+    host = authority.rpartition("@")[2]
+    if host.startswith("[") and "]" in host:
+        literal, _, port = host.partition("]")
+        if port and not port.startswith(":"):
+            return False
+        return _is_port(port[1:], scheme) and _LITERAL.match(literal + "]") is not None
+    host, _, port = host.partition(":")
+    if not _is_port(port, scheme):
+        return False
+    if _HOST.match(host) or scheme.lower() in _HOSTS_ENCODED:
+        return True
+    if host.isascii() or not all(_IDNA.match(character) for character in host):
+        return False
+    return True if all(c.isascii() or c.isalnum() for c in host) else None
+
+
+_IDNA = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]|[^\x00-\x7f]")
+
+
+def _is_port(port: str, scheme: str) -> bool:
+    return all("0" <= digit <= "9" for digit in port) or scheme.lower() == "addressbook"

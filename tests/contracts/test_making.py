@@ -14,8 +14,7 @@ import msgspec
 import pytest
 
 from apns_live.contracts import Contract
-from apns_live.contracts.examples import example, losses
-from apns_live.contracts.models import python_models
+from apns_live.contracts.generate import example, losses, python_models
 from apns_live.errors import InvalidInput
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "contracts"

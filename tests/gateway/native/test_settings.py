@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from apns_live.activities import ServiceSettings
-from apns_live.cli.gateway_settings import Tuned
+from apns_live.cli.gateway import Tuned
 from apns_live.errors import InvalidSetting
 from apns_live.gateway import GatewaySettings, Limit
 from apns_live.settings.table import GATEWAY, NAMES, SERVICE
