@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -89,6 +90,15 @@ class Exchange(msgspec.Struct, gc=False):
         effects = penalty(row.status, name, self.connection, self.state)
         return Response(row.status, (self.id_field, JSON), body, spelled, effects)
 
+    def take(self, has_unique_id: bool, apns_id: str, *said: Any, **channel: Any) -> Push:
+        """Return the push that was accepted; ``said`` are its fields from token to collapse id."""
+        state = self.state
+        state.pushes += 1
+        unique_id = state.new_id() if has_unique_id else ""
+        arrived = self.request.body, self.now, self.connection.connection_id
+        fields: Any = (state.pushes, apns_id, unique_id, *said, *arrived)
+        return Push(*fields, **channel)
+
     def accept(
         self,
         status: int,
@@ -97,6 +107,8 @@ class Exchange(msgspec.Struct, gc=False):
         push: Push | None = None,
     ) -> Response:
         """Return the answer to a request that was taken."""
+        if push is not None and push.apns_unique_id:
+            headers = (*headers, (b"apns-unique-id", push.apns_unique_id.encode("ascii")))
         connection = self.connection
         connection.accepted += 1
         if connection.errors:

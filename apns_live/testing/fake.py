@@ -202,17 +202,13 @@ class FakeApns(Part):
                 )
                 for kind in ("device", "manage")
             ]
-        started: list[Any] = []
+        self._faces = faces
         try:
             for each, port in zip(faces, self._wanted_ports, strict=True):
                 await each.start(self.host, port)
-                started.append(each)
         except BaseException:
-            for each in started:
-                await each.close()
             await self.aclose()
             raise
-        self._faces = faces
         for fault in self.scenario.faults:
             self.faults.add(fault)
 

@@ -198,6 +198,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def check_reach(host: str, token: str | None) -> None:
+    """Raise FakeError for an address that other machines can reach, without a token to guard it."""
+    if not token and not is_loopback(host):
+        raise FakeError(
+            f"{host} can be reached from other machines: give a token, or serve on localhost"
+        )
+
+
 def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     if host == "localhost":
         return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]

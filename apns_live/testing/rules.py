@@ -21,16 +21,7 @@ import msgspec
 from .channels import is_well_formed
 from .exchange import APNS_ID, JSON, MALFORMED, REQUEST_ID, Exchange, authorize
 from .reasons import TABLE
-from .state import (
-    LIVE,
-    ApnsState,
-    ConnectionIdentity,
-    Effect,
-    Push,
-    Request,
-    Response,
-    TokenCondition,
-)
+from .state import LIVE, ApnsState, ConnectionIdentity, Effect, Request, Response, TokenCondition
 from .topics import BROADCAST_LIMIT, LIVE_ACTIVITY, TopicVerdict, judge, split
 
 _DEVICE = b"/3/device/"
@@ -183,27 +174,14 @@ def _push_to_device(exchange: Exchange) -> Response:
     if len(body) > verdict.limit:
         return refuse("PayloadTooLarge")
 
-    state.pushes += 1
-    unique_id, headers = "", []
-    if state.environment == "development":
-        unique_id = state.new_id()
-        headers = [(b"apns-unique-id", unique_id.encode("ascii"))]
-    push = Push(
-        state.pushes,
+    push = exchange.take(
+        state.environment == "development",
         exchange.id_field[1].decode("ascii"),
-        unique_id,
-        text,
-        verdict.topic,
-        verdict.push_type,
-        priority,
-        expiration,
+        *(text, verdict.topic, verdict.push_type, priority, expiration),
         collapse_id.decode("utf-8", "replace") if collapse_id else None,
-        body,
-        exchange.now,
-        connection.connection_id,
     )
     state.phones.receive(push)
-    return exchange.accept(200, *headers, push=push)
+    return exchange.accept(200, push=push)
 
 
 def normal_token(token: bytes) -> str:
@@ -269,27 +247,15 @@ def _push_to_channel(exchange: Exchange) -> Response:
     if len(body) > BROADCAST_LIMIT:
         return refuse("PayloadTooLarge")
 
-    state.pushes += 1
-    unique_id = state.new_id()
-    push = Push(
-        number=state.pushes,
-        apns_id=get(b"apns-id", exchange.id_field[1]).decode("ascii"),
-        apns_unique_id=unique_id,
-        token="",
-        topic=bundle_id + LIVE_ACTIVITY,
-        push_type="liveactivity",
-        priority=priority,
-        expiration=expiration,
-        collapse_id=None,
-        body=body,
-        received_at=exchange.now,
-        connection_id=connection.connection_id,
+    push = exchange.take(
+        True,
+        get(b"apns-id", exchange.id_field[1]).decode("ascii"),
+        *("", bundle_id + LIVE_ACTIVITY, "liveactivity", priority, expiration, None),
         channel_id=channel_id,
         storage_policy=channel.storage_policy,
     )
     state.phones.receive_broadcast(push)
-    header = (b"apns-unique-id", unique_id.encode("ascii"))
-    return exchange.accept(200, header, push=push)
+    return exchange.accept(200, push=push)
 
 
 def _app_problem(bundle_id: str, connection: ConnectionIdentity, state: ApnsState) -> str:

@@ -14,11 +14,9 @@ from typing import Any
 
 import msgspec
 
-from apns_live.errors import FakeError
-
 from .fake import FakeApns
 from .faults import parse_duration
-from .listener import is_loopback
+from .listener import check_reach
 
 
 def parse_latency(value: float | str | None) -> tuple[float | None, float | None]:
@@ -53,10 +51,7 @@ async def serve(
     ``key_file``, ``key_id``, ``team_id``, ``bundle_id``, ``inspector`` (a URL, or None where the
     extra ``fake`` is not installed). Raises FakeError for options that cannot be.
     """
-    if not is_loopback(host) and not token:
-        raise FakeError(
-            f"{host} can be reached from other machines: give a token, or serve on localhost"
-        )
+    check_reach(host, token)
     fixed, spread = parse_latency(latency)
     fake = FakeApns(host=host, latency=fixed, spread=spread, **options)
     before = gc.get_threshold()

@@ -129,10 +129,16 @@ def test_without_an_answer_a_started_card_has_no_token(make_sender):
     (activity,) = phone.activities
     assert activity.asks
     sender.phones.open_app(phone)
-    assert activity.token is None
-    sender.phones.consent(phone, "allow")
+    sender.phones.consent(phone, "none")
     sender.clock.advance_sync(3)
+    assert (activity.asks, activity.token) == (True, None)
+    sender.phones.consent(phone, "allow")
     assert not activity.asks
+    sender.clock.advance_sync(3)
+    token = activity.token
+    sender.phones.consent(phone, "always")
+    sender.clock.advance_sync(3)
+    assert activity.token is token, "a card that does not ask keeps its token"
     assert sender.update(activity.token.text).state == "delivered"
 
 

@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from apns_live.errors import FakeError
 from apns_live.testing.asgi import Served
 from apns_live.testing.fake import FakeApns
-from apns_live.testing.listener import is_loopback, listening_sockets
+from apns_live.testing.listener import check_reach, is_loopback, listening_sockets
 
 from .api import ControlApi, route
 from .routes import LARGEST_BODY, BadRequestError, Route, Routes, document
@@ -155,10 +155,7 @@ async def serve_control(
     On an address other than this machine's own it needs ``token``: raises ``FakeError`` without.
     ``beside``: further routes behind the same guard.
     """
-    if not token and not is_loopback(host):
-        raise FakeError(
-            f"{host} can be reached from other machines: give a token, or serve on localhost"
-        )
+    check_reach(host, token)
     api = ControlApi(fake)
     listeners = listening_sockets(host, port)
     bound = listeners[0].getsockname()[1]

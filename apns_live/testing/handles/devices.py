@@ -54,17 +54,13 @@ class DeviceView:
         self.id = device_id
 
     def _read(self, read: Callable[[FakeApns, Device], T]) -> T:
-        return self._running.call(lambda fake: read(fake, _device(fake, self.id)))
+        def call(fake: FakeApns) -> T:
+            device = fake.devices.devices.get(self.id)
+            if device is None:
+                raise FakeError(f"there is no phone {self.id!r} any more")
+            return read(fake, device)
 
-    def _token(self, kind: TokenKind, attributes_type: str | None) -> str:
-        def read(_fake: FakeApns, device: Device) -> str:
-            token = device.token_of(kind, attributes_type)
-            if token is None:
-                of = f" for {attributes_type}" if attributes_type else ""
-                raise FakeError(f"{device.id} has no {kind} token{of}")
-            return token.text
-
-        return self._read(read)
+        return self._running.call(call)
 
     def start_token(self, attributes_type: str | None = None) -> str:
         """Return its push-to-start token."""
@@ -72,11 +68,18 @@ class DeviceView:
 
     def device_token(self) -> str:
         """Return its token for ordinary notifications."""
-        return self._token("device", None)
+        return self._token("device")
 
     def activity_token(self) -> str:
         """Return the newest activity token."""
-        return self._token("activity", None)
+        return self._token("activity")
+
+    def _token(self, kind: TokenKind, attributes_type: str | None = None) -> str:
+        token = self._read(lambda _, device: device.token_of(kind, attributes_type))
+        if token is None:
+            of = f" for {attributes_type}" if attributes_type else ""
+            raise FakeError(f"{self.id} has no {kind} token{of}")
+        return token.text
 
     @property
     def activities(self) -> list[ActivityView]:
@@ -239,10 +242,3 @@ class DeviceBook(Mapping[str, DeviceView]):
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self.values())) or "<no phones>"
-
-
-def _device(fake: FakeApns, device_id: str) -> Device:
-    device = fake.devices.devices.get(device_id)
-    if device is None:
-        raise FakeError(f"there is no phone {device_id!r} any more")
-    return device

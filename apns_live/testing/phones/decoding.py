@@ -70,7 +70,7 @@ def decode_activity(body: bytes) -> Aps:
         if not is_object(aps.content_state):
             raise UndecodableError("start without a content-state object")
     elif event == "end":
-        if not is_object(aps.content_state) and present(aps.content_state):
+        if not is_object(aps.content_state) and bytes(aps.content_state) not in {b"", b"null"}:
             raise UndecodableError("content-state is not an object")
     elif event is None:
         raise UndecodableError("no event")
@@ -89,12 +89,6 @@ def peek_event(body: bytes) -> str | None:
         return _decode(body).aps.event
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def present(raw: msgspec.Raw) -> bool:
-    """Whether a key was there with something else than null."""
-    data = bytes(raw)
-    return bool(data) and data != b"null"
 
 
 def is_object(raw: msgspec.Raw) -> bool:

@@ -119,10 +119,12 @@ class SimulatedPhones:
 
     def _send(self, item: PushToPhone, now: float) -> None:
         """Deliver a push, unless its phone has no network or saves power."""
-        until = away_until(item.device, self.settings, now)
+        device = item.device
+        may_be_away = device.offline_until is not None or self.settings.offline
+        until = may_be_away and away_until(device, self.settings, now)
         if until:
             self._store(item, now, until)
-        elif is_held(item.device, self.settings, item.record.push.priority):
+        elif is_held(device, self.settings, item.record.push.priority):
             self._hold(item, now)
         else:
             self._deliver(item, now, words.DELIVERED)
@@ -394,7 +396,8 @@ class SimulatedPhones:
         return token
 
     def _deliver(self, item: PushToPhone, now: float, state: str) -> None:
-        record, device, token, shown = item.record, item.device, item.token, item.shown
+        record, device, token = item.record, item.device, item.token
+        shown = item.activity if token is None else token.activity
         if token is not None and token.silent:
             self.kit.discard(record, now, device, shown, words.SILENT_TOKEN)
         elif token is None or token.topic.endswith(LIVE_ACTIVITY):
