@@ -162,8 +162,7 @@ class Visit:
         if len(self.headers) < len(given):
             for name, value in given:
                 if name in _ONCE and self.headers[name] != value:
-                    header = name.decode().title()
-                    raise InvalidInput("is given twice", field=header, remedy="Give it once.")
+                    raise InvalidInput("is given twice", name.decode().title(), "Give it once.")
 
     def within(self, seconds: float) -> None:
         """Set the time limit from now. The timer is replaced only if it would fire too late."""

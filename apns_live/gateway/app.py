@@ -44,10 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("apns_live.gateway")
 
 FACES: Mapping[str, Face] = {
-    "activitysmith": ActivitySmith(),
-    "braze": Braze(),
-    "onesignal": OneSignal(),
-    "fcm": Fcm(),
+    face.dialect: face for face in (ActivitySmith(), Braze(), OneSignal(), Fcm())
 }
 DIALECTS = tuple(FACES)
 FOLDER = Path(__file__).with_name("reference")

@@ -136,8 +136,7 @@ class Call:
         text = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
         if not 1 <= len(text) <= 255 or not text.isprintable() or not text.isascii():
             problem = "is not a string of 1 to 255 printable characters"
-            remedy = "Give a fresh UUID for each request."
-            raise InvalidInput(problem, field="Idempotency-Key", remedy=remedy)
+            raise InvalidInput(problem, "Idempotency-Key", "Give a fresh UUID for each request.")
         return Key(caller=self.key.caller, key=text, digest=digest)
 
     def told(self, done: Once[Told]) -> Told:
@@ -213,7 +212,7 @@ class Operation:
         if self.query is not None:
             query = _query(call.params, self.query)
         elif self.face.no_query and call.scope["query_string"]:
-            raise InvalidInput("is unknown", field="query", remedy="This call takes no query.")
+            raise InvalidInput("is unknown", "query", "This call takes no query.")
         if self.decoder is not None:
             call.body = await self._body(call, self.decoder)
         elif call.caller is not None and not self.takes:
@@ -411,7 +410,7 @@ def _query(params: QueryParams, kind: Any) -> Any:
     given = params.multi_items()
     values = dict(given)
     if len(values) != len(given):
-        raise InvalidInput("names something twice", field="query", remedy="Name each once.")
+        raise InvalidInput("names something twice", "query", "Name each once.")
     for name, value in given:
         encodable(value, name)
     return msgspec.convert(values, kind, strict=False)

@@ -98,7 +98,7 @@ class DeviceCredentials:
         checks.identifier(device, "device", limit=64)
         if not 1 <= seconds <= MAX_SECONDS:
             text, remedy = f"{seconds} is out of range", f"Give 1 to {MAX_SECONDS:.0f}."
-            raise InvalidInput(text, field="seconds", remedy=remedy)
+            raise InvalidInput(text, "seconds", remedy)
         count = len(activities or ())
         checks.at_most(count, MAX_ACTIVITIES, "ids", "activities", more=", or leave it out")
         value, ends = await self._value(app, device), int(self._clock.time() + seconds)
@@ -106,8 +106,7 @@ class DeviceCredentials:
         payload = _encode(msgspec.json.encode(claims))
         credential = f"{HEAD}.{payload}.{_encode(self._mac(payload, value))}"
         if len(credential) > _MAX_LENGTH:
-            remedy = "Name fewer activities."
-            raise InvalidInput("are too long together", field="activities", remedy=remedy)
+            raise InvalidInput("are too long together", "activities", "Name fewer activities.")
         return credential, claims.expires_at
 
     async def check(self, credential: str) -> Phone | None:

@@ -132,8 +132,7 @@ class Keys:
         chosen = check_dialect(dialect)
         for field, value in (("per_minute", per_minute), ("concurrent", concurrent)):
             if value is not None and not 1 <= value < 2**31:
-                text = f"{value} is not a valid limit"
-                raise InvalidInput(text, field=field, remedy="Give 1 or more.")
+                raise InvalidInput(f"{value} is not a valid limit", field, "Give 1 or more.")
         within = None if groups is None else frozenset(checks.slug(one, "groups") for one in groups)
         public_id = self._new_id()
         key = ApiKey(
@@ -255,7 +254,7 @@ class Keys:
         """
         if not 0 <= overlap <= 90 * 86_400:
             text = f"{overlap} is out of range"
-            raise InvalidInput(text, field="overlap", remedy="Give 0 to 7776000 seconds.")
+            raise InvalidInput(text, "overlap", "Give 0 to 7776000 seconds.")
         row = await self._stored(app, key_id)
         if row.revoked_at is not None or row.replaced_by is not None:
             raise Conflict(f"the key {key_id!r} was revoked or rotated before: create a new one")

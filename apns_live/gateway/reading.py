@@ -38,8 +38,8 @@ def read(
         dot = "" if found.field[:1] in ("", "[") or not field else "."
         raise InvalidInput(
             found.problem,
-            field=f"{field}{dot}{found.field}",
-            remedy=remedy or found.remedy or "Give what the page of the call asks for.",
+            f"{field}{dot}{found.field}",
+            remedy or found.remedy or "Give what the page of the call asks for.",
         ) from None
 
 
@@ -63,7 +63,7 @@ def text(
         return None
     if not isinstance(value, str) or (required and not value):
         problem = "is missing" if value in (None, "") else "is not a string"
-        raise InvalidInput(problem, field=where, remedy="Give a text.")
+        raise InvalidInput(problem, where, "Give a text.")
     if limit is not None:
         checks.at_most(len(value), limit, "characters", where)
     return value
@@ -75,9 +75,7 @@ def ids(
     """Return a list of ids of ``limit`` characters, ``most`` of them."""
     given = read(value, list[Any], field, "Give a list of texts.")
     if most is not None and len(given) > most:
-        raise InvalidInput(
-            too_many or f"has {len(given)} ids", field=field, remedy=f"Give at most {most:,}."
-        )
+        raise InvalidInput(too_many or f"has {len(given)} ids", field, f"Give at most {most:,}.")
     return tuple(
         checks.identifier(one, f"{field}[{n}]", limit=limit) for n, one in enumerate(given)
     )
@@ -90,9 +88,7 @@ def one_of(body: Mapping[str, Any], names: Sequence[str], none: InvalidInput) ->
         raise none
     if len(given) > 1:
         raise InvalidInput(
-            "stand beside each other",
-            field=" and ".join(given),
-            remedy=f"Give one of {', '.join(names)}.",
+            "stand beside each other", " and ".join(given), f"Give one of {', '.join(names)}."
         )
     return given[0]
 
@@ -106,5 +102,5 @@ def moment(value: object, field: str, example: str = "2026-01-22T00:00:00+0000")
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, OSError):
         raise InvalidInput(
-            "is not a valid ISO 8601 date", field=field, remedy=f"Give one such as {example}."
+            "is not a valid ISO 8601 date", field, f"Give one such as {example}."
         ) from None

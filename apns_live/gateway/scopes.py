@@ -36,12 +36,10 @@ def check_scopes(names: Iterable[str], field: str = "scopes") -> frozenset[str]:
     for name in chosen:
         if name not in SCOPES:
             raise InvalidInput(
-                f"{name!r:.60} is not a valid scope",
-                field=field,
-                remedy=f"Known: {', '.join(SCOPES)}.",
+                f"{name!r:.60} is not a valid scope", field, f"Known: {', '.join(SCOPES)}."
             )
     if not chosen:
-        raise InvalidInput("names no scope", field=field, remedy=f"Known: {', '.join(SCOPES)}.")
+        raise InvalidInput("names no scope", field, f"Known: {', '.join(SCOPES)}.")
     return chosen
 
 
@@ -51,5 +49,5 @@ def check_dialect(name: str, field: str = "dialect") -> Dialect:
         if name == known:
             return known
     raise InvalidInput(
-        f"{name!r:.40} is not a valid dialect", field=field, remedy=f"Known: {', '.join(DIALECTS)}."
+        f"{name!r:.40} is not a valid dialect", field, f"Known: {', '.join(DIALECTS)}."
     )

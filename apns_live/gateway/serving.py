@@ -229,8 +229,7 @@ def _listeners(host: str, port: int) -> list[socket.socket]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
-            text = f"{host!r} is not a valid address ({error})"
-            raise InvalidSetting(text, field="host") from None
+            raise InvalidSetting(f"{host!r} is not a valid address ({error})", "host") from None
     listeners: list[socket.socket] = []
     with contextlib.ExitStack() as opened:
         for family, _, protocol, _, address in dict.fromkeys(found):
@@ -249,7 +248,7 @@ def _listeners(host: str, port: int) -> list[socket.socket]:
                     continue
                 text = f"{host}:{chosen} cannot be listened on ({error.strerror})"
                 remedy = "Choose another port, or 0 for a free one."
-                raise InvalidSetting(text, field="port", remedy=remedy) from None
+                raise InvalidSetting(text, "port", remedy) from None
             listener.listen(_BACKLOG)
             listener.setblocking(False)
             listeners.append(listener)

@@ -126,25 +126,23 @@ class GatewaySettings:
             except ValueError:
                 raise InvalidSetting(
                     f"{network!r:.60} is not a valid address or network",
-                    field="trusted_proxies",
-                    remedy="Give one such as 10.0.0.0/8.",
+                    "trusted_proxies",
+                    "Give one such as 10.0.0.0/8.",
                 ) from None
         if self.bulk > BULK:
-            raise InvalidSetting(
-                f"{self.bulk!r} is too large", field="bulk", remedy=f"Give at most {BULK}."
-            )
+            raise InvalidSetting(f"{self.bulk!r} is too large", "bulk", f"Give at most {BULK}.")
         if self.metrics_token and len(self.metrics_token) < _TOKEN_LENGTH:
             raise InvalidSetting(
                 "is so short that it can be guessed",
-                field="metrics_token",
-                remedy=f"Give {_TOKEN_LENGTH} random characters or more.",
+                "metrics_token",
+                f"Give {_TOKEN_LENGTH} random characters or more.",
             )
         address = urlsplit(self.public_url)
         if self.public_url and (address.scheme not in ("http", "https") or not address.hostname):
             raise InvalidSetting(
                 f"{self.public_url!r:.80} is not a valid address",
-                field="public_url",
-                remedy="Give one such as https://live.example.com/.",
+                "public_url",
+                "Give one such as https://live.example.com/.",
             )
 
     def limit_of(self, dialect: str) -> Limit:

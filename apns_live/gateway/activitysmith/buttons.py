@@ -68,8 +68,8 @@ class TapLinks:
         if base == PATH:
             raise InvalidInput(
                 "a webhook button needs to know where phones reach this gateway",
-                field="action",
-                remedy="Set public_url of the gateway (--public-url).",
+                "action",
+                "Set public_url of the gateway (--public-url).",
             )
         expires = self.now + self.seconds
         return base + self.signer.sign(self.app, self.place, digest, expires=expires)
@@ -104,8 +104,8 @@ def with_buttons(
         else:
             raise InvalidInput(
                 f"is not shown by a card of type {state.get('type')}",
-                field=slot,
-                remedy=f"Only {', '.join(sorted(SECONDARY_TYPES))} have one.",
+                slot,
+                f"Only {', '.join(sorted(SECONDARY_TYPES))} have one.",
             )
     return result
 

@@ -54,7 +54,7 @@ def settings_of(app: App) -> DialectSettings:
     except msgspec.ValidationError as error:
         wrong = misfit(error)
         field = f"settings.{DIALECT}.{wrong.field}".rstrip(".")
-        raise InvalidSetting(wrong.problem, field=field, remedy=_REMEDY) from None
+        raise InvalidSetting(wrong.problem, field, _REMEDY) from None
 
 
 class Call(AnyCall):

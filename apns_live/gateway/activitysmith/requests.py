@@ -180,9 +180,7 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
         named = {f"actions[{index}]": one for index, one in enumerate(several)}
         actions = tuple(action(one, at, any_scheme=True) for at, one in named.items())
     if actions and "media" in custom:
-        raise InvalidInput(
-            "cannot be combined with actions", field="media", remedy="Give one of the two."
-        )
+        raise InvalidInput("cannot be combined with actions", "media", "Give one of the two.")
     level = given.get("interruption_level")
     if level is not None:
         read(level, _LEVEL, "interruption_level", "Give passive, active or time-sensitive.")
@@ -215,8 +213,8 @@ def metric(body: object, *, lenient: bool = False) -> MetricCall:
     if isinstance(value, bool) or not (fits or isinstance(value, (int, float))):
         raise InvalidInput(
             "must be a finite number or a string of 1 to 64 characters",
-            field="value",
-            remedy="Give a number, or the text to show.",
+            "value",
+            "Give a number, or the text to show.",
         )
     when = given.get("timestamp")
     if when is not None:
@@ -229,8 +227,8 @@ def metric_key(key: str) -> str:
     if not _METRIC_KEY.match(key):
         raise InvalidInput(
             "is not a valid metric key",
-            field="key",
-            remedy="Use 1 to 64 small letters, digits, dots, underscores and hyphens.",
+            "key",
+            "Use 1 to 64 small letters, digits, dots, underscores and hyphens.",
         )
     return key
 
@@ -320,7 +318,7 @@ def _known(value: Any, shape: Any, *, lenient: bool = False, field: str = "") ->
         inner = shape.get(name, _UNKNOWN)
         if inner is _UNKNOWN and not lenient:
             names = sorted(name for name, inner in shape.items() if inner is not IGNORED)
-            raise InvalidInput("is unknown", field=where, remedy=f"Known here: {', '.join(names)}.")
+            raise InvalidInput("is unknown", where, f"Known here: {', '.join(names)}.")
         if inner is not _UNKNOWN and inner is not IGNORED:
             kept[name] = _known(entry, inner, lenient=lenient, field=where)
     return kept
@@ -350,7 +348,7 @@ def _channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
         found.append(_slugs(body["channels"], "channels"))
     if len(set(found)) > 1:
         problem = "names other channels than target.channels"
-        raise InvalidInput(problem, field="channels", remedy="Give one of them.")
+        raise InvalidInput(problem, "channels", "Give one of them.")
     return found[0] if found else None
 
 
@@ -358,13 +356,12 @@ def _slugs(value: object, field: str) -> tuple[str, ...]:
     try:
         slugs = read(value, list[str], field, 'Give a list such as ["ops"].')
     except InvalidInput as error:
-        problem = "must be an array of channel slugs"
-        raise InvalidInput(problem, field=field, remedy=error.remedy) from None
+        raise InvalidInput("must be an array of channel slugs", field, error.remedy) from None
     if not slugs:
         raise InvalidInput(
             "must contain at least one channel",
-            field=field,
-            remedy="Leave it out to reach everyone whom the key reaches.",
+            field,
+            "Leave it out to reach everyone whom the key reaches.",
         )
     checks.at_most(len(slugs), MAX_CHANNELS, "slugs", field)
     return tuple(sorted(set(slugs)))
@@ -395,8 +392,8 @@ def tap_target(body: Mapping[str, Any], name: str) -> str | None:
     elif not scheme or (scheme not in _WEB and _app_scheme(url) is None):
         raise InvalidInput(
             "opens nothing that may be opened",
-            field=name,
-            remedy="Give an http, https or shortcuts address, or one of an installed app.",
+            name,
+            "Give an http, https or shortcuts address, or one of an installed app.",
         )
     return url
 
@@ -409,7 +406,7 @@ def https_address(body: Mapping[str, Any], name: str) -> str | None:
     parts = _host(url, name)
     if parts.scheme != "https" or parts.username is not None or parts.password is not None:
         problem = "is not an https address, or holds a user name"
-        raise InvalidInput(problem, field=name, remedy="Give https:// and a host.")
+        raise InvalidInput(problem, name, "Give https:// and a host.")
     return url
 
 
@@ -432,7 +429,7 @@ def _host(url: str, field: str) -> Any:
     except ValueError:
         host = None
     if not host:
-        raise InvalidInput("is not a valid address", field=field, remedy="Give a full address.")
+        raise InvalidInput("is not a valid address", field, "Give a full address.")
     return parts
 
 
@@ -440,5 +437,5 @@ def _address(body: Mapping[str, Any], name: str) -> str | None:
     url = text(body, name, limit=MAX_URL)
     if url is not None and (not url.isprintable() or " " in url or "\\" in url):
         problem = "holds a space, a backslash or a control character"
-        raise InvalidInput(problem, field=name, remedy="Percent-encode it.")
+        raise InvalidInput(problem, name, "Percent-encode it.")
     return url

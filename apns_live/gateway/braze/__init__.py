@@ -141,8 +141,8 @@ def _check_app(key: ApiKey, body: Mapping[str, Any]) -> None:
     if not reach.is_named(key.app, body["app_id"], "braze_app_id"):
         raise InvalidInput(
             "is not the app of this key",
-            field="app_id",
-            remedy="Give the app's id here, or set braze_app_id of the app to your id.",
+            "app_id",
+            "Give the app's id here, or set braze_app_id of the app to your id.",
         )
 
 

@@ -96,9 +96,7 @@ class Notification(msgspec.Struct, frozen=True):
         alert = Alert(body=self.alert) if isinstance(self.alert, str) else self.alert
         if extra is not None and (not isinstance(extra, Mapping) or _RESERVED & extra.keys()):
             raise InvalidInput(
-                INVALID_EXTRA,
-                field="notification.extra",
-                remedy="Give an object without the keys ab and aps.",
+                INVALID_EXTRA, "notification.extra", "Give an object without the keys ab and aps."
             )
         quiet = self.content_available or self.content_available_too
         if priority is not None:
@@ -116,15 +114,11 @@ class Notification(msgspec.Struct, frozen=True):
         alert = self.alert
         if not isinstance(alert, Alert):
             raise InvalidInput(
-                "is not an object",
-                field="notification.alert",
-                remedy="Give an object with title and body.",
+                "is not an object", "notification.alert", "Give an object with title and body."
             )
         for name, key in (("title", alert.title_loc_key), ("body", alert.loc_key)):
             if not (getattr(alert, name) or key):
-                raise InvalidInput(
-                    "is missing", field=f"notification.alert.{name}", remedy="Give a text."
-                )
+                raise InvalidInput("is missing", f"notification.alert.{name}", "Give a text.")
 
 
 class _Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,27 +252,25 @@ def read_audience(value: object, field: str, *, now: float, depth: int = 0) -> T
     `InvalidInput` with the path of what is wrong. Source: Braze, "Connected audience object".
     """
     if depth > MAX_DEPTH:
-        text = f"is nested over {MAX_DEPTH} deep"
-        raise InvalidInput(text, field=field, remedy="Flatten the groups.")
+        raise InvalidInput(f"is nested over {MAX_DEPTH} deep", field, "Flatten the groups.")
     if not isinstance(value, Mapping) or len(value) != 1:
         raise InvalidInput(
             "is not an object with exactly one key",
-            field=field,
-            remedy=f"Give AND, OR or one of {', '.join(_FILTERS)}.",
+            field,
+            f"Give AND, OR or one of {', '.join(_FILTERS)}.",
         )
     [(name, inner)] = value.items()
     where = f"{field}.{name}"[:200]
     if name in ("AND", "OR"):
         if not isinstance(inner, list) or not inner:
-            remedy = "Give at least one filter."
-            raise InvalidInput("is not a list, or is empty", field=where, remedy=remedy)
+            raise InvalidInput("is not a list, or is empty", where, "Give at least one filter.")
         deeper = partial(read_audience, now=now, depth=depth + 1)
         return {name.lower(): [deeper(part, f"{where}[{n}]") for n, part in enumerate(inner)]}
     if name not in _FILTERS:
         raise InvalidInput(
             "is a filter that this gateway does not have",
-            field=where,
-            remedy=f"Use AND, OR, {', '.join(_FILTERS)}.",
+            where,
+            f"Use AND, OR, {', '.join(_FILTERS)}.",
         )
     said = reading.read(inner, _FILTERS[name], where, "")
     if isinstance(said, _Custom):
@@ -300,7 +292,7 @@ def _custom(said: _Custom, field: str) -> Tree:
         if relation in _ORDER:
             value = reading.read(value, float, where, "Give a number.")
         elif not isinstance(value, (str, int, float)):
-            raise InvalidInput("is missing", field=where, remedy="Give a text, number or boolean.")
+            raise InvalidInput("is missing", where, "Give a text, number or boolean.")
         return {**base, "relation": relation, "value": value}
     match comparison:
         case "after" | "before":
@@ -318,8 +310,8 @@ def _custom(said: _Custom, field: str) -> Tree:
         case _:
             raise InvalidInput(
                 f"{comparison!r:.60} is not a comparison of this gateway",
-                field=f"{field}.comparison",
-                remedy="Regular expressions are not supported; "
+                f"{field}.comparison",
+                "Regular expressions are not supported; "
                 f"use one of {', '.join(_PLAIN)}, "
                 "after, before, less_than_x_days_ago, greater_than_x_days_ago, "
                 "less_than_x_days_in_the_future or greater_than_x_days_in_the_future.",

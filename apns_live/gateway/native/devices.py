@@ -339,15 +339,11 @@ def _token_record(call: Call, device: str, facts: TokenFacts, field: str) -> Tok
     wanted = {"start": "attributes_type", "activity": "activity", "device": ""}[facts.kind]
     scope = getattr(facts, wanted) if wanted else ""
     if wanted and not scope:
-        raise InvalidInput(
-            "is missing", field=f"{field}.{wanted}", remedy=f"A {facts.kind} token needs it."
-        )
+        raise InvalidInput("is missing", f"{field}.{wanted}", f"A {facts.kind} token needs it.")
     for name in ("activity", "card"):
         if getattr(facts, name) is not None and facts.kind != "activity":
             raise InvalidInput(
-                f"does not apply to a {facts.kind} token",
-                field=f"{field}.{name}",
-                remedy="Leave it out.",
+                f"does not apply to a {facts.kind} token", f"{field}.{name}", "Leave it out."
             )
     registered = milliseconds_of(facts.registered_at, f"{field}.registered_at")
     record = TokenRecord(

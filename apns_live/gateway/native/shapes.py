@@ -182,8 +182,8 @@ def seconds(value: float | datetime | None, field: str) -> float | None:
     if not _EARLIEST <= number < _LATEST:
         raise InvalidInput(
             f"{number:.0f} is not a valid time in seconds since 1970, between 2001 and 5138",
-            field=field,
-            remedy="Give seconds, not milliseconds, or ISO 8601 with an offset.",
+            field,
+            "Give seconds, not milliseconds, or ISO 8601 with an offset.",
         )
     return number
 

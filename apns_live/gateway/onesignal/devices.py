@@ -121,7 +121,7 @@ async def confirm(call: Call, notification_id: str, body: dict[str, Any]) -> dic
     said = await _read(call, body, "onesignal.received")
     activity = said.activity
     if activity is not None and not isinstance(activity, str):
-        raise InvalidInput("is not a string", field="live_activity_id", remedy="Give the id.")
+        raise InvalidInput("is not a string", "live_activity_id", "Give the id.")
     device = said.subscription
     record = ReceiptRecord(device=device, event="confirmed", operation=notification_id)
     records = [record]

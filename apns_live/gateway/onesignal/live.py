@@ -145,8 +145,8 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True):
             tags = ", ".join(sorted(headings.keys() ^ contents.keys()))
             raise InvalidInput(
                 f"has other languages than contents: {tags}",
-                field="headings",
-                remedy="Give both texts in the same languages.",
+                "headings",
+                "Give both texts in the same languages.",
             )
         alert = None
         if headings or contents:
@@ -188,7 +188,7 @@ def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str
     activity = checks.identifier(said.activity_id, "activity_id")
     for field in ("headings", "contents"):
         if not getattr(said, field):
-            raise InvalidInput("is missing", field=field, remedy="Give a text for en at least.")
+            raise InvalidInput("is missing", field, "Give a text for en at least.")
     return Start(
         id=activity,
         attributes_type=checks.attributes_type(activity_type, "activity_type"),
@@ -229,9 +229,7 @@ def read_idempotency_key(body: Mapping[str, Any]) -> str | None:
         if value is None:
             continue
         if not isinstance(value, str) or not _UUID.fullmatch(value):
-            raise InvalidInput(
-                "is not a valid UUID", field=name, remedy="Give a UUID as of RFC 9562."
-            )
+            raise InvalidInput("is not a valid UUID", name, "Give a UUID as of RFC 9562.")
         return value.lower()
     return None
 
@@ -243,8 +241,8 @@ def read_target(body: Mapping[str, Any]) -> Audience:
     if excluded not in (None, []) and name != "included_segments":
         raise InvalidInput(
             "cannot be combined with other targets than segments",
-            field="excluded_segments",
-            remedy="Use it with included_segments.",
+            "excluded_segments",
+            "Use it with included_segments.",
         )
     match name:
         case "include_aliases":
@@ -290,7 +288,7 @@ def _texts(given: Mapping[str, Any] | None, field: str) -> dict[str, str] | None
         if text is not None:
             texts[checks.language(tag, where)] = reading.read(text, str, where, "Give a text.")
     if not texts.get("en"):
-        raise InvalidInput("has no text for en", field=field, remedy="Give one: it is the default.")
+        raise InvalidInput("has no text for en", field, "Give one: it is the default.")
     return texts
 
 

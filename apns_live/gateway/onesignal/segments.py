@@ -69,9 +69,7 @@ async def change(call: Call, body: dict[str, Any]) -> dict[str, Any]:
     """PATCH /apps/{app_id}/segments/{segment_id}: another filter. The name cannot change."""
     found = await _find(call)
     if body.get("name") not in (None, found.name):
-        raise InvalidInput(
-            "cannot be changed", field="name", remedy="Create a segment with the new name."
-        )
+        raise InvalidInput("cannot be changed", "name", "Create a segment with the new name.")
     if body.get("filters") is not None:
         rule = read_filters(body["filters"])
         await call.service.segments.save(call.app, found.name, rule)
@@ -98,7 +96,7 @@ def _number(call: Call, name: str, default: int) -> int:
     if given is None:
         return default
     if not given.isdecimal() or len(given) > 9:
-        raise InvalidInput("is not a whole number", field=name, remedy="Give 0 or more.")
+        raise InvalidInput("is not a whole number", name, "Give 0 or more.")
     return int(given)
 
 
@@ -119,13 +117,12 @@ def read_filters(value: object, field: str = "filters") -> Tree:
         read(operator, _OPERATOR, f"{where}.operator", "Use OR or AND.")
         if expected:
             problem = "is an operator where a condition is expected"
-            raise InvalidInput(problem, field=where, remedy="Put it between two.")
+            raise InvalidInput(problem, where, "Put it between two.")
         expected = True
         if operator == "OR":
             groups.append([])
     if expected:
-        remedy = "Give a condition after it."
-        raise InvalidInput("ends with an operator", field=field, remedy=remedy)
+        raise InvalidInput("ends with an operator", field, "Give a condition after it.")
     trees = [group[0] if len(group) == 1 else {"and": group} for group in groups]
     return trees[0] if len(trees) == 1 else {"or": trees}
 

@@ -116,7 +116,7 @@ async def add_aliases(call: Call, body: dict[str, Any]) -> Any:
     external, given = await _named(call), _read_identity(body.get("identity"))
     if given.get(EXTERNAL, external) != external or OWN in given:
         raise InvalidInput(
-            "cannot be changed", field="identity", remedy="Move the subscriptions to another user."
+            "cannot be changed", "identity", "Move the subscriptions to another user."
         )
     if (conflict := await _claimed(call, external, given)) is not None:
         return conflict
@@ -128,7 +128,7 @@ async def remove_alias(call: Call, label: str) -> dict[str, Any]:
     """DELETE …/identity/{label}."""
     external = await _named(call)
     if label in (EXTERNAL, OWN):
-        raise InvalidInput("cannot be removed", field=label, remedy="Delete the user instead.")
+        raise InvalidInput("cannot be removed", label, "Delete the user instead.")
     aliases = schema.user_aliases
     gone = delete(aliases).where(aliases.c.user_id == id_named(call.app, schema.users, external))
     if not await call.service.database.change(gone.where(aliases.c.label == label)):
@@ -220,7 +220,7 @@ async def _external_of(call: Call, given: Mapping[str, str]) -> str:
         if (row := await _find(call, label, value)) is not None:
             return str(row.external_id)
     raise InvalidInput(
-        "is missing", field="identity.external_id", remedy="Users are known by it here: give one."
+        "is missing", "identity.external_id", "Users are known by it here: give one."
     )
 
 
@@ -270,7 +270,7 @@ def _read_deltas(value: object) -> dict[str, float]:
             spent = math.nan
         if not 0 <= spent < _MOST_SPENT:
             where = f"deltas.purchases[{index}].amount"
-            raise InvalidInput("is not an amount", field=where, remedy='Give one such as "0.99".')
+            raise InvalidInput("is not an amount", where, 'Give one such as "0.99".')
     more = {"session_count": given.session_count, "session_time": given.session_time}
     return {name: amount for name, amount in {**more, "amount_spent": spent}.items() if amount}
 

@@ -61,8 +61,8 @@ class Certificates:
             except OSError as error:
                 raise InvalidSetting(
                     f"{str(path)!r} cannot be read ({error.strerror})",
-                    field=name,
-                    remedy="Give the path of a PEM file.",
+                    name,
+                    "Give the path of a PEM file.",
                 ) from None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.set_alpn_protocols(["h2", "http/1.1"])
@@ -79,5 +79,5 @@ class Certificates:
                 remedy = (
                     "Give PEM files: the chain with the server's certificate first, and its key."
                 )
-            raise InvalidSetting(said, field=field, remedy=remedy) from None
+            raise InvalidSetting(said, field, remedy) from None
         return context
