@@ -14,7 +14,6 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
@@ -59,11 +58,9 @@ class BroadcastChannel(ChannelId):
             f"environment={self.environment!r})"
         )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        again = partial(
-            BroadcastChannel, storage_policy=self.storage_policy, environment=self.environment
-        )
-        return again, (str(self),)
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
+        named = {"storage_policy": self.storage_policy, "environment": self.environment}
+        return (str(self),), named
 
 
 Listing = list[BroadcastChannel]

@@ -63,7 +63,7 @@ class TokenReader:
         """What the source raised; it ends the reading."""
         self.stopped = False
         self._seen: set[int] | None = set() if dedupe else None
-        self._wake: Callable[[], object] = _nobody
+        self._wake: Callable[[], object] = lambda: None
 
     @property
     def ended(self) -> bool:
@@ -289,7 +289,3 @@ def shown(error: BaseException) -> BaseException:
     )
     shown.__cause__ = error
     return shown
-
-
-def _nobody() -> None:
-    """Wake nobody: not open yet."""

@@ -54,9 +54,6 @@ class Audience:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __contains__(self, token: object) -> bool:
-        return isinstance(token, str) and one_spelling(token) in self.index
-
     def join(self, token: str, *, confirmed: int = 0) -> int | None:
         """Add a token that has version ``confirmed``. Return its place, or None if it is a member already."""
         key = one_spelling(token)

@@ -233,9 +233,6 @@ class StartAccounts:
         self._devices = devices
         self._accounts: OrderedDict[str, Account] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._accounts)
-
     def charge(self, token: str, now: float) -> bool:
         """Count a start for ``token``; return whether it is over the account."""
         token = one_spelling(token)

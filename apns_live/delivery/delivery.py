@@ -185,13 +185,10 @@ class Delivery:
     async def _restore(self, journal: Journal) -> None:
         now, wall = self._time.now(), self._time.wall()
         newest = 0
-        after = ""
-        while records := await journal.lanes(after, 10_000):
-            for record in records:
-                newest = max(newest, record.last_timestamp)
-                self.in_doubt += record.intended
-                self._lanes.adopt(restore_lane(record, now), record.device)
-            after = records[-1].token
+        async for record in journal.lanes():
+            newest = max(newest, record.last_timestamp)
+            self.in_doubt += record.intended
+            self._lanes.adopt(restore_lane(record, now), record.device)
         for kept in await journal.activities():
             newest = max(newest, kept.lane.last_timestamp)
             members = await journal.members(kept.activity)

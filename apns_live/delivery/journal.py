@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -191,10 +191,10 @@ class Journal(ABC):
         kept = await self.read("problem", run, (run, after), limit)
         return [ProblemRecord(run, number, value or b"") for _, _, number, value in kept]
 
-    async def lanes(self, after: str, limit: int) -> list[LaneRecord]:
-        """Return at most ``limit`` lanes whose token sorts after ``after``."""
-        kept = await self.read("lane", None, (after, 0), limit)
-        return [_decode(entry.value or b"", type=LaneRecord) for entry in kept]
+    async def lanes(self) -> AsyncIterator[LaneRecord]:
+        """Yield the lanes."""
+        async for entry in self._entries("lane"):
+            yield _decode(entry.value or b"", type=LaneRecord)
 
     async def activities(self) -> list[ActivityRecord]:
         """Return the live activities that are not finished."""
@@ -209,8 +209,10 @@ class Journal(ABC):
 
     async def wakeups(self) -> list[tuple[str, LaneRecord]]:
         """Return the states that wait for a token, each with the name of its device."""
-        kept = await self._entries("wakeup")
-        return [(name, _decode(value or b"", type=LaneRecord)) for _, name, _, value in kept]
+        return [
+            (entry.name, _decode(entry.value or b"", type=LaneRecord))
+            async for entry in self._entries("wakeup")
+        ]
 
     async def forget_run(self, name: str) -> None:
         """Remove a fan-out and all that belongs to it."""
@@ -218,16 +220,16 @@ class Journal(ABC):
         await self.commit([Entry(kind, name, ALL, None) for kind in kinds])
 
     async def _all(self, kind: str, record: type[_Kept], name: str | None = None) -> list[_Kept]:
-        kept = await self._entries(kind, name)
-        return [_decode(entry.value or b"", type=record) for entry in kept]
+        return [
+            _decode(entry.value or b"", type=record) async for entry in self._entries(kind, name)
+        ]
 
-    async def _entries(self, kind: str, name: str | None = None) -> list[Entry]:
-        found: list[Entry] = []
+    async def _entries(self, kind: str, name: str | None = None) -> AsyncIterator[Entry]:
         after = ("", ALL)
         while entries := await self.read(kind, name, after, _PAGE):
-            found += entries
+            for entry in entries:
+                yield entry
             after = entries[-1].name, entries[-1].number
-        return found
 
 
 _Kept = TypeVar("_Kept", RunRecord, ActivityRecord, MembersRecord, ProgressRecord)

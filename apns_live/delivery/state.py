@@ -186,13 +186,13 @@ def inherit(newer: State, older: State) -> str:
 
 def superseded(token: str, state: State, detail: str, trouble: Trouble | None = None) -> Outcome:
     """Return the outcome of a state that was replaced."""
-    return _outcome(token, Verdict.SUPERSEDED, state.encoded.priority, detail, trouble)
+    return unsent(token, state.encoded.priority, detail, trouble, Verdict.SUPERSEDED)
 
 
 def expired(token: str, priority: int, trouble: Trouble | None, detail: str = "") -> Outcome:
     """Return the outcome of a push whose deadline or expiration passed."""
     detail = detail or "its deadline or expiration passed before APNs accepted it"
-    outcome = _outcome(token, Verdict.EXPIRED, priority, detail, trouble)
+    outcome = unsent(token, priority, detail, trouble, Verdict.EXPIRED)
     last = trouble.last if trouble else None
     if last is None:
         return outcome
@@ -201,22 +201,21 @@ def expired(token: str, priority: int, trouble: Trouble | None, detail: str = ""
     )
 
 
-def unsent(token: str, priority: int, why: str, trouble: Trouble | None = None) -> Outcome:
-    """Return the outcome of a push that is not sent (again): NOT_SENT, or UNKNOWN after a try."""
-    doubt = trouble is not None and trouble.may_have_been_sent
-    verdict = Verdict.UNKNOWN if doubt else Verdict.NOT_SENT
-    return _outcome(token, verdict, priority, why, trouble)
-
-
-def _outcome(
-    token: str, verdict: Verdict, priority: int, detail: str, trouble: Trouble | None
+def unsent(
+    token: str,
+    priority: int,
+    why: str,
+    trouble: Trouble | None = None,
+    verdict: Verdict = Verdict.NOT_SENT,
 ) -> Outcome:
+    """Return the outcome of a push that is not sent (again). After a try, NOT_SENT becomes UNKNOWN."""
     before = trouble or Trouble()
+    doubt = before.may_have_been_sent
     return Outcome(
         token=token,
-        verdict=verdict,
+        verdict=Verdict.UNKNOWN if doubt and verdict is Verdict.NOT_SENT else verdict,
         priority=priority,
         attempts=before.attempts,
-        may_have_been_sent=before.may_have_been_sent,
-        detail=detail,
+        may_have_been_sent=doubt,
+        detail=why,
     )

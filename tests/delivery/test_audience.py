@@ -183,7 +183,7 @@ def test_against_a_plain_model_nobody_is_missed(steps):
         token = f"t{number}"
         match step:
             case "join":
-                back = token in audience and token not in model.has
+                back = token in audience.index and token not in model.has
                 if audience.join(token) is not None:
                     model.has[token] = 0
                 elif back:

@@ -111,7 +111,7 @@ def test_start_accounts_are_per_device_and_bounded():
     assert not accounts.charge("b", 1000.0)
     for n in range(500):
         accounts.charge(str(n), 1000.0)
-    assert len(accounts) == 100
+    assert len(accounts._accounts) == 100
     assert not any(accounts.charge("499", 1000.0) for _ in range(7))
     assert accounts.charge("499", 1000.0), "the newest are remembered"
 
