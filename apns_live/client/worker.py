@@ -14,7 +14,7 @@ from typing import Any
 from ..credentials import ProviderKey
 from ..errors import CredentialError
 from ..outcome import Outcome
-from ..pool import Endpoint, PoolOptions, RequestIds
+from ..pool import Endpoint, RequestIds
 from .attachment import Acceptances
 from .client import Client
 from .fan_out import Run
@@ -33,12 +33,8 @@ class LentKey(ProviderKey):
     _signed: dict[int, str]
 
     def __init__(self, key_id: str, team_id: str, signed: dict[int, str]) -> None:
-        for name, value in (
-            ("key_id", key_id),
-            ("team_id", team_id),
-            ("fingerprint", ""),
-            ("_signed", signed),
-        ):
+        fields = {"key_id": key_id, "team_id": team_id, "fingerprint": "", "_signed": signed}
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
 
     def sign(self, issued_at: int, *, deterministic: bool = True) -> str:
@@ -142,7 +138,7 @@ async def _main(descriptor: int) -> None:
         bundle_id=setup.bundle_id,
         environment=Endpoint(host, port, ca_file),
         proxy=setup.proxy,
-        pool=PoolOptions(**setup.options),
+        pool=setup.options,
         never_index_authorization=setup.never_index,
         request_ids=ids,
     )

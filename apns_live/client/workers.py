@@ -16,7 +16,7 @@ import socket
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from time import monotonic
@@ -62,7 +62,7 @@ class Setup(msgspec.Struct, tag=True, array_like=True):
     bundle_id: str
     endpoint: tuple[str, int, str | None]
     proxy: str | None
-    options: dict[str, Any]
+    options: PoolOptions
     never_index: bool
     message: EncodedMessage
     deadline: float | None
@@ -201,9 +201,8 @@ class Sharing:
                 raise refused(InvalidSetting, "workers_cannot_share", name)
         endpoint = self.endpoint
         ca_file = None if endpoint.ca_file is None else os.fspath(endpoint.ca_file)
-        numbers = asdict(self.options)
-        numbers["max_connections"] = max(1, self.options.max_connections // workers)
-        numbers["min_connections"] = 1
+        share = max(1, self.options.max_connections // workers)
+        pool = replace(self.options, max_connections=share, min_connections=1)
 
         def setup(ids: bytes, rows: bool) -> Setup:
             return Setup(
@@ -213,7 +212,7 @@ class Sharing:
                 self.bundle_id,
                 (endpoint.host, endpoint.port, ca_file),
                 self.proxy,
-                numbers,
+                pool,
                 self.never_index,
                 msgspec.structs.replace(message.encoded, warnings=()),
                 None,

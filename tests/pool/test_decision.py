@@ -59,6 +59,11 @@ CASES = {
     "a link is penalised": (view(link(limit=1, **FULL)), Decision()),
     "the last answer was a refusal": (view(link(refused_last=True, **FULL)), Decision()),
     "as many as allowed": (view(link(1, **FULL), link(2, **FULL), link(3, **FULL)), Decision()),
+    "more than allowed": (view(*[link(n, **FULL) for n in range(4)]), Decision()),
+    "of two idle links the first is looked at when its time is over": (
+        view(link(1, idle_since=NOW - 10), link(2, idle_since=NOW - 200), waiting=False),
+        Decision(0, (), NOW - 200 + OPTIONS.idle_timeout),
+    ),
     "a draining one does not count": (
         view(link(1, **FULL), link(2, **FULL), link(3, draining=True)),
         Decision(1),
