@@ -12,7 +12,6 @@ from apns_live.http2.frames import data_header
 _PIECES = 64
 
 
-@dataclass(slots=True)
 class ReceiveWindow:
     """How much the peer may send. Refilled when an eighth of it is used up.
 
@@ -20,13 +19,13 @@ class ReceiveWindow:
     sender at a distance.
     """
 
-    target: int
-    """Bytes to which a refill brings the window."""
-    available: int = field(init=False)
-    """Bytes that the peer may send now; below 0 the peer has broken the rules."""
+    __slots__ = ("available", "target")
 
-    def __post_init__(self) -> None:
-        self.available = self.target
+    def __init__(self, size: int) -> None:
+        self.target = size
+        """Bytes to which a refill brings the window."""
+        self.available = size
+        """Bytes that the peer may send now; below 0 the peer has broken the rules."""
 
     def refill(self) -> int:
         """Return the increment to grant now, or 0 while more than seven eighths are left."""

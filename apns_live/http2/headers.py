@@ -199,6 +199,8 @@ class HeaderEncoder:
 
     def __init__(self) -> None:
         self.table = HeaderTable()
+        self._indexed: dict[tuple[bytes, bytes], bytes] = {}
+        """Fields that were found in a table, as they are encoded while the tables stay the same."""
         self._pending: list[int] = []
         self.generation = 0
 
@@ -208,7 +210,7 @@ class HeaderEncoder:
         if maximum == self.table.maxsize:
             return
         self.table.maxsize = maximum
-        self.generation += 1
+        self._table_changed()
         # The smallest size since the last block has to be seen by the peer, and the final one.
         smallest = min([maximum, *self._pending])
         self._pending = [smallest] if smallest == maximum else [smallest, maximum]
@@ -219,6 +221,10 @@ class HeaderEncoder:
         self._pending = []
         return updates
 
+    def _table_changed(self) -> None:
+        self._indexed.clear()
+        self.generation += 1
+
     def index(self, name: bytes) -> int:
         """Return the index of a name in either table, or 0."""
         found = self.table.search(name, b"")
@@ -226,15 +232,19 @@ class HeaderEncoder:
 
     def encode(self, name: bytes, value: bytes, indexing: Indexing) -> bytes:
         """Return one field, and change the dynamic table as ``indexing`` says."""
+        may_index = indexing is Indexing.VALUE or indexing is Indexing.NAME
+        if may_index and (known := self._indexed.get((name, value))):
+            return known
         index, _, same_value = self.table.search(name, value) or (0, name, None)
         bits, pattern = 4, 0x10 if indexing is Indexing.NEVER else 0
-        if indexing is Indexing.VALUE or indexing is Indexing.NAME:
+        if may_index:
             if same_value is not None:
-                return encode_integer(index, 7, 0x80)
+                self._indexed[name, value] = found = encode_integer(index, 7, 0x80)
+                return found
             size = len(name) + len(value) + _ENTRY_OVERHEAD
             if size <= self.table.maxsize and (indexing is Indexing.VALUE or not index):
                 self.table.add(name, value)
-                self.generation += 1
+                self._table_changed()
                 bits, pattern = 6, 0x40
         head = encode_integer(index, bits, pattern)
         return (head if index else head + encode_string(name)) + encode_string(value)
@@ -300,7 +310,11 @@ class ResponseEncoder(HeaderEncoder):
                 head = encode_integer(index, 4) + (b"" if index else encode_string(lower))
                 if len(names) < _CACHED_NAMES:
                     names[name] = head
-            parts += (head, encode_integer(len(value), 7), value)
+            parts += (
+                head,
+                _LENGTHS[len(value)] if len(value) < 127 else encode_integer(len(value), 7),
+                value,
+            )
         return b"".join(parts)
 
 
@@ -316,4 +330,5 @@ def _status_field(status: int) -> bytes:
     return encode_integer(first, 4) + encode_string(text)
 
 
+_LENGTHS = tuple(encode_integer(length, 7) for length in range(127))
 _STATUSES = {status: _status_field(status) for status in range(100, 600)}

@@ -119,14 +119,15 @@ def _activity(
     if broadcast and event == "start":
         raise refused(InvalidPayload, "start_to_channel", "message")
 
-    def seconds(value: object, field: str, *, zero_allowed: bool = False) -> int | None:
-        if value is None:
-            return None
-        return epoch_seconds(value, now=now, field=field, zero_allowed=zero_allowed)
-
-    stamp = seconds(message.timestamp if timestamp is None else timestamp, "timestamp")
+    if storage_policy not in (None, 0, 1):
+        field = "storage_policy"
+        raise refused(InvalidSetting, field, field, storage_policy=storage_policy)
+    given_stamp = message.timestamp if timestamp is None else timestamp
+    stamp = int(now)
+    if given_stamp is not None:
+        stamp = epoch_seconds(given_stamp, now=now, field="timestamp")
     found = Findings(of_message=True)
-    aps: dict[str, Any] = {"timestamp": int(now) if stamp is None else stamp, "event": event}
+    aps: dict[str, Any] = {"timestamp": stamp, "event": event}
     if message.content_state is not None:
         aps["content-state"] = plain_object(message.content_state, "content_state")
     collapse_id = None
@@ -140,16 +141,18 @@ def _activity(
         collapse_id = message.activity_id
     if alert is not None:
         aps["alert"] = alert.as_json()
-    stale_date = seconds(message.stale_date, "stale_date")
-    if stale_date is not None:
+    stale_date = None
+    if message.stale_date is not None:
+        stale_date = epoch_seconds(message.stale_date, now=now, field="stale_date")
         aps["stale-date"] = stale_date
     if isinstance(message, End) and message.dismissal_date is not None:
-        dismissal = seconds(message.dismissal_date, "dismissal_date", zero_allowed=True)
-        aps["dismissal-date"] = dismissal
+        aps["dismissal-date"] = epoch_seconds(
+            message.dismissal_date, now=now, field="dismissal_date", zero_allowed=True
+        )
     if message.relevance_score is not None:
         aps["relevance-score"] = message.relevance_score
-    given = seconds(message.expiration, "expiration", zero_allowed=True)
-    unstored = _stores_nothing(storage_policy) and broadcast
+    given = _given_expiration(message, now)
+    unstored = broadcast and storage_policy == 0
     if unstored and given:
         raise refused(InvalidPayload, "expiration_unstored", "expiration")
     rules.on_activity(aps, now=now, expiration=given, found=found)
@@ -169,7 +172,7 @@ def _activity(
         expiration=given,
         collapse_id=collapse_id,
         event=event,
-        timestamp=aps["timestamp"],
+        timestamp=stamp,
         stale_date=stale_date,
         warnings=tuple(found.warnings),
         has_alert=alert is not None,
@@ -178,12 +181,10 @@ def _activity(
     )
 
 
-def _stores_nothing(storage_policy: int | None) -> bool:
-    """Tell whether the channel stores nothing. Raises `InvalidSetting` for an unknown policy."""
-    if storage_policy not in (None, 0, 1):
-        field = "storage_policy"
-        raise refused(InvalidSetting, field, field, storage_policy=storage_policy)
-    return storage_policy == 0
+def _given_expiration(message: Message, now: float) -> int | None:
+    if message.expiration is None:
+        return None
+    return epoch_seconds(message.expiration, now=now, field="expiration", zero_allowed=True)
 
 
 def _lifetime(message: ActivityMessage, now: float, stale_date: int | None) -> int:
@@ -204,12 +205,10 @@ def _ordinary(
     payload = {"aps": message.as_aps(), **_custom(message.custom, found, activity=False)}
     body = json_bytes(payload)
     _check_size(payload, body, "device", found)
-    if message.expiration is None:
+    expiration = _given_expiration(message, now)
+    if expiration is None:
         expiration = math.ceil(now) + NOTIFICATION_LIFETIME
     else:
-        expiration = epoch_seconds(
-            message.expiration, now=now, field="expiration", zero_allowed=True
-        )
         rules.on_expiration(expiration, now, found)
     alert = isinstance(message, Notification)
     if isinstance(message, Notification):
