@@ -97,12 +97,12 @@ class OwnChannels:
         Returns its row afterwards, and the reason if it should have a channel and got none, else an empty text.
         ``terms`` is as `Ownership.guard` takes it. Raises `NotOwner` and what the store raises.
         """
-        least, why = self._least(app, activity), ""
+        least = self._least(app, activity)
         started = Started(activity, further)
         limited = app.settings.get("device_limit", self.settings.device_limit) is not None
-        if not least or further.hand_over or activity.channel_id is not None:
-            return activity, ""
-        if activity.status != "active":  # the end may leave before phones follow the channel
+        # An end may be sent before phones follow the channel.
+        is_over = activity.status != "active"
+        if not least or further.hand_over or activity.channel_id is not None or is_over:
             return activity, ""
         if activity.channel_asked_at is not None:
             return activity, _without(LOST)

@@ -322,9 +322,8 @@ class Segments:
         """
         checks.identifier(name, "name", limit=200)
         if name in DEFAULTS:
-            raise InvalidInput(
-                f"{name!r} is a segment that every app has", "name", "Choose another."
-            )
+            problem = f"{name!r} is a segment that every app has"
+            raise InvalidInput(problem, "name", "Choose another.")
         values = {
             "app_id": app.row,
             "public_id": self.new_id() if id is None else checks.identifier(id, "id", limit=64),
@@ -333,12 +332,9 @@ class Segments:
             "created_at": milliseconds(self.clock),
         }
         async with self.database.write() as connection:
-            statement = insert_into(connection, schema.segments).values(values)
-            await connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["app_id", "name"], set_={"filter": values["filter"]}
-                )
-            )
+            place, change = ["app_id", "name"], {"filter": values["filter"]}
+            saved = insert_into(connection, schema.segments).values(values)
+            await connection.execute(saved.on_conflict_do_update(index_elements=place, set_=change))
         return (await self.list(app, only=name))[0]
 
     async def list(self, app: App, *, only: str | None = None) -> list[Segment]:
@@ -378,6 +374,5 @@ async def load_segment(
         return filters.parse_filter(json.loads(text), field=field)
     if name_or_id in DEFAULTS:
         return filters.parse_filter(DEFAULTS[name_or_id], field=field)
-    raise InvalidInput(
-        f"{name_or_id!r} is not a segment of the app", field, "Save the segment first."
-    )
+    problem = f"{name_or_id!r} is not a segment of the app"
+    raise InvalidInput(problem, field, "Save the segment first.")

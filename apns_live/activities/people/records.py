@@ -93,12 +93,9 @@ def check_token(record: TokenRecord, *, now: int, field: str = "token") -> Token
         "token": checks.token(record.token, f"{field}.token"),
         "registered_at": min(record.registered_at, now),
     }
-    if not record.registered_at >= 10**11:
-        raise InvalidInput(
-            f"{record.registered_at} is not a valid time in milliseconds",
-            f"{field}.registered_at",
-            "Give milliseconds since 1970.",
-        )
+    if not record.registered_at >= OLDEST:
+        problem = f"{record.registered_at} is not a valid time in milliseconds"
+        raise InvalidInput(problem, f"{field}.registered_at", "Give milliseconds since 1970.")
     if record.environment is not None:
         checks.environment(record.environment, f"{field}.environment")
     if record.card is not None:
@@ -185,11 +182,8 @@ def _store_scalar(value: object, field: str) -> StoredValue:
     if isinstance(value, dict):
         return _store_scalar(_dated(value, field), field)
     if not isinstance(value, str):
-        raise InvalidInput(
-            f"is of type {type(value).__name__}",
-            field,
-            "Give a text, number, boolean, date, or a list of texts or numbers.",
-        )
+        remedy = "Give a text, number, boolean, date, or a list of texts or numbers."
+        raise InvalidInput(f"is of type {type(value).__name__}", field, remedy)
     if len(value) > 1024 or "\x00" in value:
         problem = "has over 1024 characters, or a NUL"
         raise InvalidInput(problem, field, "Shorten it.")
@@ -199,14 +193,11 @@ def _store_scalar(value: object, field: str) -> StoredValue:
 def _dated(value: dict[str, object], field: str) -> date:
     """Return the day, or the moment, of ``{"date": text}``."""
     text = value.get("date") if len(value) == 1 else None
+    if isinstance(text, str) and not _PLAIN_DATE.match(text):
+        return datetime.fromtimestamp(moment(text, field) / 1000, UTC)
     if isinstance(text, str):
-        if _PLAIN_DATE.match(text):
-            try:
-                return date.fromisoformat(text)
-            except ValueError:
-                text = ""
-        else:
-            return datetime.fromtimestamp(moment(text, field) / 1000, UTC)
+        with contextlib.suppress(ValueError):
+            return date.fromisoformat(text)
     raise InvalidInput(
         "is not a valid date", field, 'Write {"date": "2026-01-31"} or a full time with its zone.'
     )

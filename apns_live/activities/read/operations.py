@@ -56,7 +56,7 @@ class OperationView(TypedDict):
     """One accepted request, and the counts of its pushes.
 
     ``status``: scheduled, accepted, running, done, superseded or failed (see ``reason``).
-    ``queued`` devices get the state when they hand in a token; ``missing`` handed in none in time.
+    ``queued`` devices get the state when they register a token; ``missing`` registered none in time.
     """
 
     row: int

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import event, func, insert, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -205,6 +205,26 @@ async def test_the_queue_is_bounded(database: Database) -> None:
             await asyncio.gather(*waiting, return_exceptions=True)
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert sum(isinstance(result, Busy) for result in results) == 2
+    # A limit may be set below what waits already.
+    waiting = [asyncio.create_task(commits.run_with(batch, f"more-{n}")) for n in range(3)]
+    await asyncio.sleep(0)
+    commits.limit(1)
+    with pytest.raises(Busy, match="3 writes"):
+        await commits.run_with(batch, "too many")
+    assert await asyncio.gather(*waiting) == ["more-0", "more-1", "more-2"]
+
+
+async def test_only_writes_that_share_a_transaction_have_savepoints(database: Database) -> None:
+    commits, adding_all = GroupCommit(database), Adding()
+    batch: Batch[str, str] = Batch(adding_all.together)
+    made: list[str] = []
+    engine = database._writer.sync_engine
+    event.listen(engine, "savepoint", lambda connection, name: made.append(name))
+    await commits.run(adding("alone"))
+    await asyncio.gather(*(commits.run_with(batch, f"batch-{n}") for n in range(3)))
+    assert made == []
+    await asyncio.gather(commits.run(adding("one")), commits.run(adding("two")))
+    assert len(made) == (2 if database.is_sqlite else 0)
 
 
 async def test_who_goes_away_in_the_queue_is_not_written(database: Database) -> None:

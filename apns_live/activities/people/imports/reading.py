@@ -48,9 +48,8 @@ class Reader:
 
     def __init__(self, source: str | Path | IO[bytes], form: Form = "auto") -> None:
         if form not in FORMS:
-            raise InvalidInput(
-                f"{form!r:.40} is not a valid format", "format", "Use auto, csv or jsonl."
-            )
+            problem = f"{form!r:.40} is not a valid format"
+            raise InvalidInput(problem, "format", "Use auto, csv or jsonl.")
         self.name, self._raw, self._owned = _open(source)
         self.form = form
         self.lines = 0
@@ -144,9 +143,8 @@ class Reader:
         csv.field_size_limit(MAX_LINE)
         header = [cell.strip() for cell in next(self._rows(rows), [])]
         if not any(header):
-            raise InvalidInput(
-                "has no header line", self.name, "Name the columns in the first line of a CSV file."
-            )
+            remedy = "Name the columns in the first line of a CSV file."
+            raise InvalidInput("has no header line", self.name, remedy)
         twice = next((name for name in header if name and header.count(name) > 1), None)
         if twice is not None:
             raise InvalidInput(f"has two columns {twice!r:.40}", self.name, "Rename one of them.")
@@ -209,10 +207,10 @@ def _guess(name: str, first: bytes) -> Form:
 
 
 class Rejects:
-    """Holds tokens, so its owner alone may read it, from its first byte on.
+    """Writes refused lines. They hold tokens, so only the owner may read the file.
 
-    It is written beside its place and moved there at the end: it may be the file that is being read.
-    Without a refused line none is made, and an old one goes. Raises `InvalidSetting`.
+    It is written beside its place and moved there at the end, since it may be the file that is being read.
+    Without a refused line there is no file, and an old one is deleted. Raises `InvalidSetting`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -221,9 +219,8 @@ class Rejects:
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._file: TextIO | None = None
         if self.path.is_dir() or not self.path.parent.is_dir():
-            raise InvalidSetting(
-                f"{path} cannot be written", "rejects", "Name a file in a directory that exists."
-            )
+            remedy = "Name a file in a directory that exists."
+            raise InvalidSetting(f"{path} cannot be written", "rejects", remedy)
 
     def write(self, line: Line, reason: str, header: list[str] | None) -> None:
         """Add a refused line. ``header`` is that of a CSV file, None for JSON Lines."""
@@ -258,21 +255,16 @@ class Rejects:
         """Remove it, as if it had never been begun."""
         if self._file is not None:
             self._file.close()
-            with contextlib.suppress(FileNotFoundError):
-                self._partial.unlink()
+            self._partial.unlink(missing_ok=True)
 
     def _begin(self) -> TextIO:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            # A leftover of a killed run goes first, so that the mode is ours from the start.
-            with contextlib.suppress(FileNotFoundError):
-                self._partial.unlink()
-            return os.fdopen(
-                os.open(self._partial, flags, 0o600), "w", encoding="utf-8", newline=""
-            )
+            # The leftover of a killed run may have another mode.
+            self._partial.unlink(missing_ok=True)
+            opened = os.open(self._partial, flags, 0o600)
         except OSError as error:
-            raise InvalidSetting(
-                f"{self.path} cannot be written: {error.strerror}",
-                "rejects",
-                "Name a file in a directory that may be written.",
-            ) from error
+            problem = f"{self.path} cannot be written: {error.strerror}"
+            remedy = "Name a file in a directory that may be written."
+            raise InvalidSetting(problem, "rejects", remedy) from error
+        return os.fdopen(opened, "w", encoding="utf-8", newline="")
