@@ -63,23 +63,9 @@ class GatedSender:
         self.prepare: Callable[[EncodedMessage], Any] = client.prepare
         self.clock = client.clock
 
-    def attach(
-        self,
-        source: Any,
-        *,
-        retry: bool = True,
-        response_timeout: float | None = None,
-        deadline: float | None = None,
-        tokens_checked: bool = False,
-    ) -> Attachment:
-        """Draw work from ``source`` as long as there is room for its results."""
-        attachment = self._client.attach(
-            _Gate(source, self._shut),
-            retry=retry,
-            response_timeout=response_timeout,
-            deadline=deadline,
-            tokens_checked=tokens_checked,
-        )
+    def attach(self, source: Any, **options: Any) -> Attachment:
+        """Draw work from ``source`` as long as there is room for its results; see `Client.attach`."""
+        attachment = self._client.attach(_Gate(source, self._shut), **options)
         self._attachments = [known for known in self._attachments if not known.detached]
         self._attachments.append(attachment)
         return attachment
@@ -90,21 +76,19 @@ class GatedSender:
             attachment.wake()
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Carrier:
     """One app's client and delivery for one environment."""
 
-    def __init__(
-        self, app: App, environment: str, client: Client, sender: GatedSender, delivery: Delivery
-    ) -> None:
-        self.app = app
-        self.environment = environment
-        self.client = client
-        self.sender = sender
-        self.delivery = delivery
-        self.holders = 0
-        """How many have something under way on it."""
-        self.used_at = 0.0
-        """When it was last asked for, by the monotonic clock."""
+    app: App
+    environment: str
+    client: Client
+    sender: GatedSender
+    delivery: Delivery
+    holders: int = 0
+    """How many tasks use it."""
+    used_at: float = 0.0
+    """When it was last asked for, by the monotonic clock."""
 
     async def aclose(self) -> None:
         """Close at once; what was to wait for has been waited for."""

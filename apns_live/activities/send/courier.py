@@ -36,7 +36,7 @@ from .failing import Failing, open_changes
 from .fan_out import ROOM
 from .helping import Helping
 from .jobs import TRY_AGAIN, Jobs, Place, Reading
-from .kind import Setting
+from .kind import Room, Setting
 from .limits import Limits
 from .live import Live, Takes
 from .lives import Lives
@@ -44,7 +44,6 @@ from .notifying import Notifier
 from .recorder import Recorder
 from .refusals import Pauses
 from .results import Batch, Written
-from .room import Room
 from .starting import Starts
 
 logger = logging.getLogger("apns_live.activities")

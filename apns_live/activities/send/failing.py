@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -23,25 +24,25 @@ from .refusals import Pauses
 logger = logging.getLogger("apns_live.activities")
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Failing:
-    """Notes why operations fail."""
+    """Stores why operations fail."""
 
-    def __init__(self, recorder: Recorder, carriers: Carriers, backlog: ActivityBacklog) -> None:
-        self._recorder = recorder
-        self._carriers = carriers
-        self._backlog = backlog
-        self.for_key: set[int] = set()
-        """Operations that failed here for now: they go on when a key is added, and not before."""
+    recorder: Recorder
+    carriers: Carriers
+    backlog: ActivityBacklog
+    for_key: set[int] = field(default_factory=set)
+    """Operations that failed here for now. They continue when a key is added, and not before."""
 
     async def fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
         """Let operations fail; those that are not final are tried again when a key is added."""
         if not final:
             self.for_key.update(row.id for row in operations)
         for row in operations:
-            batch = self._recorder.noting(row.partition)
+            batch = self.recorder.noting(row.partition)
             batch.started.append((row.id, "failed", reason[:255], final, None))
             logger.warning("operation %s failed: %s", row.public_id, reason)
-        await self._recorder.written()
+        await self.recorder.written()
 
     async def note(
         self,
@@ -53,9 +54,9 @@ class Failing:
         persons: int | None = None,
     ) -> None:
         """Store what became of a start or notification."""
-        batch = self._recorder.noting(operation.partition)
+        batch = self.recorder.noting(operation.partition)
         batch.started.append((operation.id, status, reason, final, persons))
-        await self._recorder.written()
+        await self.recorder.written()
 
     async def settle(
         self, pauses: Pauses, place: Hashable, operation: Row[Any], fan_out: FanOut, *, final: bool
@@ -84,10 +85,10 @@ class Failing:
         broken = [operation for operation in changes if not _decodes(operation)]
         await self.fail(broken or changes, f"it cannot be sent: {error}", final=True)
         if broken:
-            self._backlog.add(row)
+            self.backlog.add(row)
 
     async def _open_changes(self, row: int) -> list[Row[Any]]:
-        _, operations = await self._backlog.read([row])
+        _, operations = await self.backlog.read([row])
         return open_changes(operations.get(row, []))
 
     @asynccontextmanager
@@ -98,7 +99,7 @@ class Failing:
         async with AsyncExitStack() as stack:
             carrier = None
             try:
-                carrier = await stack.enter_async_context(self._carriers.use(app, environment))
+                carrier = await stack.enter_async_context(self.carriers.use(app, environment))
             except (NoKey, InvalidInput) as error:
                 await self.fail(operations, str(error), final=False)
             yield carrier

@@ -25,8 +25,8 @@ INTERVAL = 0.2
 """Seconds within which a result is written."""
 PATIENCE = 1.0
 """The same while more of a shard's are about to come."""
-AT_ONCE = 1_000
-"""Results that are written without waiting for the interval."""
+AT_ONCE = 2_000
+"""Results that are written without waiting for the interval: those of a shard."""
 MOST = 30_000
 """Results that may wait for the store; beyond it sending pauses."""
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0

@@ -76,16 +76,12 @@ class Pauses:
         until = self._clock.time() + seconds
         timer = self._clock.call_later(seconds, lambda: self._over(place))
         self._pauses[place] = _Pause(app, tries, until, timer)
-        self._forget_some()
+        if len(self._pauses) > KEPT:  # forget how often those were tried that do not wait now
+            idle = [one for one, pause in self._pauses.items() if pause.timer is None]
+            for one in idle[: len(self._pauses) - KEPT]:
+                del self._pauses[one]
         moment = datetime.fromtimestamp(int(until), UTC).isoformat().replace("+00:00", "Z")
         return f"{refusal}. It is tried again at {moment}, or when a key is added"[:255]
-
-    def _forget_some(self) -> None:
-        """Forget how often places were tried that do not wait now, when they are many."""
-        if len(self._pauses) > KEPT:
-            idle = [place for place, pause in self._pauses.items() if pause.timer is None]
-            for place in idle[: len(self._pauses) - KEPT]:
-                del self._pauses[place]
 
     def _over(self, place: Hashable) -> None:
         self._pauses[place].timer = None

@@ -390,8 +390,8 @@ async def unsettled(
     """Return those devices that have no outcome in an operation."""
     found = await with_rows(connection, _SETTLED, devices, operation=operation)
     settled = set(found.scalars())
-    rows = await reached.rows_of_many(connection, schema.outcomes.c.operation_id == operation)
-    settled |= reached.among(rows, devices)
+    of_operation = schema.outcomes.c.operation_id == operation
+    settled |= await reached.sharing(connection, devices, of_operation)
     return [device for device in devices if device not in settled]
 
 
@@ -447,5 +447,5 @@ async def left_open(connection: AsyncConnection, activity: int, since: int) -> l
         operations.activity_id == activity, operations.kind == "start"
     )
     later = outcomes.operation_id.in_(starts), outcomes.created_at >= since
-    settled = reached.among(await reached.rows_of_many(connection, *later), open_)
+    settled = await reached.sharing(connection, open_, *later)
     return [device for device in open_ if device not in settled]

@@ -86,6 +86,16 @@ def among(rows: Iterable[Any], devices: Collection[int]) -> set[int]:
     return found.intersection(devices)
 
 
+async def sharing(
+    connection: AsyncConnection, devices: Collection[int], *conditions: ColumnElement[bool]
+) -> set[int]:
+    """Return those devices that share a row with others, under conditions."""
+    if not devices:
+        return set()
+    near = _columns.first_device <= max(devices), _columns.last_device >= min(devices)
+    return among(await rows_of_many(connection, *conditions, *near), devices)
+
+
 async def places(
     connection: AsyncConnection, operation: int, after: int, limit: int
 ) -> list[Place]:

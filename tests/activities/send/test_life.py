@@ -10,7 +10,7 @@ import pytest
 
 from apns_live.activities import AlertText, Audience, Presentation
 from apns_live.activities.send import fan_out, lives, starting
-from apns_live.activities.send.room import Room
+from apns_live.activities.send.kind import Room
 from apns_live.delivery import lanes
 from tests.activities.send.world import TYPE, World, a_start, an_end, an_update
 

@@ -107,7 +107,7 @@ async def test_watching_sees_it(world: World, monkeypatch: Any) -> None:
         counted += 1
         return await still_queued(connection, rows)
 
-    monkeypatch.setattr(watching, "still_queued", count)
+    monkeypatch.setattr(watching.views, "still_queued", count)
     await world.add_phones(3, first=10)
     await world.service.activities.start(world.app, a_start("other"))
     await world.until(lambda: len(world.handed_in) >= 3)
