@@ -266,7 +266,10 @@ def compare_contenders(result: Result) -> list[Comparison]:
 def _compared(name: str, first: Sequence[Run], second: Sequence[Run]) -> Comparison:
     first, second = (sorted(runs, key=lambda run: run.at) for runs in (first, second))
     before, after = ([math.log(run.rate) for run in runs] for runs in (first, second))
-    alternating = _alternate(first, second)
+    # Whether both took turns: each pair of rounds was over before the next began.
+    pairs = [sorted((a.at, b.at)) for a, b in zip(first, second, strict=False)]
+    in_turn = all(earlier[1] <= later[0] for earlier, later in pairwise(pairs))
+    alternating = len(first) == len(second) and in_turn
     if alternating:
         differences = [b - a for a, b in zip(before, after, strict=True)]
         middle = statistics.mean(differences)
@@ -294,14 +297,6 @@ def _compared(name: str, first: Sequence[Run], second: Sequence[Run]) -> Compari
         rounds=min(len(before), len(after)),
         alternating=alternating,
     )
-
-
-def _alternate(first: Sequence[Run], second: Sequence[Run]) -> bool:
-    """Whether both took turns: each pair of rounds was over before the next began."""
-    if len(first) != len(second):
-        return False
-    pairs = [sorted((a.at, b.at)) for a, b in zip(first, second, strict=True)]
-    return all(before[1] <= after[0] for before, after in pairwise(pairs))
 
 
 def _error(values: Sequence[float]) -> float:

@@ -105,8 +105,25 @@ def fan_out(
 
 
 def _say(shared: Shared, sender: Sender, report: Report) -> None:
-    files = sender.files_written()
-    summary = summary_of(report) | {
+    files = {
+        name: (str(file.path), file.count)
+        for name, file in sender.files.open.items()
+        if file.count or name != "unknown"
+    }
+    # Times are seconds.
+    summary: dict[str, Any] = {
+        "read": report.read,
+        "accepted": report.accepted,
+        "verdicts": {verdict.value: count for verdict, count in report.verdicts.items()},
+        "reasons": dict(report.reasons),
+        "drops": report.drop_count,
+        "deadline_passed": report.deadline_passed,
+        "elapsed": round(report.elapsed, 3),
+        "rate": round(report.rate, 1),
+        "p50": round(report.p50, 6),
+        "p95": round(report.p95, 6),
+        "p99": round(report.p99, 6),
+        "connections": report.connections,
         "repeated": sender.source.repeated,
         "not_read": sender.not_read,
         "unanswered": sender.unanswered,
@@ -146,24 +163,6 @@ def _say(shared: Shared, sender: Sender, report: Report) -> None:
         )
 
 
-def summary_of(report: Report) -> dict[str, Any]:
-    """Return a report for JSON; times are seconds."""
-    return {
-        "read": report.read,
-        "accepted": report.accepted,
-        "verdicts": {verdict.value: count for verdict, count in report.verdicts.items()},
-        "reasons": dict(report.reasons),
-        "drops": report.drop_count,
-        "deadline_passed": report.deadline_passed,
-        "elapsed": round(report.elapsed, 3),
-        "rate": round(report.rate, 1),
-        "p50": round(report.p50, 6),
-        "p95": round(report.p95, 6),
-        "p99": round(report.p99, 6),
-        "connections": report.connections,
-    }
-
-
 # --- sending
 
 PATIENCE_AFTER_INTERRUPT = 15.0
@@ -199,14 +198,6 @@ class Sender:
     _closing: asyncio.Future[None] | None = None
     _run: Run | None = None
     _last_resort: asyncio.TimerHandle | None = None
-
-    def files_written(self) -> dict[str, tuple[str, int]]:
-        """Return path and count of each file that was asked for."""
-        return {
-            name: (str(file.path), file.count)
-            for name, file in self.files.open.items()
-            if file.count or name != "unknown"
-        }
 
     async def run(self, settings: Settings, message: Message) -> Report:
         """Send, and write the files. Returns the report."""

@@ -36,7 +36,13 @@ def message_from(options: Mapping[str, Any]) -> Message:
     Raises `InvalidPayload` naming the option or key that cannot be used.
     """
     given = dict(options)
-    fields = _from_file(given.pop("file")) if "file" in given else {}
+    fields: dict[str, Any] = {}
+    if "file" in given:
+        fields = _parsed(_read(given.pop("file"), "message"), "message")
+        if not isinstance(fields, dict):
+            remedy = 'Write {"event": "update", ...}.'
+            raise InvalidPayload("is not a JSON object", "message", remedy)
+        fields = fields_of_payload(fields) if "aps" in fields else fields
     for name in ("content_state", "attributes", "custom"):
         if name in given:
             text = given[name]
@@ -127,14 +133,6 @@ def _parsed(text: str, field: str) -> Any:
     except ValueError as error:
         remedy = "Quote the whole value for the shell."
         raise InvalidPayload(f"is not JSON ({error})", field, remedy) from None
-
-
-def _from_file(path: str) -> dict[str, Any]:
-    content = _parsed(_read(path, "message"), "message")
-    if not isinstance(content, dict):
-        remedy = 'Write {"event": "update", ...}.'
-        raise InvalidPayload("is not a JSON object", "message", remedy)
-    return fields_of_payload(content) if "aps" in content else content
 
 
 def fields_of_payload(payload: Mapping[str, Any]) -> dict[str, Any]:

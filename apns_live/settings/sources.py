@@ -167,15 +167,12 @@ def _from_file(named: str | Path | None) -> _Layer:
             if dotted not in NAMES:
                 known = [each for each in NAMES if each.startswith(f"{name}.")]
                 raise _unknown(f"{path}: {dotted}", dotted, known or [*NAMES, *_PARTS])
-            layer[dotted] = f"{path}: {dotted}", _placed(NAMES[dotted], one, path)
+            is_path = NAMES[dotted].metavar.startswith("FILE") and isinstance(one, str)
+            if is_path and one.strip() and "://" not in one:
+                layer[dotted] = f"{path}: {dotted}", str(path.parent / one)  # relative to this file
+            else:
+                layer[dotted] = f"{path}: {dotted}", one
     return layer
-
-
-def _placed(setting: Setting, said: Any, file: Path) -> Any:
-    """Return a setting of the file; a path is relative to the file's directory."""
-    if setting.metavar.startswith("FILE") and isinstance(said, str) and "://" not in said:
-        return str(file.parent / said) if said.strip() else said
-    return said
 
 
 def _converted(setting: Setting, said: Any, source: str) -> Any:
