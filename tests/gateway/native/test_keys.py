@@ -162,6 +162,8 @@ async def test_what_is_left_of_an_hour_and_when_it_is_full_again(room: Room) -> 
         with limits.enter(key):
             pass
     assert limits.remaining(key) == (1800, 1797, 6.0)
+    await room.clock.advance(2)
+    assert limits.remaining(key) == (1800, 1798, 4.0)
     own, _ = await room.keys.create(room.app, dialect="braze", scopes=ALL, name="x", per_minute=3)
     assert limits.remaining(own) == (3, 3, 0.0)
 
