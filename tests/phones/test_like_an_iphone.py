@@ -253,6 +253,14 @@ def test_a_silent_stream_leaves_the_app_with_a_dead_token(make_sender):
     sender.phones.open_app(phone)
     (new,) = [token for token in issued if token.kind == "start"]
     assert sender.start(new.text).state == "delivered"
+    # Only streams of push-to-start tokens were seen to be silent.
+    assert sender.phones.rotate(phone.token_of("device")).told
+
+
+def test_a_rotated_token_is_given_back(sender):
+    _, activity = sender.started()
+    old = activity.token
+    assert sender.phones.rotate(old) is activity.token is not old
 
 
 def test_widgets_and_controls_have_tokens_of_their_own(sender):

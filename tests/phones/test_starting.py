@@ -139,7 +139,7 @@ def test_start_and_update_need_their_own_tokens(sender):
     assert record.why == "wrong token"
     record = sender.update(phone.token_of("start").text)
     assert record.why == "wrong token"
-    assert "activity token" in record.detail
+    assert record.detail.endswith("this one is a push-to-start token of GameAttributes")
 
 
 def test_tokens_belong_to_their_topic(sender):
