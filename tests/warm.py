@@ -58,7 +58,9 @@ class WarmCommand(subprocess.Popen[Any]):
             "env": environment,
         }
         try:
-            _starter().start(order, [*streams, status.fileno()])
+            with _starting:
+                starter = _starter()
+            starter.start(order, [*streams, status.fileno()])
             status.close()
             self.pid = _STATUS.unpack(self._status.recv(_STATUS.size, socket.MSG_WAITALL))[0]
             self._child_created = True
@@ -119,6 +121,10 @@ class _Starter:
         """End the process; children that still run are not touched."""
         self._orders.close()
         self._process.wait()
+
+
+_starting = threading.Lock()
+"""Commands may be started in threads, and there is one process that forks."""
 
 
 @functools.cache

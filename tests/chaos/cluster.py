@@ -9,8 +9,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,17 @@ class Cluster:
         """
         words = ["gateway", "--host", "127.0.0.1", "--port", str(port), "--json", *self._words]
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
+        # In a thread: the first command starts the process that forks, which takes a while.
         if cold is None:
-            process: subprocess.Popen[str] = WarmCommand(
-                [*module, *words], env=self.environment(port), **options
+            begin: Callable[[], subprocess.Popen[str]] = partial(
+                WarmCommand, [*module, *words], env=self.environment(port), **options
             )
         else:
             command = [sys.executable, "-m", "apns_live.cli", *words]
-            process = await asyncio.to_thread(
+            begin = partial(
                 subprocess.Popen, command, env={**self.environment(port), **cold}, **options
             )
+        process = await asyncio.to_thread(begin)
         self.processes[port] = process
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.readline), "the gateway did not start"
