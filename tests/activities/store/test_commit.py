@@ -169,6 +169,11 @@ async def test_one_bad_row_in_a_batch_falls_to_itself_alone(database: Database) 
     assert isinstance(results[1], Exception)
     assert adding_all.groups == [1, 3, 1, 1, 1]
     assert await names(database) == {"taken", "a", "b"}
+    # And beside a write of another kind in the same transaction.
+    given = (commits.run_with(batch, name) for name in ("c", "taken", "d"))
+    results = await asyncio.gather(commits.run(adding("e")), *given, return_exceptions=True)
+    assert [result for result in results if isinstance(result, str)] == ["e", "c", "d"]
+    assert await names(database) == {"taken", "a", "b", "c", "d", "e"}
 
 
 async def test_a_failed_commit_is_told_to_everyone_in_it(
@@ -309,6 +314,24 @@ async def test_what_follows_a_commit_happens_although_the_caller_has_left(
     assert await commits.run(adding("c"), told.append) == "c"
     assert told[1:] == ["c"]
     assert await names(database) == {"a", "b", "c"}
+
+
+async def test_a_task_after_a_commit_may_fail_alone(
+    tmp_path: Path, sqlite_template: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On SQLite, where the writes of a group share a transaction."""
+    shutil.copy(sqlite_template, tmp_path / "told.db")
+    told: list[str] = []
+
+    def fail(result: str) -> None:
+        raise RuntimeError(result)
+
+    async with Database.open(tmp_path / "told.db") as database:
+        commits = GroupCommit(database)
+        both = commits.run(adding("a"), fail), commits.run(adding("b"), told.append)
+        assert await asyncio.gather(*both) == ["a", "b"]
+    assert told == ["b"]
+    assert "a task after a commit failed" in caplog.text
 
 
 async def test_a_deadlock_in_a_group_is_busy_for_its_caller(database: Database) -> None:
