@@ -65,11 +65,12 @@ def test_an_openssl_without_rfc_6979_is_explained(key, monkeypatch):
     assert key.sign(1_795_212_000, deterministic=False).count(".") == 2
 
 
-def test_the_first_second_of_1970_is_a_time(key):
+def test_the_first_second_of_1970_and_the_last_before_milliseconds_are_times(key):
     assert key.sign(0) == key.sign(0)
+    assert key.sign(10**11 - 1).count(".") == 2
 
 
-@pytest.mark.parametrize("issued_at", [1.5, "1", True, -1, 1_795_212_000_000])
+@pytest.mark.parametrize("issued_at", [1.5, "1", True, -1, 10**11, 1_795_212_000_000])
 def test_a_time_that_is_no_whole_second_is_refused(key, issued_at):
     with pytest.raises(InvalidSetting, match=r"issued_at.*seconds since 1970"):
         key.sign(issued_at)
