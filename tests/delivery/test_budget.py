@@ -155,6 +155,7 @@ def test_laws_and_budgets_that_cannot_be_are_refused():
 
 def test_a_bucket_refills_while_time_passes():
     spent = Account(1000.0, DEFAULT.depth)
+    assert DEFAULT.refill_time == 3600 / 8
     assert DEFAULT.level(spent, 1000.0) == 0
     assert DEFAULT.level(spent, 1000.0 + 2 * DEFAULT.refill_time) == pytest.approx(2)
 
