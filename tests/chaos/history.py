@@ -8,8 +8,8 @@ that overlap either may be the newer one, and a write that began after another w
 ====================  =========================================================================
 rule                  violated when
 ====================  =========================================================================
-lost                  an acknowledged start gave no card and was not reported as failed or unknown;
-                      an acknowledged notification did not reach a device
+lost                  an acknowledged start gave no card and was not reported as failed or unknown, and
+                      the activity did not end since; an acknowledged notification did not reach a device
 not newest            a card at rest shows a state that an acknowledged write had replaced
 not ended             a card lives although its end was acknowledged
 start doubled         a device got the start of an activity twice
@@ -141,8 +141,11 @@ def newest(writes: Sequence[Write]) -> list[Write]:
 def _lost(history: History) -> Iterator[str]:
     shown = {(card.device, card.name) for card in history.cards} | set(history.reported)
     notified = {(push.device, push.name) for push in history.pushes if push.event == "notification"}
+    ended = {one.name for one in history.writes if one.kind == "end" and one.answered is not None}
     for write in history.writes:
         if write.answered is None or write.kind not in {"start", "notification"}:
+            continue
+        if write.name in ended:  # before the start could leave
             continue
         have = shown if write.kind == "start" else notified
         for device in write.devices:

@@ -84,6 +84,7 @@ def card(state: int, *, ended: bool = False) -> list[Card]:
         without_end(),
         without_end(cards=card(1)),
         without_end(cards=[], reported=[("phone", "match")]),
+        msgspec.structs.replace(right(), pushes=right().pushes[5:], cards=[]),
         without_end(writes=[*right().writes[:3], write(4, 6, None)], cards=card(4)),
         without_end(
             writes=[*right().writes[:3], write(4, 6, None, "end")], cards=card(4, ended=True)
