@@ -61,6 +61,16 @@ def test_a_connection_keeps_its_token_for_fifty_minutes():
     assert tokens.for_connection(held).issued_at == START + 1500
 
 
+def test_a_token_from_the_future_is_replaced():
+    clock = Clock(START + 7200)
+    tokens = ProviderTokens(KEY, clock)
+    ahead = tokens.current()
+    clock.now = float(ahead.issued_at)
+    assert tokens.for_connection(ahead) is ahead
+    clock.now -= 1
+    assert tokens.for_connection(ahead) is not ahead
+
+
 def test_another_process_derives_the_same_bytes():
     one = ProviderTokens(KEY, Clock(START + 200))
     two = ProviderTokens(

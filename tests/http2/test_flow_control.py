@@ -13,7 +13,7 @@ from apns_live.http2 import (
     Setting,
     StreamReset,
 )
-from apns_live.http2.flow_control import SendQueue
+from apns_live.http2.flow_control import ReceiveWindow, SendQueue
 from tests.counts import count
 
 from .support import (
@@ -354,3 +354,10 @@ def test_a_stream_without_window_holds_up_no_other() -> None:
     windows = {1: 0, 3: 100}
     assert queue.flush(100, 100, windows.__getitem__, lambda *_: None, out) == [3]
     assert (1 in queue, 3 in queue) == (True, False)
+
+
+def test_a_refill_grants_what_is_missing() -> None:
+    window = ReceiveWindow(100_000)
+    window.available = 50_001
+    assert window.refill() == 49_999
+    assert window.available == 100_000
