@@ -7,7 +7,7 @@ import pytest
 from apns_live.client.backoff import PoolBackoff, TokenBackoff
 from apns_live.outcome import Verdict
 from apns_live.reasons import ROWS, Retry, classify
-from apns_live.retry import REFUSED_KEY, Circumstances, Link, Step, next_step
+from apns_live.retry import REFUSED_KEY, TOTAL_LIMIT, Circumstances, Link, Step, next_step
 
 
 def step(status: int, reason: str, **seen) -> Step:
@@ -194,6 +194,7 @@ def test_every_policy_has_a_reason() -> None:
 
 
 def test_a_refused_key_waits_30_s_doubling_to_15_minutes() -> None:
+    assert TOTAL_LIMIT == 60, "the client's own limit, docs/errors.md"
     delays = [REFUSED_KEY.delay(tries) for tries in range(7)]
     assert delays == [30, 60, 120, 240, 480, 900, 900]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apns_live.delivery.budget import DEFAULT, StartAccounts, Urgency
+from apns_live.delivery.budget import DEFAULT, FULL, Decision, StartAccounts, Urgency
 from apns_live.delivery.lane import Errand, Lane, restore_lane
 from apns_live.delivery.pacing import NEVER
 from apns_live.delivery.state import State
@@ -179,3 +179,13 @@ def test_a_journal_keeps_the_newest_state_and_whether_it_may_have_left():
     assert again.waiting.encoded is second.encoded
     assert (again.last_timestamp, again.revision, again.left_at) == (int(NOW), 2, NOW - 100)
     assert (again.account, again.ended, again.trouble) == (lane.account, False, None)
+
+
+def test_an_outcome_says_what_the_budget_did():
+    for decision in (Decision(5, FULL, demoted=True), Decision(10, FULL, over_budget=True)):
+        lane = Lane("ab")
+        lane.offer(state(1))
+        leave(lane).decision = decision
+        [(_, outcome)] = lane.settle(answer(Verdict.ACCEPTED), NOW)
+        told = (outcome.demoted, outcome.over_budget)
+        assert told == (decision.demoted, decision.over_budget)
