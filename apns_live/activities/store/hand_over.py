@@ -96,13 +96,20 @@ async def leave_first(connection: AsyncConnection, activity: Row[Any], now: int)
 
 
 def _gave_a_token() -> ColumnElement[bool]:
-    """Return the condition that the device's last card that was started by push has a token, if there was one."""
+    """Return the condition that the device's last card that was started by push has a token, if there was one.
+
+    A card on a channel gives no token, and so says nothing about the device.
+    """
     other = schema.activity_devices.alias()
     pushed = func.coalesce(other.c.handed_over_at, other.c.started_at)
     gave = case((and_(other.c.token.is_not(None), other.c.handed_over_at.is_(None)), 1), else_=0)
     last = (
         select(gave)
-        .where(other.c.device_id == _members.c.device_id, pushed.is_not(None))
+        .where(
+            other.c.device_id == _members.c.device_id,
+            other.c.by_channel.is_(False),
+            pushed.is_not(None),
+        )
         .order_by(pushed.desc(), other.c.id.desc())
         .limit(1)
     )

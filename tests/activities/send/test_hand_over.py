@@ -454,6 +454,19 @@ async def test_on_a_channel_the_second_card_follows_it_too(world: World) -> None
     assert cards(phone) == [("active", 4)] * 3
 
 
+async def test_a_start_on_a_channel_says_nothing_about_a_devices_tokens(world: World) -> None:
+    phone, _ = await world.add_phones(2, os_version="18.2")
+    await world.service.activities.start(world.app, a_start(hand_over_after=AFTER))
+    await world.until(lambda: len(phone.activities) == 1)
+    await world.pass_time(300)
+    await update(world, 1)
+    channel = world.fake.add_channel(1)
+    on_it = a_start("other", channel=channel.channel_id, hand_over_after=0)
+    await world.service.activities.start(world.app, on_it)
+    await world.pass_time(AFTER)
+    assert cards(phone) == [("dismissed", 1), ("active", 0), ("active", 1)]
+
+
 async def test_a_stream_is_handed_over_under_its_activity(world: World) -> None:
     phones = await world.add_phones(2)
 
