@@ -59,7 +59,7 @@ class World(Rooms):
     async def _read(self) -> dict[str, list[tuple[Any, ...]]]:
         found: dict[str, list[tuple[Any, ...]]] = {}
         async with self.database.read() as connection:
-            for table in schema.metadata.sorted_tables:
+            for table in schema.apps.metadata.sorted_tables:
                 query = select(table).order_by(*table.primary_key.columns)
                 found[table.name] = [tuple(row) for row in await connection.execute(query)]
         return found

@@ -12,8 +12,6 @@ Rules for all tables, on SQLite and PostgreSQL:
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -24,15 +22,23 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
-    SmallInteger,
     String,
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
-from sqlalchemy.schema import SchemaItem
+
+from .columns import (
+    RowId,
+    app_id,
+    app_id_of_parent,
+    device_id,
+    few,
+    metadata,
+    partition,
+    table,
+    token,
+)
 
 SHARDED = "sharded"
 """The status of a start or notification that has begun: callers see it as running.
@@ -40,65 +46,7 @@ SHARDED = "sharded"
 The release of schema 0005 knows of no shards, and passes over an operation with a status that it does not know.
 """
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-# SQLite gives a growing 64-bit row id only to a column of the exact type INTEGER PRIMARY KEY.
-RowId = BigInteger().with_variant(Integer(), "sqlite")
-
-
-def _table(name: str, *parts: SchemaItem, **options: Any) -> Table:
-    """Return a table whose rows have an id that grows."""
-    row_id = Column("id", RowId, primary_key=True, autoincrement=True)
-    return Table(name, metadata, row_id, *parts, **options)
-
-
-def _app() -> Column[int]:
-    return Column("app_id", RowId, ForeignKey("apps.id", ondelete="CASCADE"), nullable=False)
-
-
-def _app_of_parent() -> Column[int]:
-    """Return the app of a row that goes with its device, activity or operation anyway.
-
-    No foreign key: it would say nothing new, and costs PostgreSQL a look-up for every row, which is
-    a fifth of what a start or a registration takes there.
-    """
-    return Column("app_id", RowId, nullable=False)
-
-
-def _few(name: str, *columns: str, where: str) -> Index:
-    """Return an index over the few rows that ``where`` holds for; the others cost it nothing."""
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
-
-
-def _partition() -> Column[int]:
-    """Return the partition that a row belongs to: who owns it sends. See store/ownership."""
-    return Column("partition", SmallInteger, nullable=False, server_default="0")
-
-
-def _device() -> Column[int]:
-    return Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE"), nullable=False)
-
-
-def _token() -> tuple[Column[Any], ...]:
-    """Return the columns of a token of a device; ``retired_reason`` says why it is sent to no more."""
-    return (
-        Column("environment", String(16), nullable=False),
-        Column("token", String(512), nullable=False),
-        Column("registered_at", BigInteger, nullable=False),
-        Column("retired_at", BigInteger),
-        Column("retired_reason", String(64)),
-    )
-
-
-apps = _table(
+apps = table(
     "apps",
     Column("public_id", String(64), nullable=False, unique=True),
     Column("name", String(200), nullable=False),
@@ -108,9 +56,9 @@ apps = _table(
     Column("created_at", BigInteger, nullable=False),
 )
 
-credentials = _table(
+credentials = table(
     "credentials",
-    _app(),
+    app_id(),
     Column("environment", String(16), nullable=False),  # production, sandbox, or any (both)
     Column("team_id", String(10), nullable=False),
     Column("key_id", String(10), nullable=False),
@@ -120,9 +68,9 @@ credentials = _table(
     UniqueConstraint("app_id", "environment", "key_id"),
 )
 
-users = _table(
+users = table(
     "users",
-    _app(),
+    app_id(),
     Column("public_id", String(64), nullable=False),  # onesignal_id in that dialect
     Column("external_id", String(255)),
     Column("created_at", BigInteger, nullable=False),
@@ -131,9 +79,9 @@ users = _table(
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
-user_aliases = _table(
+user_aliases = table(
     "user_aliases",
-    _app(),
+    app_id(),
     Column("user_id", RowId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("label", String(128), nullable=False),
     Column("value", String(255), nullable=False),
@@ -141,9 +89,9 @@ user_aliases = _table(
     Index(None, "user_id"),
 )
 
-devices = _table(
+devices = table(
     "devices",
-    _app(),
+    app_id(),
     Column("public_id", String(64), nullable=False),  # the subscription id
     Column("user_id", RowId, ForeignKey("users.id", ondelete="SET NULL")),
     Column("language", String(16)),
@@ -173,9 +121,9 @@ devices = _table(
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
-attributes = _table(  # tags and custom attributes, of a device or of a user; one row a value
+attributes = table(  # tags and custom attributes, of a device or of a user; one row a value
     "attributes",
-    _app(),
+    app_id(),
     Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE")),
     Column("user_id", RowId, ForeignKey("users.id", ondelete="CASCADE")),
     Column("namespace", String(8), nullable=False),  # tag, custom
@@ -192,16 +140,16 @@ attributes = _table(  # tags and custom attributes, of a device or of a user; on
     Index(None, "app_id", "namespace", "name", "number", "device_id", "user_id"),
 )
 
-groups = _table(
+groups = table(
     "groups",
-    _app(),
+    app_id(),
     Column("slug", String(128), nullable=False),
     Column("name", String(200), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "slug"),
 )
 
-group_members = _table(  # a device, or a user with all of their devices
+group_members = table(  # a device, or a user with all of their devices
     "group_members",
     Column("group_id", RowId, ForeignKey("groups.id", ondelete="CASCADE"), nullable=False),
     Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE")),
@@ -213,9 +161,9 @@ group_members = _table(  # a device, or a user with all of their devices
     Index(None, "user_id"),
 )
 
-segments = _table(
+segments = table(
     "segments",
-    _app(),
+    app_id(),
     Column("public_id", String(64), nullable=False),
     Column("name", String(200), nullable=False),
     Column("filter", Text, nullable=False),  # a filter tree as JSON; see people/audience
@@ -224,19 +172,19 @@ segments = _table(
     UniqueConstraint("app_id", "name"),
 )
 
-start_tokens = _table(  # push-to-start: one per attributes type, device and environment
+start_tokens = table(  # push-to-start: one per attributes type, device and environment
     "start_tokens",
-    _app_of_parent(),
-    _device(),
+    app_id_of_parent(),
+    device_id(),
     Column("attributes_type", String(128), nullable=False),
-    *_token(),
+    *token(),
     # Starts in a row without an answer, and when they made it suspect; see people/suspects.
     Column("unanswered", Integer, nullable=False, server_default="0"),
     Column("suspect_at", BigInteger),
     Column("cleared_at", BigInteger),  # when an answer or a new token last set the count to 0
     UniqueConstraint("device_id", "attributes_type", "environment"),
     Index(None, "app_id", "attributes_type", "retired_at", "id"),  # everyone who can be started
-    _few(  # those among them who come last
+    few(  # those among them who come last
         "ix_start_tokens_suspect",
         "app_id",
         "attributes_type",
@@ -245,23 +193,23 @@ start_tokens = _table(  # push-to-start: one per attributes type, device and env
         where="suspect_at IS NOT NULL",
     ),
     Index(None, "app_id", "token"),  # a 410 names the token only
-    _few("ix_start_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
+    few("ix_start_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
 )
 
-device_tokens = _table(  # ordinary alert pushes
+device_tokens = table(  # ordinary alert pushes
     "device_tokens",
-    _app_of_parent(),
-    _device(),
-    *_token(),
+    app_id_of_parent(),
+    device_id(),
+    *token(),
     UniqueConstraint("device_id", "environment"),
     Index(None, "app_id", "environment", "retired_at", "id"),  # everyone who can be notified
     Index(None, "app_id", "token"),
-    _few("ix_device_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
+    few("ix_device_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
 )
 
-activities = _table(
+activities = table(
     "activities",
-    _app(),
+    app_id(),
     Column("public_id", String(255), nullable=False),
     Column("dialect", String(16), nullable=False, server_default="native"),
     Column("stream_key", String(255)),
@@ -298,7 +246,7 @@ activities = _table(
     Column("budgets", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    _partition(),
+    partition(),
     UniqueConstraint("app_id", "public_id"),
     Index(None, "app_id", "status", "id"),
     Index(None, "app_id", "stream_key", "id"),
@@ -307,8 +255,8 @@ activities = _table(
     Index(None, "status", "retired_at", "expires_at"),  # what the system has ended; pruning
     Index(None, "status", "hand_over_at"),  # whose cards get a successor
     Index(None, "app_id", "id"),
-    _few("ix_activities_channel", "app_id", "channel_id", where="channel_id IS NOT NULL"),
-    _few(  # whose channel Apple may have made without our hearing of it
+    few("ix_activities_channel", "app_id", "channel_id", where="channel_id IS NOT NULL"),
+    few(  # whose channel Apple may have made without our hearing of it
         "ix_activities_channel_asked",
         "channel_asked_at",
         where="channel_asked_at IS NOT NULL AND channel_id IS NULL",
@@ -316,13 +264,13 @@ activities = _table(
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
-activity_devices = _table(  # who an activity was started on, or who joined it
+activity_devices = table(  # who an activity was started on, or who joined it
     "activity_devices",
-    _app_of_parent(),
+    app_id_of_parent(),
     # No foreign key: it is half of what noting a start costs on PostgreSQL. Whoever adds a row holds
     # the activity's, and pruning takes these away first.
     Column("activity_id", RowId, nullable=False),
-    _device(),
+    device_id(),
     Column("started_at", BigInteger),  # when APNs accepted the start; NULL for a late joiner
     Column("token", String(512)),  # the activity token; NULL while none has come
     Column("environment", String(16), nullable=False),
@@ -350,33 +298,33 @@ activity_devices = _table(  # who an activity was started on, or who joined it
     UniqueConstraint("activity_id", "device_id"),
     Index(None, "activity_id", "retired_at", "acknowledged_version", "id"),  # who is behind
     Index(None, "device_id", "retired_at"),  # how many run on this device
-    _few(  # a 410 names the token only; most of those that are started have none yet
+    few(  # a 410 names the token only; most of those that are started have none yet
         "ix_activity_devices_app_id_token", "app_id", "token", where="token IS NOT NULL"
     ),
-    _few(  # "started, but no token came"
+    few(  # "started, but no token came"
         "ix_activity_devices_missing",
         "started_at",
         where="token IS NULL AND missing_reported_at IS NULL AND retired_at IS NULL",
     ),
-    _few(  # started, reported as missing, and still no answer
+    few(  # started, reported as missing, and still no answer
         "ix_activity_devices_still_missing",
         "started_at",
         where="missing_reported_at IS NOT NULL AND start_settled_at IS NULL "
         "AND token IS NULL AND retired_at IS NULL",
     ),
-    _few(
+    few(
         "ix_activity_devices_ending",
         "ending_at",
         where="ending_at IS NOT NULL AND token IS NOT NULL",
     ),
-    _few(
+    few(
         "ix_activity_devices_replaced", "replaced_ending_at", where="replaced_ending_at IS NOT NULL"
     ),
 )
 
-streams = _table(
+streams = table(
     "streams",
-    _app(),
+    app_id(),
     Column("key", String(255), nullable=False),
     Column("activity_id", RowId, ForeignKey("activities.id", ondelete="SET NULL")),
     Column("paused_at", BigInteger),
@@ -388,9 +336,9 @@ streams = _table(
     Index(None, "activity_id"),
 )
 
-channels = _table(  # Apple's broadcast channels, as known here
+channels = table(  # Apple's broadcast channels, as known here
     "channels",
-    _app(),
+    app_id(),
     Column("channel_id", String(255), nullable=False),
     Column("environment", String(16), nullable=False),
     Column("storage_policy", Integer, nullable=False),
@@ -401,13 +349,13 @@ channels = _table(  # Apple's broadcast channels, as known here
     Column("deleted_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "environment", "channel_id"),
-    _few("ix_channels_own", "id", where="activity_id IS NOT NULL AND deleted_at IS NULL"),
-    _few("ix_channels_deleted", "deleted_at", where="deleted_at IS NOT NULL"),  # pruning
+    few("ix_channels_own", "id", where="activity_id IS NOT NULL AND deleted_at IS NULL"),
+    few("ix_channels_deleted", "deleted_at", where="deleted_at IS NOT NULL"),  # pruning
 )
 
-operations = _table(  # what was accepted from a caller, in order
+operations = table(  # what was accepted from a caller, in order
     "operations",
-    _app(),
+    app_id(),
     Column("public_id", String(64), nullable=False),
     Column("kind", String(16), nullable=False),  # start, update, end, notification, ...
     Column("activity_id", RowId, ForeignKey("activities.id", ondelete="CASCADE")),
@@ -428,11 +376,11 @@ operations = _table(  # what was accepted from a caller, in order
     Column("reason", String(255)),  # why it failed; with finished_at NULL it is tried again
     Column("created_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
-    _partition(),
+    partition(),
     UniqueConstraint("app_id", "public_id"),
     Index(None, "app_id", "id"),
     Index(None, "activity_id", "id"),
-    _few(  # what is open of an activity, however many there were before
+    few(  # what is open of an activity, however many there were before
         "ix_operations_open",
         "activity_id",
         "version",
@@ -443,9 +391,9 @@ operations = _table(  # what was accepted from a caller, in order
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
-outcomes = _table(
+outcomes = table(
     "outcomes",
-    _app_of_parent(),
+    app_id_of_parent(),
     Column("operation_id", RowId, nullable=False),  # no foreign key, for the same reasons
     Column("device_id", RowId, nullable=False),  # no foreign key: outlives the device
     Column("verdict", String(24), nullable=False),
@@ -460,7 +408,7 @@ outcomes = _table(
     Column("last_device", RowId),
     Index(None, "operation_id", "id"),
     Index(None, "device_id", "id"),  # why a device shows nothing
-    _few(  # the same
+    few(  # the same
         "ix_outcomes_reached",
         "app_id",
         "id",
@@ -471,7 +419,7 @@ outcomes = _table(
     Index(None, "created_at"),  # pruning
 )
 
-shards = _table(  # parts of a start or notification that are not over; see store/shards
+shards = table(  # parts of a start or notification that are not over; see store/shards
     "shards",
     Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
     # It is for the tokens whose rows are behind ``after``, up to and including ``until``.
@@ -485,7 +433,7 @@ shards = _table(  # parts of a start or notification that are not over; see stor
     Index(None, "expires_at"),  # what may be claimed
 )
 
-intended_pages = _table(  # what earlier releases noted of a notification; no longer written
+intended_pages = table(  # what earlier releases noted of a notification; no longer written
     "intended_pages",
     Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
     Column("devices", Text, nullable=False),  # their row ids, as a JSON list
@@ -505,10 +453,10 @@ idempotency = Table(
     Index(None, "created_at"),  # pruning after 30 days
 )
 
-receipts = _table(  # what the app itself reported
+receipts = table(  # what the app itself reported
     "receipts",
-    _app(),
-    _device(),
+    app_id(),
+    device_id(),
     # What it is about; 0 for none, so that the rows of one thing can be unique. No foreign keys:
     # receipts are deleted with what they are about.
     Column("activity_id", RowId, nullable=False, server_default="0"),
@@ -523,9 +471,9 @@ receipts = _table(  # what the app itself reported
     Index(None, "created_at"),
 )
 
-webhook_calls = _table(  # the log of the button relay
+webhook_calls = table(  # the log of the button relay
     "webhook_calls",
-    _app(),
+    app_id(),
     Column("activity_id", RowId, ForeignKey("activities.id", ondelete="CASCADE")),
     Column("url_host", String(255), nullable=False),
     Column("method", String(8), nullable=False),
@@ -538,9 +486,9 @@ webhook_calls = _table(  # the log of the button relay
     Index(None, "created_at"),
 )
 
-api_keys = _table(  # who may call the HTTP API of an app
+api_keys = table(  # who may call the HTTP API of an app
     "api_keys",
-    _app(),
+    app_id(),
     Column("public_id", String(64), nullable=False, unique=True),
     # The first key's id: the same caller after rotation.
     Column("family", String(64), nullable=False),
@@ -560,9 +508,9 @@ api_keys = _table(  # who may call the HTTP API of an app
     Index(None, "app_id", "id"),
 )
 
-audit_log = _table(  # who did what that changes who may do what
+audit_log = table(  # who did what that changes who may do what
     "audit_log",
-    _app(),
+    app_id(),
     Column("actor", String(128), nullable=False),
     Column("action", String(64), nullable=False),
     Column("subject", String(255), nullable=False),
@@ -573,9 +521,9 @@ audit_log = _table(  # who did what that changes who may do what
     Index(None, "created_at"),  # pruning
 )
 
-buttons = _table(  # what a webhook button calls; the phone has only an address that names the row
+buttons = table(  # what a webhook button calls; the phone has only an address that names the row
     "buttons",
-    _app(),
+    app_id(),
     Column("digest", String(43), nullable=False),  # of all below: the same button is one row
     Column("title", String(200), nullable=False),
     Column("url", Text, nullable=False),
@@ -586,9 +534,9 @@ buttons = _table(  # what a webhook button calls; the phone has only an address 
     Index(None, "created_at"),  # pruning
 )
 
-metric_values = _table(  # the newest value of what a widget shows
+metric_values = table(  # the newest value of what a widget shows
     "metric_values",
-    _app(),
+    app_id(),
     Column("key", String(64), nullable=False),
     Column("value", Text),  # as JSON, a number or a text; NULL while none has come
     Column("measured_at", BigInteger),
@@ -613,7 +561,7 @@ workers = Table(  # who shares the partitions
     Column("expires_at", BigInteger, nullable=False),
 )
 
-token_changes = _table(  # tokens that came or left, for the owners of their activities to hear of
+token_changes = table(  # tokens that came or left, for the owners of their activities to hear of
     "token_changes",
     Column("origin", String(64), nullable=False),  # the process that wrote it knows
     Column("activity_id", RowId, nullable=False),

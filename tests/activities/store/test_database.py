@@ -52,7 +52,7 @@ async def test_a_new_database_is_refused_until_it_is_upgraded(empty_database: Da
 async def test_the_migrations_make_exactly_the_schema(database: Database) -> None:
     def differences(sync):
         context = MigrationContext.configure(sync, opts={"compare_type": True})
-        return compare_metadata(context, schema.metadata)
+        return compare_metadata(context, schema.apps.metadata)
 
     async with database.read() as connection:
         found = await connection.run_sync(differences)

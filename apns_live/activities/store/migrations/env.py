@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from apns_live.activities.store.schema import metadata
+from apns_live.activities.store.schema import apps
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=apps.metadata,
     render_as_batch=True,
 )
 with context.begin_transaction():
