@@ -8,7 +8,7 @@ import pytest
 
 from . import defects
 from .draw import draw
-from .run import run_seed, shortened
+from .run import run_plan, run_seed, shortened
 
 WORLDS = int(os.environ.get("APNS_LIVE_WORLDS", "2000"))
 _CHUNK = 100
@@ -29,6 +29,12 @@ def test_everything_holds_in_every_world(first: int) -> None:
                     ]
                 )
             )
+
+
+def test_a_newer_state_that_was_stopped_on_its_way_may_be_shown() -> None:
+    plan = draw(173425)
+    needed = {2, 3, 6, 10, 18, 25}
+    assert run_plan(plan.without(set(range(len(plan.actions))) - needed)) == []
 
 
 def test_a_world_repeats_exactly() -> None:
