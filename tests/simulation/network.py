@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+from apns_live.testing.faults import Target
 from apns_live.testing.listener import FaceOptions, WireFace
 from apns_live.testing.wire import WireConnection
 
@@ -266,7 +267,10 @@ class Network:
         await asyncio.sleep(self.weather.connect_delay)
         engine = self.face.engine
         number = engine.next_connection_id()
-        struck = self.face._strike(number) if engine.faults.for_connections else ()
+        target = Target(number, self.face.kind)
+        struck = (
+            tuple(engine.faults.choose(target, number)) if engine.faults.for_connections else ()
+        )
         for active in struck:
             if active.fault.action == "refuse_connection":
                 raise ConnectionResetError(104, "Connection reset by peer")
