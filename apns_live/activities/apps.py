@@ -29,7 +29,7 @@ from .times import milliseconds
 
 _OPENED_KEPT = 10_000
 _TRUSTED = 60.0
-"""Seconds that a key which opened is not opened again for a check."""
+"""Seconds for which a decrypted key is trusted without another check."""
 logger = logging.getLogger("apns_live.activities")
 
 ANY_ENVIRONMENT = "any"
@@ -137,13 +137,14 @@ class Apps:
     async def configure(self, app: App, settings: Mapping[str, Any]) -> App:
         """Merge settings into those of the app; a value of None removes one.
 
-        Those that the service reads are ``budget`` (a preset's name), ``channel_devices`` (ios18 or
-        all), ``channel_from`` (devices from which on an activity gets a channel, or an object of them by
-        attributes type), ``device_limit`` (living activities on one device), ``device_limit_ends`` (oldest or least
-        relevant), ``hand_over_after`` (seconds, as of `Start`), ``suspect_tokens`` (use, last or skip; see
-        `activities.people.suspects`), ``language`` (of broadcasts, where an alert has several) and
-        ``contract`` (see `activities.decodes`); docs/vendors has those of the gateway's dialects. Names of your own begin with ``x_``.
-        Raises `InvalidInput`, also for unknown names.
+        The service reads ``budget`` (a preset's name), ``channel_devices`` (ios18 or all),
+        ``channel_from`` (devices from which on an activity gets a channel, or an object of them by
+        attributes type), ``device_limit`` (living activities on one device), ``device_limit_ends``
+        (oldest or least relevant), ``hand_over_after`` (seconds, as of `Start`), ``suspect_tokens``
+        (use, last or skip; see `activities.people.suspects`), ``language`` (of broadcasts, where an
+        alert has several) and ``contract`` (see `activities.decodes`); docs/vendors has those of
+        the gateway's dialects. Names of your own begin with ``x_``. Raises `InvalidInput`, also for
+        unknown names.
         """
         check_settings(settings)
         table = schema.apps
@@ -220,9 +221,10 @@ class Apps:
         return ProviderKey.from_pem(pem, key_id=row.key_id, team_id=row.team_id)
 
     async def check_key(self, app: App, environment: str) -> None:
-        """Raise `StoreError` when the key that pushes to ``environment`` is there and does not open.
+        """Raise `StoreError` if the key for ``environment`` exists and cannot be decrypted.
 
-        What is accepted could never be sent. A key that opened is trusted for a minute.
+        Otherwise a call could be accepted and never sent. A key that was decrypted is trusted for a
+        minute.
         """
         place, now = (app.row, environment), self.clock.monotonic()
         if self._opened.get(place, -math.inf) > now:
@@ -262,7 +264,7 @@ class Apps:
 
 
 OWN = "x_"
-"""The prefix of the caller's own names, which are stored and not read here."""
+"""The prefix of the caller's own names. The service stores them and does not read them."""
 _Rule = tuple[Callable[[Any], bool], str, str]
 
 
@@ -313,7 +315,7 @@ _RULES: dict[str, _Rule] = {
     "onesignal_device_calls": _one_of("off", "signed", "open", "demo"),
     "suspect_tokens": _one_of("use", "last", "skip"),
 }
-"""Which values of a setting are valid, what is wrong with the others, and what to give."""
+"""For each setting: the check of its values, what is wrong with invalid ones, and the remedy."""
 _CHECKS: dict[str, Callable[[Any, str], object]] = {
     "contract": lambda value, _: checked_contract(value),
     "hand_over_after": checks.hand_over_after,
@@ -323,7 +325,7 @@ _KNOWN = sorted((*_RULES, *_CHECKS))
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise `InvalidInput` for an unknown name, and for a value that is not valid."""
+    """Raise `InvalidInput` for an unknown name or an invalid value."""
     for name, value in settings.items():
         field = f"settings.{name}"[:80]
         if name not in _KNOWN and not name.startswith(OWN):

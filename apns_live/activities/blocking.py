@@ -145,7 +145,7 @@ def _wrapped(value: Any, portal: Portal) -> Any:
 
     def method(*arguments: Any, **named: Any) -> Any:
         async def run() -> Any:
-            # On the loop's own thread, where the rooms live.
+            # On the loop's own thread, where the service's parts must be used.
             result = value(*arguments, **named)
             return await result if inspect.isawaitable(result) else result
 
@@ -158,7 +158,7 @@ def _wrapped(value: Any, portal: Portal) -> Any:
 
 
 class _Reader(Iterator[Any]):
-    """An asynchronous reader, read in the caller's thread. Close it, or read it to its end."""
+    """An asynchronous iterator, read in the caller's thread. Close it, or read it to its end."""
 
     def __init__(self, reader: Any, portal: Portal) -> None:
         self._reader = reader

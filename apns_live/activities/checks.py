@@ -35,7 +35,7 @@ _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 
 
 def at_most(count: int, most: int, what: str, field: str, *, more: str = "") -> None:
-    """Refuse more than ``most`` of something; ``more`` is added to the remedy."""
+    """Refuse more than ``most`` items; ``more`` is added to the remedy."""
     if count > most:
         verb = "Use" if what == "characters" else "Give"
         remedy = f"{verb} at most {most:,}{more}."
@@ -43,7 +43,7 @@ def at_most(count: int, most: int, what: str, field: str, *, more: str = "") -> 
 
 
 def identifier(value: object, field: str, *, limit: int = 255) -> str:
-    """Return a caller's id: 1 to ``limit`` printable characters, nothing that ends a line."""
+    """Return a caller's id: 1 to ``limit`` printable characters without line breaks."""
     if not isinstance(value, str) or not value:
         raise InvalidInput("is missing or not a string", field, "Give an id.")
     at_most(len(value), limit, "characters", field)
@@ -158,7 +158,7 @@ def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
 
 
 def unknown_keys(value: Mapping[str, object], known: Iterable[str], field: str) -> None:
-    """Refuse keys that mean nothing here, rather than ignore a misspelt one."""
+    """Refuse unknown keys, so that a misspelled one is not ignored."""
     allowed = set(known)
     for key in value:
         if key not in allowed:
@@ -170,8 +170,8 @@ def version_order(text: str) -> str:
     """Return a text that sorts as versions do: ``1.10`` comes after ``1.9``.
 
     Six numbers of ten digits each, then ``1`` for a release or ``0`` and the rest for a pre-release
-    (``1.0-beta`` comes before ``1.0``). Only digits and small letters, so that every collation of
-    a database orders it alike.
+    (``1.0-beta`` comes before ``1.0``). It has only digits and lower-case letters, so every
+    database collation sorts it the same way.
     """
     found = _VERSION.match(text)
     numbers = found[1].split(".") if found else []
@@ -197,7 +197,7 @@ def page_limit(value: object, field: str = "limit") -> int:
 
 
 def plain_numbers(value: Any) -> Any:
-    """Write 9.0 as 9 within a value of JSON: some clients send every number with a point."""
+    """Write 9.0 as 9 within a JSON value: some clients send every number with a decimal point."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, dict):
@@ -227,10 +227,10 @@ def convert(
 
 
 def conform(value: msgspec.Struct, field: str = "") -> None:
-    """Refuse a request whose fields are not of the types that it declares.
+    """Refuse a request whose fields do not have their declared types.
 
-    A request that came as JSON was checked when it was read; one made in Python was not. The content
-    of a field of any type (a content state) is checked elsewhere.
+    A JSON request was checked when it was read; one made in Python was not. The content of a field
+    of any type (a content state) is checked elsewhere.
     """
     try:
         convert(msgspec.to_builtins(value, enc_hook=_opaque), type(value), field)
@@ -242,7 +242,7 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
 
 
 def _opaque(value: object) -> str | None:
-    """Let other values pass: later checks have better errors for them. A typed token is its text."""
+    """Accept other values: later checks have better errors. A typed token becomes its text."""
     return str.__str__(value) if isinstance(value, str) else None
 
 
@@ -256,7 +256,7 @@ def _deep(value: msgspec.Struct) -> str:
 
 
 def encodable(value: str, field: str) -> str:
-    """Refuse a text that cannot be stored: with a NUL, or half of a surrogate pair."""
+    """Refuse a text that cannot be stored, because it has a NUL or an unpaired surrogate."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -35,9 +35,10 @@ def check_decodes(
     content_state: Mapping[str, Any] | None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Hold a state, and the attributes of a start, to every version in the settings.
+    """Check a state, and the attributes of a start, against every version in the settings.
 
-    Raises `InvalidPayload` with the field where the mode is refuse. A state that cannot be judged passes.
+    Raises `InvalidPayload` with the field if the mode is refuse. A state that cannot be checked
+    passes.
     """
     if not has_contract(settings):
         return
@@ -61,9 +62,9 @@ def check_decodes(
 def undecodable(
     settings: Mapping[str, Any], version: str | None, attributes_type: str, content_state: str
 ) -> str:
-    """Return why a version of the app does not decode a state, a JSON text; empty if it does, or if that is not known.
+    """Return why an app version cannot decode a state (JSON text); empty if it can or if unknown.
 
-    It has the newest contract that is not newer than it, or the oldest; see `people.app_versions`.
+    See `people.app_versions` for the contract that a version uses.
     """
     if version is None or not has_contract(settings):
         return ""

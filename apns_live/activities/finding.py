@@ -26,7 +26,7 @@ _KINDS: Mapping[Table, tuple[str, str, str]] = {
 
 
 def named(app: App, table: Table, name: str) -> ColumnElement[bool]:
-    """Return the condition that a row is the app's of this name."""
+    """Return the condition that a row is the app's row of this name."""
     return and_(table.c.app_id == app.row, table.c[_KINDS[table][1]] == name)
 
 

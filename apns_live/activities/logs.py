@@ -45,7 +45,7 @@ def configure(
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what a record is about: its own fields, and those of the current call."""
+    """Return the structured fields of a record: its own, and those of the current call."""
     call = CALL.get()
     found: dict[str, Any] = {}
     for name in _FIELDS:
@@ -77,7 +77,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people to read; a traceback follows on lines of its own."""
+    """One line for people to read; a traceback follows on its own lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

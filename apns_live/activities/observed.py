@@ -79,7 +79,7 @@ class Observed:
         self._pushes: OrderedDict[int, list[dict[str, str | int]]] = OrderedDict()
 
     def times(self) -> tuple[Times, Mapping[str, Times]]:
-        """Return the ages of accepted states, and how long operations took by their kind."""
+        """Return the ages of accepted states, and the durations of operations by kind."""
         kinds = {kind: histogram.times() for kind, histogram in self._operations.items()}
         return self.state_age.times(), kinds
 
@@ -97,7 +97,7 @@ class Observed:
             self._pushes.popitem(last=False)
 
     def finished(self, operations: Iterable[Finished], now: int) -> None:
-        """Count the time that operations took, and make a span of each; ``now`` is milliseconds."""
+        """Record the duration of operations and create a span for each; ``now`` is milliseconds."""
         for one in operations:
             took = max(0, now - one.created_at) / 1000
             self._operations.setdefault(one.kind, Histogram()).add(took)

@@ -44,8 +44,8 @@ PAGE = 100
 class Activities:
     """Accepts starts, updates and ends of activities. ``written`` wakes the sender.
 
-    Objects with the same ``commits`` share transactions. ``hand_over_after`` is the age of a card, in
-    seconds, at which a new one takes its place, where neither caller nor app says otherwise.
+    Objects with the same ``commits`` share transactions. ``hand_over_after`` is the age of a card,
+    in seconds, at which a new one takes its place, unless the caller or the app sets another age.
     """
 
     database: Database
@@ -90,7 +90,7 @@ class Activities:
         except (IntegrityError, Conflict) as error:
             if not again:
                 raise error if isinstance(error, Conflict) else _taken(app, public_id) from None
-        # A concurrent start won the race; now its activity is found.
+        # A concurrent start won the race, so its activity is found now.
         return await self._writes.once(app, now, key, request, Accepted, work)
 
     async def _start_again(self, writing: Writing, request: Start, public_id: str) -> Accepted:
@@ -166,7 +166,7 @@ class Activities:
             activity=public_id,
             status=status,
             version=1,
-            # The start itself goes to each device, in its language.
+            # The start itself is sent to each device, in the device's language.
             warning=broadcast_warning(app, request.channel, request.end_presentation.alert),
         )
 
@@ -239,7 +239,7 @@ class Activities:
     async def change_within(
         self, writing: Writing, row: Row[Any], request: Update | End
     ) -> Accepted:
-        """Store the next version of a living activity inside a transaction of the caller.
+        """Store the next version of a living activity inside the caller's transaction.
 
         The row is locked. Raises `InvalidPayload` for a state that the app cannot decode.
         """
@@ -287,9 +287,9 @@ class Activities:
 
 
 async def _reached(connection: AsyncConnection, activity: Row[Any]) -> dict[str, int]:
-    """Return how many devices are reached, which way, have no token yet, and were reported for that.
+    """Count the devices reached, reached by channel, without a token yet, and reported missing.
 
-    Those of a channel need none.
+    Devices that follow a channel need no token.
     """
     table = schema.activity_devices
     waiting = and_(table.c.token.is_(None), ~table.c.by_channel)

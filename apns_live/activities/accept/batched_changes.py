@@ -1,8 +1,8 @@
 """Stores many updates and ends of activities in one transaction, with few statements.
 
-This is the most frequent write of the service. Each change costs its share of three statements, and the
-encoding of its state. Several changes of one activity in a group are several versions, but the row is
-written once, with the newest.
+This is the most frequent write of the service. A change costs its share of three statements and the
+encoding of its state. Several changes of one activity in a group are several versions, but the row
+is written once, with the newest.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _COUNT = (
     .group_by(_members.c.activity_id)
 )
 _TEXTS = ("public_id", "kind", "caller", "dialect", "status", "request")
-# Named in the order in which their values are given.
+# The values are given in this order.
 _OPERATION = (
     "app_id", "public_id", "kind", "activity_id", "version", "caller", "dialect", "status",
     "request", "created_at", "targeted", "queued", "partition",
@@ -106,7 +106,7 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Standing:
-    """One activity within the group: as it was read, and as it will be written."""
+    """An activity within the group: the row that was read, and the values to write."""
 
     __slots__ = ("changes", "read", "revision", "status", "update_count", "version")
 
@@ -183,7 +183,7 @@ class Changing:
             item, channel = items[index], found.read.channel_id
             tokens, following, queued = counts[found.read.id]
             devices = tokens + following
-            # One push for all that follow the channel, and one for each of the others.
+            # One push serves all devices on the channel; each other device gets its own push.
             operation["targeted"] = tokens + queued + (channel is not None)
             operation["queued"] = queued
             accepted = Accepted(
@@ -200,7 +200,7 @@ class Changing:
             rows = [[values[name] for name in _OPERATION] for _, _, values in operations]
             await with_rows(connection, _ADD_OPERATIONS, rows)
         if called_off := [found for found in changed if found.is_called_off()]:
-            # The operations of starts that were scheduled and will not be sent.
+            # These operations belong to scheduled starts that will not be sent.
             table = schema.operations
             theirs = table.c.activity_id.in_([found.read.id for found in called_off])
             closed = {"status": "superseded", "finished_at": called_off[0].changes["ended_at"]}
@@ -209,7 +209,7 @@ class Changing:
         return [answers[index] for index in range(len(items))]
 
     def _change(self, found: _Standing, item: Change) -> dict[str, Any]:
-        """Take a change into what will be written; return its operation."""
+        """Add a change to what will be written; return its operation."""
         request, now = item.request, item.now
         ends = isinstance(request, End)
         found.version += 1
@@ -249,9 +249,9 @@ class Changing:
     async def _reached(
         self, connection: AsyncConnection, changed: Sequence[_Standing]
     ) -> dict[int, _Reached]:
-        """Return how many devices of each have a living token, follow the channel, and have none yet.
+        """Count the devices with a token, on the channel, and without a token yet, by activity.
 
-        Of an activity with thousands of devices the figures may be two seconds old: counting them
+        For an activity with thousands of devices the figures may be two seconds old: counting them
         for every update would cost more than the update.
         """
         now = self._monotonic()
@@ -294,7 +294,7 @@ async def _read(
 
 
 def _refused(found: _Standing, item: Change) -> Changed | Exception | None:
-    """Return the answer of a change that writes nothing, or None."""
+    """Return the answer of a change that writes nothing; None for other changes."""
     request, known = item.request, found.revision
     if found.status == "ended":
         if isinstance(request, End):

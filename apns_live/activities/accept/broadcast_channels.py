@@ -30,7 +30,7 @@ from .idempotency import KEPT_MILLISECONDS, Key, Once, answered, once
 
 PAGE = 100
 UNKNOWN_POLICY = -1
-"""Stored for a channel that is known from Apple's list alone; shown as None."""
+"""Stored for a channel that is known only from Apple's list; callers see None."""
 _FULL = "CannotCreateChannelConfig"
 _GONE = frozenset({"BadChannelId", "ChannelNotRegistered"})
 
@@ -131,7 +131,7 @@ class Channels:
     async def make(
         self, app: App, environment: str, name: str | None, storage_policy: int = 1
     ) -> ChannelView:
-        """Create a channel at Apple without storing it. Raises as the class says."""
+        """Create a channel at Apple without storing it. Raises the errors of the class."""
         try:
             async with self.client_for(app, environment) as client:
                 made = str(await client.channels.create(storage_policy))
@@ -233,7 +233,7 @@ class Channels:
         async with self.database.write() as connection:
             query = select(table.c.channel_id, table.c.created_at)
             rows = await rows_of(connection, query.where(*_here(app, environment)))
-            # One that was created while Apple made its list may be missing there.
+            # A channel created while Apple compiled its list may be missing from the list.
             old = {row.channel_id for row in rows if row.created_at < begun}
             removed = sorted(old - listed)
             added = sorted(listed - {row.channel_id for row in rows})
@@ -256,7 +256,7 @@ def _environment(app: App, environment: str | None) -> str:
 
 
 def _here(app: App, environment: str, *channels: str) -> list[ColumnElement[bool]]:
-    """Return the conditions of an app's channels in an environment: of these, or of all."""
+    """Return the SQL conditions for these channels, or all channels, of an app's environment."""
     columns = schema.channels.c
     place = [columns.app_id == app.row, columns.environment == environment]
     named = [columns.channel_id.in_(channels)] if channels else []
@@ -286,11 +286,11 @@ async def remember(
     *,
     activity: int | None = None,
 ) -> None:
-    """Store channels; ``activity`` is the row of the one that the service made them for."""
+    """Store channels; ``activity`` is the row of the activity that the service created them for."""
     statement = insert_into(connection, schema.channels)
     new = statement.excluded
     told = ("storage_policy", "name", "deleted_at", "created_at")
-    # Another start may have read it in Apple's list before.
+    # Another start may have read it from Apple's list already.
     owner = func.coalesce(new.activity_id, schema.channels.c.activity_id)
     statement = statement.on_conflict_do_update(
         index_elements=["app_id", "environment", "channel_id"],

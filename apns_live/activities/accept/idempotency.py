@@ -32,8 +32,8 @@ KEPT_MILLISECONDS = 30 * 24 * 3600 * 1000
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """An idempotency key. Keys of different ``caller`` values are independent.
 
-    ``digest`` stands for the caller's own request where the one that was made of it also holds the
-    time of day or a fresh id, and so would not be the same when it is repeated.
+    ``digest`` replaces the digest of the request body. It is needed when the stored request
+    contains the time of day or a fresh id, and so differs at each repetition.
     """
 
     caller: str
@@ -61,15 +61,15 @@ async def once(
     """Run ``do`` inside the caller's transaction unless this key was used before.
 
     ``now`` is milliseconds since 1970. Raises `KeyReused` when the key was used with another body,
-    and whatever ``do`` raises; then the transaction, and the key with it, is undone.
+    and the errors of ``do``; then the transaction is rolled back, including the key.
     """
     if key is None:
         return Once(await do(), replayed=False)
     checks.identifier(key.key, "idempotency_key")
     table = schema.idempotency
     place = {"app_id": app.row, "caller": key.caller, "key": key.key}
-    # The empty answer claims the key, also one that is too old: on PostgreSQL a second caller waits here
-    # for our commit.
+    # The empty answer claims the key, even if an expired one exists. On PostgreSQL a second caller
+    # waits here for our commit.
     claim = {"body_hash": key.digest or fingerprint(request), "response": "", "created_at": now}
     expired = table.c.created_at < now - KEPT_MILLISECONDS
     claimed = await connection.execute(
@@ -120,11 +120,11 @@ Result = TypeVar("Result")
 Written = Callable[[App, int], object]
 """Called with the app and a row (an activity's, or a notification's operation) after a commit."""
 CheckKey = Callable[[App, str], Awaitable[None]]
-"""Raises `StoreError` when an app's key for an environment is there and does not open."""
+"""Raises `StoreError` if the app has a key for this environment that cannot be decrypted."""
 
 
 class Writing(msgspec.Struct):
-    """A call inside its transaction. ``now`` is milliseconds since 1970; ``rows`` are told of after it."""
+    """A call in its transaction. ``now`` is milliseconds since 1970; ``rows`` are notified later."""
 
     connection: AsyncConnection
     app: App
@@ -138,7 +138,7 @@ class Writing(msgspec.Struct):
         return "" if self.key is None else self.key.caller
 
     async def add_operation(self, public_id: str, kind: str, partition: int, **values: Any) -> int:
-        """Add what was accepted to the operations; return its row."""
+        """Add the accepted request to the operations; return its row."""
         row = {"app_id": self.app.row, "public_id": public_id, "kind": kind, "status": "accepted"}
         row |= {"partition": partition, "caller": self.caller, "created_at": self.now, **values}
         added = insert(schema.operations).values(row).returning(schema.operations.c.id)
@@ -146,7 +146,7 @@ class Writing(msgspec.Struct):
 
 
 class Writes:
-    """Writes calls. Those that are given the same ``commits`` share transactions."""
+    """Runs writing calls. Objects with the same ``commits`` share transactions."""
 
     def __init__(
         self,

@@ -54,20 +54,21 @@ logger = logging.getLogger("apns_live.activities")
 PATIENCE = 10.0
 """Seconds that a start waits for its channel."""
 EVERY = 600.0
-"""Seconds between two looks for channels that are over, or lost."""
+"""Seconds between two searches for unused or lost channels."""
 KEPT_MILLISECONDS = 8 * 3_600_000
-"""How long Apple keeps a push on a channel for phones that are away."""
+"""How long Apple keeps a push on a channel for offline phones."""
 LOST_MILLISECONDS = 600_000
-"""Milliseconds after which no answer of Apple's can arrive any more."""
+"""Milliseconds after which an answer from Apple can no longer arrive."""
 _MOST_READ = 10
-"""Pages of an audience that are looked through for devices with channels."""
+"""Pages of an audience that are searched for devices with channels."""
 _PAGE = 2_000
 _BATCH = 100
 _PLACES_KEPT = 10_000
 _ID_ROOM = 128
-"""Bytes of a start for the channel's id, whose length Apple does not promise; 24 characters were seen."""
+"""Bytes reserved in a start for the channel's id. Apple does not document its length; 24 was seen.
+"""
 _REFUSED_FOR, _FAILED_FOR = 3600.0, 300.0
-"""Seconds without another try where Apple refuses the app channels, and where it does not answer."""
+"""Seconds until the next try after Apple refused channels to the app, and after no answer."""
 _NOT_ASKED = (ManagementUnreachable, ConnectFailed)
 LOST = "Apple's answer to the request for one was lost"
 
@@ -76,7 +77,7 @@ _activities, _channels = schema.activities, schema.channels
 
 @dataclass(eq=False, repr=False)
 class OwnChannels:
-    """Makes, deletes and finds the service's own channels. ``run`` does the last two from time to time."""
+    """Creates, deletes and finds the service's own channels; ``run`` deletes and finds."""
 
     database: Database
     clock: Clock
@@ -87,15 +88,16 @@ class OwnChannels:
 
     def __post_init__(self) -> None:
         self._pauses: dict[tuple[int, str], tuple[float, str]] = {}
-        """Until when no channel is requested in an app's environment, by the monotonic clock, and why."""
+        """The end (monotonic seconds) and reason of each pause in requests, by app and environment."""
 
     async def give(
         self, app: App, activity: Row[Any], further: Further, terms: Mapping[int, int]
     ) -> tuple[Row[Any], str]:
         """Create a channel for an activity before its start is sent, if it is to have one.
 
-        Returns its row afterwards, and the reason if it should have a channel and got none, else an empty text.
-        ``terms`` is as `Ownership.guard` takes it. Raises `NotOwner` and what the store raises.
+        Returns the activity's row afterwards, and why it got no channel although it should have
+        one, else an empty text. ``terms`` is as `Ownership.guard` takes it. Raises `NotOwner` and
+        the errors of the store.
         """
         least = self._least(app, activity)
         started = Started(activity, further)
@@ -129,7 +131,7 @@ class OwnChannels:
             return activity, _without(self._pause(app, activity, error))
 
     def _least(self, app: App, activity: Row[Any]) -> int:
-        """Return from how many devices on an activity gets a channel; 0 for never."""
+        """Return the number of devices from which an activity gets a channel; 0 for never."""
         given = app.settings.get("channel_from")
         if isinstance(given, Mapping):
             given = given.get(activity.attributes_type)
@@ -146,7 +148,7 @@ class OwnChannels:
             return False
 
     async def _has_many(self, app: App, activity: Row[Any], further: Further, least: int) -> bool:
-        """Return True if a start goes to at least so many devices that have channels."""
+        """Return True if a start goes to at least ``least`` devices that support channels."""
         stored = msgspec.json.decode(activity.audience, type=Audience)
         audience = further.audience or stored
         named = (*audience.users, *audience.user_ids, *audience.devices)
@@ -168,8 +170,8 @@ class OwnChannels:
         return found >= least
 
     async def _make(self, app: App, activity: Row[Any], terms: Mapping[int, int]) -> Row[Any]:
-        """Ask Apple for a channel and note it; return the activity's row with it."""
-        # So that what is on the list later and unknown was made since.
+        """Request a channel from Apple and store its id; return the activity's row with it."""
+        # Unknown channels that appear on the list after this moment were created since.
         await self.channels.reconcile(app, environment=activity.environment)
         await self._note(app, activity, terms, channel_asked_at=milliseconds(self.clock))
         try:
@@ -199,7 +201,7 @@ class OwnChannels:
         return row
 
     def _pause(self, app: App, activity: Row[Any], error: BaseException) -> str:
-        """Ask for no channel in an app's environment for a while; return why."""
+        """Stop requesting channels for an app's environment for a while; return the reason."""
         status = error.status if isinstance(error, ChannelError) else 0
         refused = 400 <= status < 500 and status != 429
         seconds = _REFUSED_FOR if refused else _FAILED_FOR
@@ -213,7 +215,7 @@ class OwnChannels:
         return why
 
     async def run(self) -> None:
-        """Delete channels that are over and find those that were lost, until cancelled."""
+        """Delete unused channels and find lost ones, until cancelled."""
         while True:
             await self.find_lost()
             await self.delete_unused()
@@ -227,7 +229,7 @@ class OwnChannels:
             async with self.database.write() as connection:
                 rows = await _unused(connection, now, after)
                 for row in rows:
-                    # From here on no start may name it.
+                    # From here on no start may use it.
                     await change_row(connection, _channels, row.id, deleting_at=now)
                 apps = await apps_of(connection, (row.app_id for row in rows))
             for row in rows:
@@ -246,7 +248,7 @@ class OwnChannels:
             after = rows[-1].id
 
     async def find_lost(self) -> int:
-        """Log channels that Apple may have made for us and that were not noted; return how many."""
+        """Log channels that Apple may have created without our storing them; return how many."""
         table, now = _activities, milliseconds(self.clock)
         place = table.c.app_id, table.c.environment
         query = select(table.c.id, table.c.channel_asked_at, *place).where(
@@ -267,7 +269,7 @@ class OwnChannels:
         return found
 
     async def _name(self, app: App, environment: str, asked: Sequence[Row[Any]]) -> int:
-        """Log channels that appeared on Apple's list since answers were lost, and that nothing uses."""
+        """Log unused channels that appeared on Apple's list after an answer was lost."""
         query = select(_channels.c.channel_id).where(
             _channels.c.app_id == app.row,
             _channels.c.environment == environment,
@@ -308,9 +310,9 @@ async def _unused(connection: AsyncConnection, now: int, after: int) -> Sequence
 
 
 def _used(since: int) -> ColumnElement[bool]:
-    """Return the condition that an activity follows a channel, or that Apple may keep a push of it."""
+    """Return the condition that an activity follows a channel, or Apple may still keep its push."""
     operations = schema.operations
-    # Counted, as PostgreSQL would read the whole table for an EXISTS here.
+    # Counted, because PostgreSQL would read the whole table for an EXISTS here.
     late = select(func.count()).where(
         operations.c.activity_id == _activities.c.id,
         operations.c.kind != "start",

@@ -31,7 +31,7 @@ GONE = frozenset({"dismissed", "ended"})
 """After these no card is left on the device, so its activity token is retired."""
 
 REPLACED = 300_000
-"""Milliseconds after a hand-over in which a card that is gone is the first one."""
+"""Milliseconds after a hand-over in which a reported card is taken for the first one."""
 LATE = 900_000
 """Milliseconds after 8 hours from a start until iOS has ended its card: APNs may have kept the start."""
 MAX_RECORDS = 1_000
@@ -95,11 +95,12 @@ class Receipts:
                 for row, record in zip(rows, checked, strict=True)
                 if row["event"] in GONE and row["activity_id"]
             ]
-            # All writers lock in this order.
+            # All writers lock rows in this order.
             rows.sort(key=_order)
             kept: dict[tuple[Any, ...], dict[str, Any]] = {}
             for row in sorted(rows, key=lambda row: row["happened_at"]):
-                # The newest of several reports of the same: a statement may touch a row once.
+                # Of several reports of one event only the newest is kept: a statement may touch a
+                # row only once.
                 kept[(*_order(row), row["event"])] = row
             statement = insert_into(connection, table)
             statement = statement.on_conflict_do_update(
@@ -128,8 +129,8 @@ class Receipts:
     ) -> list[ReceiptView]:
         """Return a page of receipts; ``after`` is the last ``row`` of the page before.
 
-        Of one activity, of one operation, or of the whole app. Raises `NotFound`, and `InvalidInput`
-        for both at once or a limit outside 1 to 1,000.
+        Pass an activity or an operation to select its receipts. Raises `NotFound`, and
+        `InvalidInput` for both together or a limit outside 1 to 1,000.
         """
         receipts, devices = schema.receipts, schema.devices
         activities, operations = schema.activities, schema.operations
@@ -153,8 +154,7 @@ class Receipts:
     ) -> dict[str, int]:
         """Return how many devices reported each event, including events with 0.
 
-        Of one activity, or of one operation. Raises `NotFound`, and `InvalidInput` unless exactly
-        one is given.
+        Pass an activity or an operation. Raises `NotFound`, and `InvalidInput` for both or neither.
         """
         if activity is None and operation is None:
             raise InvalidInput("is missing", "activity", "Name an activity or an operation.")
@@ -215,7 +215,7 @@ def _checked(record: ReceiptRecord, field: str, now: int) -> ReceiptRecord:
     if record.at < 10**11:
         problem = f"{record.at!r:.40} is not a valid time in milliseconds"
         raise InvalidInput(problem, f"{field}.at", "Give milliseconds since 1970, or leave it out.")
-    # A phone's clock may be ahead; a time of the future would beat every later one.
+    # A phone's clock may be ahead, and a future time would win over every later report.
     return msgspec.structs.replace(record, at=min(record.at, now))
 
 
@@ -228,8 +228,9 @@ async def _retire(
 ) -> list[tuple[int, str]]:
     """Retire the activity token of a device whose card is gone; return it for the sender.
 
-    Of two cards it is the first one that is gone, unless the report says which: the second one stays, also
-    soon after its token came. A first card whose end did not arrive is ended by iOS, 8 hours after its start.
+    With two cards, the first one is gone unless the report names the other. The second card stays,
+    also just after its token arrived. A first card whose end did not arrive is ended by iOS, 8
+    hours after its start.
     """
     table, activities = schema.activity_devices, schema.activities
     until = table.c.replaced_at + REPLACED

@@ -49,7 +49,7 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     activity: str | None = None
     previous: str | None = None
     id: str = ""
-    """The operation that was accepted for it; empty when there was nothing to do."""
+    """The id of the accepted operation; empty when there was nothing to do."""
     version: int = 0
     devices: int = 0
     queued: int = 0
@@ -222,7 +222,7 @@ def _streamed(operation: Operation, stream: Row[Any], answer: Accepted) -> Strea
 
 
 async def _locked(writing: Writing, name: str, request: Start) -> Row[Any]:
-    """Return the stream's row, added if new; on PostgreSQL it stays locked to the end."""
+    """Return the stream's row, added if new. PostgreSQL locks it until the transaction ends."""
     labels: dict[str, Any] = {"updated_at": writing.now}
     labels |= {"tags": json_text(request.tags), "metadata": json_text(request.metadata)}
     statement = insert_into(writing.connection, schema.streams).values(
@@ -241,9 +241,10 @@ async def _activity(connection: AsyncConnection, row: int | None) -> Row[Any] | 
 
 
 def nobody_left() -> ColumnElement[bool]:
-    """Return the condition that no device has an activity's card any more: all swiped it away, or left.
+    """Return the condition that no device has an activity's card any more.
 
-    False for one that is still being started, that was on no device yet, or that follows a channel.
+    All devices dismissed the card or left. False for an activity that is still being started, had
+    no device yet, or follows a channel.
     """
     activities, members = schema.activities, schema.activity_devices
     operations = schema.operations
@@ -262,7 +263,7 @@ def nobody_left() -> ColumnElement[bool]:
 
 
 def _must_rotate(running: Row[Any], request: Start) -> bool:
-    """Return True if the activity must be replaced: its type, audience or channel is another."""
+    """Return True if the activity must be replaced: its type, audience or channel changed."""
     current = msgspec.json.decode(running.content_state)
     audience = msgspec.json.decode(running.audience)
     return (

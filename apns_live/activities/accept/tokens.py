@@ -43,13 +43,13 @@ class Limiting(Protocol):
     async def within(
         self, connection: AsyncConnection, app: App, new: Sequence[tuple[int, int]], now: int
     ) -> list[tuple[int, str | None]]:
-        """Choose the activities that give way to those that devices have just started."""
+        """Choose the activities to end because devices have just started new ones."""
 
     def tell(self, evicted: Sequence[tuple[int, str | None]]) -> None:
-        """Notify the sender, after the commit, of the activities that gave way."""
+        """After the commit, notify the sender of the activities that were chosen."""
 
     def wake(self) -> None:
-        """Notify that a token was registered to which an end may have to be sent."""
+        """Notify that a token was registered for which an end may be pending."""
 
 
 _GIVEN = "{app, activity, device, token TEXT, environment TEXT, registered, card TEXT}"
@@ -98,7 +98,7 @@ WHERE (known.registered_at IS NULL OR excluded.registered_at > known.registered_
     AND COALESCE(known.replaced_card <> excluded.card, true)
 """  # noqa: S608
 
-# The card to be ended has a new token, and the end was sent to the old one.
+# The card to be ended has a new token; its end was sent to the old one.
 _STILL_THERE = f"""
 UPDATE activity_devices SET replaced_token = given.token, replaced_ending_at = :now
 FROM {_GIVEN}
@@ -135,8 +135,9 @@ RETURNING activity_devices.activity_id, activity_devices.token
 
 
 Told = Callable[[AsyncConnection, Mapping[int, bool]], Awaitable[None]]
-"""Notes within a transaction, for other processes, which activities tokens came for, and whether one of
-them lacks the newest state."""
+"""Stores, within a transaction and for other processes, which activities got new tokens, and
+whether any of these tokens lacks the newest state.
+"""
 
 
 _TOGETHER = 1_000
@@ -144,7 +145,7 @@ _TOGETHER = 1_000
 
 
 class _Turn(msgspec.Struct, frozen=True):
-    """The changes by some registrations of one app. A place is an activity's row and a device's."""
+    """Changes by registrations of one app. A place is the rows of an activity and a device."""
 
     app: App
     versions: dict[int, int]
@@ -221,7 +222,7 @@ class Joining:
         turns = [
             (some, turn)
             for some in by_app
-            # The later registration of a token takes it over.
+            # The later registration of a token wins.
             for once_each in in_turns(
                 newest(
                     (record for item in some for record in item.records),
@@ -230,7 +231,7 @@ class Joining:
                 lambda record: record.token,
                 _TOGETHER,
             )
-            # Two cards of one activity may be on a device.
+            # A device may have two cards of one activity.
             for turn in in_turns(once_each, lambda one: (one.scope, one.device), _TOGETHER)
         ]
         if len(turns) > 1:
@@ -313,7 +314,7 @@ class Joining:
         types: Mapping[str, str],
         now: int,
     ) -> dict[str, Row[Any]]:
-        """Return the activities by id, locked against a change at the same moment."""
+        """Return the activities by id, locked against concurrent changes."""
         environments: dict[str, str | None] = {}
         for record in records:
             environments.setdefault(record.scope, record.environment)
@@ -362,7 +363,7 @@ class Joining:
 
 
 async def _find(connection: AsyncConnection, app: App, ids: Sequence[str]) -> dict[str, Row[Any]]:
-    """Return activities by id, locked in the order of their rows, as all writers do."""
+    """Return activities by id, locked in the order of their rows, as all writers lock them."""
     table = schema.activities
     query = select(table.c.id, table.c.public_id, table.c.version, table.c.environment)
     query = query.where(table.c.app_id == app.row, table.c.public_id.in_(ids))

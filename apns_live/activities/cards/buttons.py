@@ -1,11 +1,11 @@
-"""Buttons on a card: what a tap may do, and the calls of the webhooks behind them.
+"""Buttons on a card: what a tap may do, and the webhook calls behind them.
 
-A button opens a URL, or makes this service call a webhook. The phone never gets the webhook's URL. It gets a
-signed URL of the gateway that expires, and the service calls the webhook.
+A button opens a URL, or makes this service call a webhook. The phone never gets the webhook's URL.
+It gets a signed URL of the gateway that expires, and the service calls the webhook.
 
-A server that fetches addresses given to it can be turned against its own network (server-side
-request forgery). So each call resolves the host, refuses it if *any* of its addresses is not public,
-and connects to an address that was checked, which prevents DNS rebinding. Only https is allowed.
+An attacker can turn a server that fetches given addresses against its own network (server-side
+request forgery). So each call resolves the host, refuses it if *any* of its addresses is not
+public, and connects to a checked address, which prevents DNS rebinding. Only https is allowed.
 Redirects are not followed. The response body is read up to a limit and discarded.
 """
 
@@ -61,7 +61,7 @@ class _Webhook(_OpenUrl, tag="webhook"):
 
 
 def check_button(value: object, *, field: str, schemes: frozenset[str] = frozenset()) -> Button:
-    """Return a checked button; ``schemes`` are further address schemes that an app handles.
+    """Return a checked button; ``schemes`` are additional URL schemes that the app handles.
 
     Raises `InvalidPayload` with the field's path and a remedy.
     """
@@ -93,9 +93,9 @@ def check_button(value: object, *, field: str, schemes: frozenset[str] = frozens
 
 
 def check_webhook_url(url: str, *, field: str) -> None:
-    """Refuse an address that the relay would never call, whatever it resolves to.
+    """Raise `InvalidPayload` for a URL that the relay would never call.
 
-    Raises `InvalidPayload`. What the host resolves to is checked at each call.
+    The host's addresses are checked at each call.
     """
     parts = _split(url, field)
     if parts.scheme != "https":
@@ -107,7 +107,7 @@ def check_webhook_url(url: str, *, field: str) -> None:
 
 
 class TapSigner:
-    """Signs and opens the tap addresses of webhook buttons (HMAC-SHA256 over what they name)."""
+    """Signs and verifies the tap URLs of webhook buttons (HMAC-SHA256)."""
 
     __slots__ = ("_secret",)
 
@@ -154,7 +154,7 @@ def _unbase64(text: str) -> bytes:
 def _split(url: str, field: str) -> Any:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # reading it is what checks it
+        _ = parts.port  # Reading the field checks it.
     except ValueError as error:
         raise InvalidPayload(
             f"is not a valid address ({error})", field, "Give a full address."
@@ -170,16 +170,17 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 MAX_ANSWER = 65_536
 RETRY_DELAYS = (1.0, 5.0)
 RETRIED = frozenset({429, 500, 502, 503, 504})
-# 6to4 and Teredo carry an IPv4 address inside, NAT64 too: all are judged by what they carry.
+# 6to4, Teredo and NAT64 addresses embed an IPv4 address, which decides.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("fec0::/10", "192.88.99.0/24")))
-"""Site-local addresses (RFC 3879) and the relays of 6to4 (RFC 7526): both deprecated, still routed."""
+"""Site-local addresses (RFC 3879) and 6to4 relays (RFC 7526): both are deprecated and still routed.
+"""
 _COMPATIBLE = ipaddress.ip_network("::/96")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What became of one relayed tap, for the log. ``status`` is 0 when no answer came."""
+    """The result of a relayed tap, for the log. ``status`` is 0 if no answer arrived."""
 
     host: str
     method: str
@@ -200,7 +201,7 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
 
 
 def is_public(text: str) -> bool:
-    """Return whether an address belongs to the public internet, whatever form it is written in."""
+    """Return whether an address belongs to the public internet, in any notation."""
     try:
         address: Address = ipaddress.ip_address(text.split("%", 1)[0])
     except ValueError:
@@ -228,10 +229,10 @@ def _carried(address: Address) -> ipaddress.IPv4Address | None:
 
 
 class WebhookRelay:
-    """Makes the calls. One for a service; close it with ``async with`` or `aclose`.
+    """Makes the calls. Create one per service; close it with ``async with`` or `aclose`.
 
-    ``allow`` names hosts that may resolve to private or loopback addresses: for a webhook of one's
-    own inside the network. ``timeout`` is seconds for a whole attempt.
+    ``allow`` names hosts that may resolve to private or loopback addresses, for webhooks inside
+    your own network. ``timeout`` is seconds for a whole attempt.
     """
 
     def __init__(
@@ -268,10 +269,10 @@ class WebhookRelay:
         await self._http.aclose()
 
     async def call(self, button: Button, *, event_id: str) -> Call:
-        """Call the webhook of ``button``, with two retries; never raises for what the other did.
+        """Call the webhook of ``button``, with two retries; never raises for a failing webhook.
 
-        ``event_id`` is sent as ``idempotency-key``, the same in every attempt, so that the receiver
-        can tell a retry from a second tap.
+        ``event_id`` is sent as ``idempotency-key`` with every attempt, so the receiver can tell a
+        retry from a second tap.
         """
         try:
             check_webhook_url(button.url, field="url")

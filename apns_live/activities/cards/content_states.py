@@ -55,7 +55,7 @@ class _Metric(msgspec.Struct):
 
 
 class _Card(msgspec.Struct, kw_only=True):
-    """The fields of every card. ``complete`` checks the rest, and fills in what the last state says."""
+    """The fields of every card. ``complete`` checks the others and uses those of the last state."""
 
     title: _Text
     subtitle: str | UnsetType = UNSET
@@ -63,7 +63,7 @@ class _Card(msgspec.Struct, kw_only=True):
     icon: _Icon | UnsetType = UNSET
 
     def complete(self, state: State, current: Mapping[str, Any], now: float) -> None:
-        """Change ``state``, which is this card as a mapping. ``current`` is empty for another type."""
+        """Check and complete ``state`` in place. ``current`` is empty for another type of card."""
 
 
 class _Steps(_Card, kw_only=True):
@@ -226,7 +226,7 @@ def equal(left: object, right: object) -> bool:
 
 
 def _read(value: Any, kind: Any, field: str) -> Any:
-    """Convert a value to a type; null is as absent, and 3.0 is a whole number."""
+    """Convert a value to a type. Null counts as absent, and 3.0 as a whole number."""
     try:
         return convert(_given(plain_numbers(value)), kind, field, error=InvalidPayload)
     except InvalidPayload as error:
@@ -243,7 +243,7 @@ def _given(value: Any) -> Any:
 
 
 def _running_window(current: Mapping[str, Any], now: float) -> tuple[float, float | None]:
-    """Return the window as if it ran now: a frozen one is shifted by the time it stood still."""
+    """Return the window as if the timer ran now: a frozen window is shifted by its pause."""
     started = float(current["started_at"])
     ends = current.get("ends_at")
     end = float(ends) if ends is not None else None

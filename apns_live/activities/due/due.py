@@ -28,14 +28,14 @@ MISSED = "its end had passed before it could be started"
 
 @dataclass
 class Done:
-    """What a batch did. The scheduler tells of it after the commit."""
+    """The result of a batch. The scheduler sends its notifications after the commit."""
 
     written: list[tuple[App, int]] = field(default_factory=list)
     left: list[tuple[int, str]] = field(default_factory=list)
     activities: list[int] = field(default_factory=list)
     operations: list[int] = field(default_factory=list)
     noted: bool = False
-    """True if rows changed in a way that only other steps care about."""
+    """True if rows changed that matter only to other steps."""
 
     def __bool__(self) -> bool:
         return self.noted or bool(self.written or self.left or self.activities or self.operations)
@@ -59,7 +59,7 @@ class Step:
     async def run(self, done: Done, now: int) -> int | None:
         """Handle one batch of what is due at ``now``; return when to look again, in milliseconds.
 
-        A time that has passed means that more is due; None that nothing is in sight.
+        A past time means that more work is due; None means that no work is known.
         """
         raise NotImplementedError
 
@@ -70,7 +70,7 @@ class Step:
         return query.scalar_subquery()
 
     async def due(self, now: int, *columns: Any) -> tuple[list[Row[Any]], int | None]:
-        """Return a batch of rows that are due, and when the first one behind them is."""
+        """Return a batch of due rows, and the due time of the first row after them."""
         query = select(*columns, self.time.label("due")).where(*self.waiting()).order_by(self.time)
         found = await self.database.rows(query.limit(self.batch + 1))
         rows = [row for row in found[: self.batch] if row.due + self.after <= now]
@@ -95,7 +95,7 @@ class StepOfActivities(Step):
     async def held(
         self, connection: AsyncConnection, rows: Sequence[Row[Any]], still: ColumnElement[bool]
     ) -> Sequence[Row[Any]]:
-        """Return the rows that are still due, locked; another process may have been faster."""
+        """Lock and return the rows that are still due; another process may have handled some."""
         table = schema.activities
         ids = [row.id for row in rows]
         query = select(table).where(table.c.id.in_(ids), table.c.status == self.status, still)

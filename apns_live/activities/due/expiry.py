@@ -32,7 +32,7 @@ GONE_MILLISECONDS = ACTIVE_MILLISECONDS + SHOWN_MILLISECONDS
 TOKENS = 2_000
 """Tokens that are retired in one transaction."""
 _PATIENCE = 300_000
-"""Milliseconds between two looks at an activity that devices join one after the other."""
+"""Milliseconds between two checks of an activity that devices join over time."""
 
 _STATEMENT = (
     "UPDATE activities SET {} FROM {{activity, at, now}} WHERE activities.id = given.activity"
@@ -48,7 +48,7 @@ _begun = begun(_table)
 
 
 class Expiry(StepOfActivities):
-    """Activities of one status whose time may be up: ``active`` ones end, ``ended`` ones are retired."""
+    """Activities of one status that may have expired: ``active`` ones end, ``ended`` retire."""
 
     batch = 200
 
@@ -104,7 +104,7 @@ class Expiry(StepOfActivities):
         done.written += [(apps[row.app_id], row.id) for row in over]
 
     def _change(self, row: Row[Any], cards: Row[Any] | None, now: int) -> tuple[str, int]:
-        """Return what becomes of an activity's row: a statement, and its time."""
+        """Return the statement that changes an activity's row, and its time."""
         newest = max(_since(row), 0 if cards is None else cards.newest or 0)
         expiry = newest + ACTIVE_MILLISECONDS
         if self.status == "active":
@@ -118,7 +118,7 @@ class Expiry(StepOfActivities):
         return _LATER, expiry
 
     async def _retire(self, ids: Sequence[int], done: Done, now: int) -> bool:
-        """Retire a batch of tokens whose card cannot be visible any more; return True if none is left."""
+        """Retire a batch of tokens whose card has disappeared; return True if none is left."""
         living = _table.c.retired_at.is_(None)
         old = select(_table.c.id).where(
             _table.c.activity_id.in_(ids), living, _begun <= now - GONE_MILLISECONDS
@@ -138,7 +138,7 @@ def _since(row: Row[Any]) -> int:
 
 
 async def _close(connection: AsyncConnection, rows: Sequence[Row[Any]], now: int) -> None:
-    """Finish the operations that waited for devices which will get nothing more."""
+    """Finish the operations that waited for devices which will get no more pushes."""
     table = schema.operations
     status = case(
         (table.c.reason.is_not(None), "failed"),  # it waited for credentials

@@ -90,7 +90,7 @@ class Pruning:
             (schema.token_changes.c.created_at, now - _HEARD),
         ):
             deleted[time.table.name] = await self._old(time, limit)
-        # An operation that failed for now, and still does after all that time, is never sent.
+        # An operation that still waits for a key after all this time is never sent.
         over: ColumnElement[bool] = schema.operations.c.status.in_(FINISHED)
         time = schema.operations.c.created_at
         deleted["operations"] = await self._parents(time, outcomes, over)
@@ -123,7 +123,7 @@ class Pruning:
             await self._clock.sleep(PAUSE)
 
     async def _parents(self, time: Column[Any], limit: int, over: ColumnElement[bool]) -> int:
-        """Delete rows that own others: first what they own, a batch at a time, then themselves."""
+        """Delete owning rows: first the rows that they own, a batch at a time, then themselves."""
         total = 0
         place = time.table.c.id
         after: ColumnElement[bool] = time.is_not(None)
@@ -163,7 +163,7 @@ _OWNERS = {
 async def _remove(
     connection: AsyncConnection, table: Table, ids: Sequence[int], over: ColumnElement[bool]
 ) -> bool:
-    """Delete rows and what they own; return False when a batch of that was deleted and more is left."""
+    """Delete rows and what they own; return False if owned rows remain after a batch."""
     operations = schema.operations
     if table is schema.activities:
         query = select(operations.c.id).where(operations.c.activity_id.in_(ids)).limit(BATCH)
@@ -171,7 +171,7 @@ async def _remove(
         if own and not (await _remove(connection, operations, own, true()) and len(own) < BATCH):
             return False
     for owner in _OWNERS[table.name]:
-        # At most a batch of the rows that belong to these.
+        # At most a batch of the rows that these own.
         child = owner.table
         some = select(child.c.id).where(owner.in_(ids)).limit(BATCH)
         gone = await connection.execute(delete(child).where(child.c.id.in_(some)))

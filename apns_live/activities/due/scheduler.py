@@ -29,9 +29,10 @@ logger = logging.getLogger("apns_live.activities")
 LONGEST = 60.0
 """The longest sleep in seconds: timers do not notice a jump of the wall clock."""
 BREATH = 0.25
-"""Seconds between two looks at least, however often it is woken."""
+"""Minimum seconds between two looks, however often `wake` is called."""
 JUMP = 30.0
-"""Seconds by which the clocks must part to count as a jump; less is followed at once."""
+"""Seconds of difference between the clocks that count as a jump; a smaller one is followed at once.
+"""
 CONFIRMED = 600.0
 """Seconds for which the wall clock must stay ahead before activities end by its new time."""
 TOLD = 900.0
@@ -49,7 +50,7 @@ class SteadyTime:
         self._told_until = 0.0
 
     def milliseconds(self) -> int:
-        """Return the time that counts, in milliseconds since 1970."""
+        """Return the steadied time in milliseconds since 1970."""
         self.look()
         return int((self._clock.monotonic() + self._trusted) * 1000)
 
@@ -68,7 +69,7 @@ class SteadyTime:
             self._trusted = offset
 
     def warning(self) -> str:
-        """Return a sentence for a quarter of an hour after a jump, else nothing."""
+        """Return a warning for a quarter of an hour after a jump, else an empty text."""
         if self._clock.monotonic() < self._told_until:
             return f"the clock was set by {self._jump:+.0f} s"
         return ""
@@ -119,7 +120,7 @@ class Scheduler:
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for time to pass."""
+        """Whether it sleeps until work is due."""
         return self._resting or (self._sleeping and not self._woken.is_set())
 
     @property
@@ -139,9 +140,9 @@ class Scheduler:
             await self._sleep_until(due)
 
     async def catch_up(self) -> int | None:
-        """Do everything that is due now; return when the next thing is, in milliseconds.
+        """Do everything that is due now; return when the next work is due, in milliseconds.
 
-        The steps take turns, a batch each, so that much of one kind does not hold up the others.
+        The steps take turns, a batch each, so that much work of one kind does not delay the others.
         """
         self.looks += 1
         dues = await self._firsts()
@@ -156,8 +157,8 @@ class Scheduler:
                 again = await step.run(done, now)
                 self._tell(done)
                 if done:
-                    # The work of one step may make rows due for others. New calls wait for the
-                    # next look: under load there would always be one more.
+                    # The work of one step may make rows due for others. New calls wait for the next
+                    # look: under load this loop would never end.
                     dues = await self._firsts()
                     more = True
                 dues[step] = again
@@ -165,7 +166,7 @@ class Scheduler:
         return min((due for due in dues.values() if due is not None), default=None)
 
     async def _firsts(self) -> dict[Step, int | None]:
-        """Return when each step is next due, by one statement."""
+        """Return when each step is next due, with one statement."""
         row = await self._database.row(select(*(step.first() for step in self._steps)))
         return dict(zip(self._steps, row or (), strict=True))
 

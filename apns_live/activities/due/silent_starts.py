@@ -1,8 +1,8 @@
-"""Starts that brought no activity token: reports them, and counts those that no phone answered.
+"""Finds starts without an activity token: reports them, and counts unanswered ones.
 
 APNs answers 200 also for a start that the phone refuses (its budget is spent, Live Activities are
-switched off). Or the phone shows the card and does not wake the app. In both cases no activity token
-arrives, and the device gets no updates. Devices on a broadcast channel need no token.
+switched off). Or the phone shows the card and does not wake the app. In both cases no activity
+token arrives, and the device gets no updates. Devices on a broadcast channel need no token.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MissingTokens(Step):
 
     batch = 1_000
     pause = 1_000
-    """Milliseconds: a start that takes minutes is looked at once a second, not once for each page."""
+    """Milliseconds: a start that takes minutes is checked once a second, not once per page."""
 
     def __init__(self, database: Database, token_wait: float) -> None:
         super().__init__(database, _table.c.started_at, int(token_wait * 1000))
@@ -49,7 +49,7 @@ class MissingTokens(Step):
         """See `Step`."""
         due, later = await self.due(now, _table.c.id, _table.c.activity_id)
         if due:
-            done.noted = True  # they may have no answer either
+            done.noted = True  # These may also count as unanswered.
             activities = {row.activity_id for row in due}
             starts = select(_operations.c.id).where(
                 _operations.c.activity_id.in_(activities), _operations.c.kind == "start"
@@ -94,14 +94,15 @@ class MissingTokens(Step):
 
 
 class UnansweredStarts(Step):
-    """Counts overdue answers at the start tokens, which then become suspect. ``wait`` is seconds.
+    """Counts unanswered starts at the start tokens, which may become suspect. ``wait`` is seconds.
 
-    Only devices that were reported for a missing token are looked at, so a start that is answered costs nothing.
+    Only devices that were reported for a missing token are checked, so an answered start costs
+    nothing.
     """
 
     batch = 1_000
     pause = 10_000
-    """Milliseconds between two looks at a start that takes minutes."""
+    """Milliseconds between two checks of a start that takes minutes."""
 
     def __init__(self, database: Database, wait: float) -> None:
         super().__init__(database, _table.c.started_at, int(wait * 1000))

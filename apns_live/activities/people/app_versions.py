@@ -22,7 +22,7 @@ from ..store import schema
 from ..store.database import Database
 
 KEPT = 10.0
-"""Seconds after which the devices are asked again."""
+"""Seconds after which the devices' versions are read again."""
 _APPS = 10_000
 
 
@@ -35,7 +35,7 @@ class AppVersions:
         self._kept: dict[tuple[int, frozenset[str]], tuple[float, Collection[str]]] = {}
 
     async def in_use(self, app: App) -> App:
-        """Return the app with those of its contracts that a device runs. Raises as `Database.read`."""
+        """Return the app with only the contracts that its devices use. Raises as `Database.read`."""
         setting: dict[str, Any] = app.settings.get("contract") or {}
         if not has_contract(app.settings) or len(setting["versions"]) < 2:
             return app
@@ -52,7 +52,7 @@ class AppVersions:
         )
 
     async def _told(self, app: int, configured: Collection[str]) -> Collection[str]:
-        """Return the versions of contracts that count, asking once for the devices of each."""
+        """Return the contract versions that count. Queries the devices once per contract."""
         table = schema.devices
         told = table.c.app_version_order
         orders = sorted({checks.version_order(name) for name in configured})

@@ -1,7 +1,7 @@
-"""Audiences: ids, groups, filters and segments (saved filters), resolved to the devices they name.
+"""Audiences: ids, groups, filters and segments (saved filters), resolved to devices.
 
-An audience is all included devices minus the excluded ones, each once. An empty audience is an error, and
-so is one with an unknown segment or group.
+An audience is all included devices minus the excluded ones, each once. An empty audience, or one
+with an unknown segment or group, is an error.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     devices: int
     persons: int
     reachable: int
-    """Devices that have a living start token of the type; all of them when no type was given."""
+    """Devices with a living start token of the type; all devices if no type was given."""
     sample: list[str]
     unindexed: list[str]
-    """Conditions that no index leads to: fine beside others, slow alone on a large app."""
+    """Conditions without an index: fast together with others, slow alone on a large app."""
 
 
 @dataclass(eq=False, repr=False)
@@ -104,7 +104,7 @@ class Audiences:
             tree = filters.parse_filter(audience.filter, field="audience.filter")
             included.append(filters.compile_filter(tree, now=now))
         excluded = await _named(connection, app, audience, "exclude_", now)
-        # An exclusion that is not known to hold does not exclude: NULL counts as false.
+        # An exclusion whose condition is NULL (unknown) excludes nothing: NULL counts as false.
         no = [not_(func.coalesce(one, false())) for one in excluded]
         return and_(devices.c.app_id == app.row, or_(*included), *no)
 
@@ -154,8 +154,8 @@ class Audiences:
     ) -> Select[Any]:
         """Return the query for the living start tokens of an audience. Raises `InvalidInput`.
 
-        ``which`` keeps to those that were suspect at a moment (milliseconds), or to the others;
-        ``started`` to devices on which the activity of that row was started and lives.
+        ``which`` selects the tokens that were suspect at a moment (milliseconds), or the others.
+        ``started`` selects devices that have a living card of the activity with that row.
         """
         tokens = schema.start_tokens
         async with self.database.read() as connection:
@@ -204,7 +204,7 @@ def living_tokens(tokens: Table, app: App, environment: str) -> Select[Any]:
 async def recipient_pages(
     database: Database, query: Select[Any], place: ColumnElement[int], after: int, page: int
 ) -> AsyncGenerator[list[Recipient], None]:
-    """Read recipients in pages by ``place``, which is their row; nothing is held but a page."""
+    """Read recipients in pages by ``place``, their row; only one page is in memory."""
     query = query.where(place > bindparam("after")).order_by(place).limit(page)
     while True:
         async with database.read() as connection:
@@ -247,7 +247,7 @@ def _of_users(
     names: Iterable[str],
     field: str,
 ) -> list[filters.Clause]:
-    """Return the condition on devices of users; ``owned`` is a condition on rows, their user, and their name."""
+    """Return the condition on devices of users; ``owned`` is a condition on rows, their user and their name."""
     rows, user, name = owned
     if not (values := _checked(names, field)):
         return []
@@ -262,7 +262,7 @@ def _checked(ids: Iterable[str], field: str) -> list[str]:
 
 
 def _items(connection: AsyncConnection, values: list[str]) -> Any:
-    """Return a subquery over a list, which is one parameter whatever its length."""
+    """Return a subquery over a list. The list is one parameter, whatever its length."""
     text = json.dumps(values)
     if connection.dialect.name == "sqlite":
         return select(func.json_each(text).table_valued("value").c.value)
@@ -278,7 +278,7 @@ _OFTEN = {"field": "session_count", "relation": ">=", "value": 4}
 
 _EVERYONE: dict[str, Any] = {"or": [_SUBSCRIBED, {"not": _SUBSCRIBED}]}
 _ENGAGED: dict[str, Any] = {"and": [_SUBSCRIBED, _RECENT, _OFTEN]}
-# The segments that teams coming from a vendor expect, under the names they had there.
+# The segments that teams coming from a vendor expect, with the vendor's names.
 DEFAULTS: Mapping[str, dict[str, Any]] = {
     "All": _EVERYONE,
     "Total Subscriptions": _EVERYONE,
@@ -293,7 +293,7 @@ DEFAULTS: Mapping[str, dict[str, Any]] = {
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """A saved filter. ``id`` is empty for those that every app has."""
+    """A saved filter. ``id`` is empty for the segments that every app has."""
 
     id: str
     name: str
@@ -316,7 +316,7 @@ class Segments:
         *,
         id: str | None = None,  # noqa: A002
     ) -> Segment:
-        """Add a segment, or change the filter of the one with this name.
+        """Add a segment, or change the filter of the segment with this name.
 
         Raises `InvalidInput` for a bad filter or the name of a default segment.
         """
@@ -360,7 +360,7 @@ def is_named(app: App, name_or_id: str) -> ColumnElement[bool]:
 
 
 def no_segment(app: App, name_or_id: str) -> NotFound:
-    """Return the error for a segment that is not there."""
+    """Return the error for an unknown segment."""
     return NotFound(f"the app {app.id!r} has no segment {name_or_id!r}")
 
 

@@ -1,9 +1,9 @@
 """Devices and their tokens: stores batches; the newest registration of a token wins.
 
 A token is kept with the time at which the phone registered it. A registration replaces what is
-stored only if it is not older (compare-and-set in the statement itself), so the order in which
-calls arrive does not matter. A 410 from APNs retires a token only if it was registered before the
-time that the 410 carries (Apple, "Handling notification responses from APNs").
+stored only if it is not older (compare-and-set in the statement itself), so the order of calls does
+not matter. A 410 from APNs retires a token only if it was registered before the time that the 410
+carries (Apple, "Handling notification responses from APNs").
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ TOLD = tuple(name for name in DeviceRecord.__struct_fields__ if name not in {"id
 
 Left = Callable[[int, str], object]
 Guard = Callable[[AsyncConnection], Awaitable[None]]
-"""Runs first in a write's transaction, and stops the write by raising."""
+"""Runs first in a write's transaction. It stops the write by raising an error."""
 
 
 class Registration(msgspec.Struct, frozen=True, gc=False):
-    """The checked tokens of one call. ``attributes_type`` is that of new activities."""
+    """The checked tokens of one call. ``attributes_type`` is the type of new activities."""
 
     app: App
     records: Sequence[TokenRecord]
@@ -52,7 +52,7 @@ class Registration(msgspec.Struct, frozen=True, gc=False):
 async def admitted(
     connection: AsyncConnection, items: Sequence[Registration]
 ) -> tuple[list[Exception | None], list[list[Registration]]]:
-    """Run the guards; return the error of each refused item, and the others by app."""
+    """Run the guards; return the error of each refused item, and the admitted items by app."""
     refusals: list[Exception | None] = []
     by_app: dict[int, list[Registration]] = {}
     for item in items:
@@ -70,7 +70,7 @@ async def admitted(
 def newest(
     records: Iterable[TokenRecord], place: Callable[[TokenRecord], Hashable]
 ) -> list[TokenRecord]:
-    """Keep the newest of several registrations for one place: a statement may touch a row once."""
+    """Keep the newest of several registrations of a place: a statement may touch a row once."""
     kept: dict[Hashable, TokenRecord] = {}
     for record in records:
         known = kept.get(place(record))
@@ -194,7 +194,7 @@ class Devices:
     async def rows(
         self, connection: AsyncConnection, app: App, public_ids: Iterable[str]
     ) -> dict[str, int]:
-        """Return the row ids of devices, adding those that are new."""
+        """Return the row ids of devices; new devices are added."""
         now = milliseconds(self.clock)
         new = {"created_at": now, "updated_at": now}
         return await row_ids(connection, app, schema.devices, public_ids, lambda _: new)
@@ -281,14 +281,15 @@ WHERE excluded.registered_at > known.registered_at
 """
 _ALIVE = """known.token <> excluded.token OR known.retired_at IS NULL
         OR excluded.registered_at > known.retired_at"""
-# A new start token has no unanswered starts, whatever became of the one before.
+# A new start token has no unanswered starts, whatever the count of the previous token.
 _UNTRIED = """,
     unanswered = CASE WHEN known.token <> excluded.token THEN 0 ELSE known.unanswered END,
     cleared_at = CASE WHEN known.token <> excluded.token AND known.unanswered > 0
         THEN CAST(:now AS BIGINT) ELSE known.cleared_at END"""
-# A token stays with the device that registered it last: one phone, one push. A reinstalled app is a new
-# device to us and may hold the token of the old one. Found by the token, not among all of the scope (see
-# `_statements`): SQLite would read all start tokens of the type for each token.
+# A token stays with the device that registered it last, so that one phone gets one push. A
+# reinstalled app is a new device to us and may hold the token of the old one. The query finds rows
+# by the token (see `_statements`): otherwise SQLite would read all start tokens of the type for
+# each token.
 _MOVED = """
 UPDATE {table} SET retired_at = newer.registered_at, retired_reason = 'moved'
 FROM {given} JOIN {table} AS newer ON newer.app_id = given.app AND newer.token = given.token
@@ -299,7 +300,7 @@ WHERE {table}.app_id = given.app AND {table}.token = given.token {same}
 
 
 def _statements(table: str, scope: str) -> tuple[str, str]:
-    """Return the statements that register tokens of a table, and retire them on other devices."""
+    """Return the statements that register tokens of a table and retire them on other devices."""
     place, given_place, same, more = "device_id, environment", "device, environment", "", ""
     if scope:
         place, given_place = f"{place}, {scope}", f"{given_place}, scope"

@@ -1,6 +1,7 @@
 """Lists of an app's devices, tokens, users, groups, segments and streams, in pages.
 
-Each list is read along an index: ``after`` is where the page before ended, never a count of rows.
+Each list is read in the order of an index. ``after`` is where the previous page ended, never a
+count of rows.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ MOST = 1_000
 Member = Literal["device", "user"]
 Item = TypeVar("Item")
 _DIGITS = 18
-"""Of a row's id at most; the column holds more."""
+"""The longest row id in ``after``, in digits; the column holds more."""
 
 
 class Page(NamedTuple, Generic[Item]):
-    """Some entries, and what ``after`` is for the page behind them; None at the end."""
+    """A page of entries, and the ``after`` of the next page; None at the end."""
 
     items: list[Item]
     next: str | None
@@ -57,8 +58,9 @@ class Directory:
     ) -> Page[views.ListedDevice]:
         """Return devices by id, or those of a user, of a language or of a country.
 
-        A language is exactly that one: ``de`` is not ``de-AT``. Raises `InvalidInput` for more than
-        one of the three, and for an ``after`` of another list; `NotFound` for an unknown user.
+        A language matches exactly: ``de`` does not match ``de-AT``. Raises `InvalidInput` for more
+        than one of these filters, and for an ``after`` of another list; `NotFound` for an unknown
+        user.
         """
         if sum(value is not None for value in (user, language, country)) > 1:
             remedy = "Give one of them; a segment combines them."
@@ -73,7 +75,8 @@ class Directory:
             wanted, along = and_(wanted, table.c.country == code), table.c.id
         async with self.database.read() as connection:
             if user is not None:
-                # The app goes without saying, and would lead along another index.
+                # The condition on the app is left out: the user implies it, and it would lead to
+                # another index.
                 wanted = table.c.user_id == await find_id(connection, app, schema.users, user)
             query = devices_with_user().where(wanted)
             return await _page(connection, query, along, after, limit, views.ListedDevice)
@@ -81,8 +84,8 @@ class Directory:
     async def tokens(self, app: App, device: str) -> list[views.TokenView]:
         """Return the tokens of a device by their first eight digits.
 
-        Start and device tokens also when they are retired, with the reason; activity tokens while
-        they live. At most 1,000 of each kind, the newest. Raises `NotFound`.
+        Includes retired start and device tokens, with the reason, and living activity tokens.
+        Returns at most the newest 1,000 of each kind. Raises `NotFound`.
         """
         start, plain = schema.start_tokens, schema.device_tokens
         members, activities = schema.activity_devices, schema.activities
@@ -128,7 +131,7 @@ class Directory:
             return view_of(views.WholeUser, row, aliases=named, devices=list(names), **held)
 
     async def belongings(self, app: App, device: str) -> views.Belongings:
-        """Return tags, attributes and groups of a device. Raises `NotFound`."""
+        """Return a device's tags, attributes and groups. Raises `NotFound`."""
         async with self.database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
             return await _belongings(connection, "device", owner)
@@ -158,13 +161,13 @@ class Directory:
     async def streams(
         self, app: App, *, after: str = "", limit: int = 100
     ) -> Page[views.StreamView]:
-        """Return streams by key, with the activity behind each."""
+        """Return streams by key, each with its current activity."""
         return await self._list(
             app, schema.streams, "key", after, limit, views.StreamView, _streams()
         )
 
     async def stream(self, app: App, key: str) -> views.StreamView:
-        """Return a stream with the activity behind it. Raises `NotFound`."""
+        """Return a stream with its current activity. Raises `NotFound`."""
         async with self.database.read() as connection:
             return view_of(
                 views.StreamView, await find(connection, app, schema.streams, key, _streams())
@@ -180,7 +183,7 @@ class Directory:
         kind: type[Item],
         query: Select[Any] | None = None,
     ) -> Page[Item]:
-        """Return a page of an app's rows along one of their columns."""
+        """Return a page of an app's rows in the order of one of their columns."""
         query = (select(table) if query is None else query).where(table.c.app_id == app.row)
         async with self.database.read() as connection:
             return await _page(connection, query, table.c[by], after, limit, kind)

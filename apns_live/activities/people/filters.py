@@ -59,7 +59,7 @@ _SESSIONS = frozenset({"first_session", "last_session"})
 _TEXTS = frozenset({"language", "country", "app_version", "os_version"})
 _NUMBERS = frozenset({"session_count", "session_time", "amount_spent"})
 _INDEXED = _KEYED | _SESSIONS | {"language", "country", "app_version"}
-"""Fields with an index; a search by one of the others alone reads every device of the app."""
+"""Fields with an index. A search by other fields alone reads every device of the app."""
 
 Value = str | float | bool | list[str | float] | None
 
@@ -200,7 +200,7 @@ def _item(name: str, item: object, field: str) -> str | float:
 def _number(given: object, field: str) -> float:
     if isinstance(given, str) and len(given) <= 32:
         try:
-            given = float(given)  # clients are known to write numbers as text
+            given = float(given)  # Clients are known to write numbers as text.
         except ValueError:
             given = None
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not abs(given) < 1e300:
@@ -231,14 +231,14 @@ def compile_filter(tree: Filter, *, now: int) -> Clause:
         case Any():
             return or_(*(compile_filter(part, now=now) for part in tree.parts))
         case Not():
-            # NULL means "not known". A condition that is not known is false, so its opposite is true.
+            # NULL means "unknown". An unknown condition is false, so its negation is true.
             return not_(func.coalesce(compile_filter(tree.part, now=now), false()))
         case Condition():
             return _clause(tree, now)
 
 
 def unindexed(tree: Filter) -> list[str]:
-    """Return the fields of conditions that no index leads to."""
+    """Return the fields of conditions that have no index."""
     match tree:
         case Condition(field, relation, _, key):
             indexed = field in _INDEXED and relation not in _OPPOSITE
@@ -277,7 +277,7 @@ def _clause(condition: Condition, now: int) -> Clause:
         same = or_(column == value, column.startswith(f"{value}-", autoescape=True))
         return same if relation == "=" else or_(column.is_(None), not_(same))
     if condition.hours_ago is not None:
-        # ``> 24`` hours ago is longer ago than that, so the stored time is smaller.
+        # ``> 24`` hours ago means earlier than 24 hours ago, so the stored time must be smaller.
         relation, value = _TURNED[relation], now - int(condition.hours_ago * 3_600_000)
     if name == "app_version":
         column = schema.devices.c.app_version_order
@@ -292,12 +292,13 @@ def _clause(condition: Condition, now: int) -> Clause:
 
 
 def _held(relation: str, value: object, now: int) -> Clause:
-    """Return the condition on a tag's or attribute's value; of an array, on any item."""
+    """Return the condition on the value of a tag or attribute; for an array, on any item."""
     columns = schema.attributes.c
     if relation == "exists":
         return true()
     if relation in _ELAPSED and isinstance(value, (int, float)):
-        # The attribute holds seconds since 1970 (a date: milliseconds), the value is seconds.
+        # The attribute holds seconds since 1970 (a date: milliseconds); the condition's value is
+        # seconds.
         compare = operator.lt if relation == "time_elapsed_gt" else operator.gt
         return or_(
             and_(columns.kind == "date", compare(columns.number, now - value * 1000.0)),
@@ -315,7 +316,7 @@ def _held(relation: str, value: object, now: int) -> Clause:
 
 
 def _within(condition: Condition) -> Clause:
-    """Return the condition of a radius on the sphere (haversine), behind a cheap band of latitudes."""
+    """Return the condition of a radius on the sphere (haversine), after a cheap latitude check."""
     columns = schema.devices.c
     known = and_(columns.latitude.is_not(None), columns.longitude.is_not(None))
     lat, long, radius = condition.lat, condition.long, condition.radius

@@ -81,7 +81,7 @@ async def set_values(
         for part in chunks(rows):
             statement = _SET.replace("OWNER", owner)
             await with_rows(connection, statement, part, app=app.row, now=now)
-        # The rest of what was a longer list, or is removed. A tag is never a list.
+        # The rest of a longer list, or of a removed value. A tag is never a list.
         shorter = [
             (row, namespace, name, len(entries))
             for (row, namespace, name), entries in some
@@ -113,7 +113,7 @@ async def set_aliases(
 def checked_aliases(
     aliases: Mapping[str, object], name: Callable[[str], str] = "aliases.{}".format
 ) -> dict[str, str]:
-    """Return a user's aliases, checked; ``name`` makes a field's name of a label. Raises `InvalidInput`."""
+    """Return a user's checked aliases; ``name`` returns a label's field name. Raises `InvalidInput`."""
     if len(aliases) > ALIASES_PER_USER or {"external_id", "onesignal_id"} & aliases.keys():
         raise InvalidInput(
             "holds a reserved label or more than 20 aliases",
@@ -224,7 +224,7 @@ class People:
             await connection.execute(delete(schema.group_members).filter_by(**place))
 
     async def move_devices(self, app: App, devices: Sequence[str], user: str | None) -> int:
-        """Assign devices to a user, or to none; return how many there were.
+        """Assign devices to a user, or to no user; return how many exist.
 
         Raises `InvalidInput`.
         """

@@ -17,7 +17,7 @@ from .. import checks
 
 _MAX_NUMBER = 1e300
 OLDEST = 10**11
-"""When a token without a time counts as registered (1973): it never replaces one with a time."""
+"""The registration time of a token without one (1973): it never replaces a token with a time."""
 _PLAIN_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
 TokenKind = Literal["start", "activity", "device"]
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
@@ -50,8 +50,8 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A token of a device. ``registered_at`` is in milliseconds since 1970, by the phone's clock.
 
     ``scope`` is the attributes type of a start token, the id of the activity of an activity token,
-    and empty for a device token. ``card`` is ActivityKit's id of the card that an activity token is of: of two
-    cards of one activity it tells which one a token belongs to.
+    and empty for a device token. ``card`` is ActivityKit's id of the card of an activity token: it
+    tells apart two cards of one activity.
     """
 
     device: str
@@ -73,7 +73,7 @@ _CHECKED: Mapping[str, Callable[[object, str], str]] = {
 
 
 def check_device(record: DeviceRecord, field: str = "device") -> DeviceRecord:
-    """Return the record with its values in their stored form. Raises `InvalidInput`."""
+    """Return the record with its values in stored form. Raises `InvalidInput`."""
     checks.conform(record, field)
     changes: dict[str, Any] = {"id": checks.identifier(record.id, f"{field}.id", limit=64)}
     for name, check in _CHECKED.items():
@@ -83,9 +83,9 @@ def check_device(record: DeviceRecord, field: str = "device") -> DeviceRecord:
 
 
 def check_token(record: TokenRecord, *, now: int, field: str = "token") -> TokenRecord:
-    """Return the record with its values in their stored form; ``now`` is milliseconds.
+    """Return the record with its values in stored form; ``now`` is milliseconds.
 
-    A registration from the future would beat every later one, so it is cut to ``now``.
+    A registration time in the future would win over every later one, so it is cut to ``now``.
     """
     checks.conform(record, field)
     changes: dict[str, Any] = {
@@ -135,7 +135,7 @@ def moment(value: object, field: str) -> int:
 
 
 class StoredValue(msgspec.Struct, frozen=True):
-    """One value of a tag or custom attribute as it is stored: text or number, and of what kind."""
+    """A value of a tag or custom attribute in stored form: its text or number, and its kind."""
 
     kind: str
     text: str | None
@@ -145,10 +145,10 @@ class StoredValue(msgspec.Struct, frozen=True):
 def store_attributes(
     attributes: Mapping[str, object], field: str = "attributes"
 ) -> dict[str, list[StoredValue]]:
-    """Return the rows of each custom attribute: one, one for each item of an array, or none for None.
+    """Return the rows of each custom attribute: one per value or array item, none for None.
 
-    A date may be ``{"date": text}``, as callers read it. Raises
-    `InvalidInput` for anything but text, number, boolean, date and lists of text or number.
+    A date may be ``{"date": text}``, as callers read it. Raises `InvalidInput` for anything but
+    text, number, boolean, date and lists of text or number.
     """
     rows: dict[str, list[StoredValue]] = {}
     for name, value in attributes.items():
@@ -212,8 +212,8 @@ def _finite(value: float, field: str) -> float:
 def store_tags(tags: Mapping[str, object], field: str = "tags") -> dict[str, list[StoredValue]]:
     """Return the row of each tag; none for an empty text or None. Raises `InvalidInput`.
 
-    A tag's value that reads as a number is stored with both its text and its number, since callers
-    write ``{"level": "12"}`` and then ask for ``level > 9``.
+    A numeric tag value is stored as text and as number, because callers write ``{"level": "12"}``
+    and then filter by ``level > 9``.
     """
     rows: dict[str, list[StoredValue]] = {}
     for name, value in tags.items():

@@ -1,9 +1,10 @@
-"""Suspect start tokens: APNs accepts their starts, and the phone answers none of them.
+"""Suspect start tokens: APNs accepts their starts, but the phone does not answer.
 
-A phone may replace its push-to-start token without telling the app. APNs then answers 200 for weeks, and no card
-appears. A start is unanswered if the device sends neither an activity token nor a receipt for it in time. After
-`SUSPECT` unanswered starts in a row the token is suspect. An answer, also a late one, clears the count, and so does
-a new token. Starts that have another reason for silence are not counted: on a channel, or with pushes disabled.
+A phone may replace its push-to-start token without telling the app. APNs then answers 200 for
+weeks, and no card appears. A start is unanswered if the device sends neither an activity token nor
+a receipt for it in time. After `SUSPECT` unanswered starts in a row the token is suspect. Any
+answer, even a late one, or a new token clears the count. Starts on a channel or with pushes
+disabled are not counted, because their silence is explained.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ async def note_answers(
 async def note_switched_off(
     connection: AsyncConnection, app: int, devices: Sequence[str], now: int
 ) -> None:
-    """Clear the count of devices whose pushes are switched off: their silence is explained."""
+    """Clear the count of devices with pushes disabled, because that explains their silence."""
     if given := [(one,) for one in sorted(devices)]:
         await with_rows(connection, _SWITCHED_OFF, given, app=app, now=now)
 

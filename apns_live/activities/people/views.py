@@ -59,7 +59,7 @@ class ListedDevice(KnownDevice):
 
 
 class Belongings(TypedDict):
-    """Tags and attributes of a device or user, and the groups of which it is itself a member."""
+    """Tags, attributes and direct groups of a device or user."""
 
     tags: dict[str, str | float]
     attributes: dict[str, Value]
@@ -67,13 +67,13 @@ class Belongings(TypedDict):
 
 
 class WholeDevice(DeviceView, Belongings):
-    """A device with its tags, its attributes, and the groups of which it is itself a member."""
+    """A device with its tags, attributes and direct groups."""
 
 
 class TokenView(TypedDict):
-    """A token by its first digits. One that is retired is not sent to; the reason says why.
+    """A token by its first digits. A retired one gets no pushes; the reason says why.
 
-    A ``suspect`` start token belongs to a phone that answered none of its last starts.
+    A ``suspect`` start token belongs to a phone that did not answer its last starts.
     """
 
     kind: Literal["start", "device", "activity"]
@@ -88,7 +88,7 @@ class TokenView(TypedDict):
 
 
 class ListedUser(TypedDict):
-    """A user's ids, the caller's own and ours, and since when it is known."""
+    """A user's external id and internal id, and since when the user is known."""
 
     external_id: str
     id: str
@@ -96,7 +96,7 @@ class ListedUser(TypedDict):
 
 
 class WholeUser(ListedUser, Belongings):
-    """A user with all that is known. ``devices`` and ``groups`` name 1,000 at most."""
+    """A user with all stored facts. ``devices`` and ``groups`` have at most 1,000 entries."""
 
     aliases: dict[str, list[str]]
     devices: list[str]
@@ -111,7 +111,7 @@ class GroupView(TypedDict):
 
 
 class MemberView(TypedDict):
-    """A device by its id, or a user by the caller's own."""
+    """A device by its id, or a user by external id."""
 
     id: str
 
@@ -125,7 +125,7 @@ class SegmentView(TypedDict):
 
 
 class StreamView(TypedDict):
-    """A stream. ``activity`` is what runs behind it now, null when nothing does."""
+    """A stream. ``activity`` is its current activity, null if there is none."""
 
     key: str
     activity: str | None
@@ -137,7 +137,7 @@ class StreamView(TypedDict):
 
 
 class FollowerView(TypedDict):
-    """A device of an activity. Without a ``token`` it waits for the app to hand one in.
+    """A device of an activity. Without a ``token`` it waits for the app to register one.
 
     ``acknowledged_version`` is the newest state that APNs accepted for it, 0 for none.
     """

@@ -22,22 +22,23 @@ from ..times import to_text
 HOUR = 3_600_000
 """Milliseconds, as the store keeps time."""
 OLD = 30 * 24 * HOUR
-"""A start token that old was often replaced unheard."""
+"""A start token of this age was often replaced without the app reporting it."""
 GONE = 12 * HOUR
-"""After that no card is left of a start: 8 hours, and 4 on the Lock Screen."""
+"""After this time no card of a start is left: 8 hours, and 4 on the Lock Screen."""
 PATIENCE = 120_000
-"""Milliseconds within which a phone with a network confirms a state; one that saves power takes a minute."""
+"""Milliseconds within which a connected phone confirms a state; a phone in low power mode takes a minute."""
 _CARDS, _OUTCOMES = 50, 500
 _NO_CARD = frozenset({"left", "limit", "dismissed", "moved", "expired"})
-"""Why a member is retired without any doubt about its card."""
+"""Reasons for retiring a member that leave no doubt about its card."""
 
 
 async def diagnose(
     database: Database, people: Devices, app: App, device: str, now: int
 ) -> list[Finding]:
-    """Return what keeps a device from showing something, and what was read last, at ``now`` (milliseconds).
+    """Return why a device may not show something, and the facts read, at ``now`` (milliseconds).
 
-    Reads its tokens, the cards that can be on it, receipts and its newest outcomes. Raises `NotFound`, and as `Database.read`.
+    Reads its tokens, the cards that can be on it, receipts and its newest outcomes. Raises
+    `NotFound`, and as `Database.read`.
     """
     phone = await people.get(app, device)
     row = id_named(app, devices, device)
@@ -92,13 +93,14 @@ def _of_budgets(
 def _of_card(
     card: Row[Any], app: App, phone: DeviceView, confirmed: int | None, now: int
 ) -> Iterator[Finding]:
-    """Yield what keeps a card from the newest state.
+    """Yield the reasons why a card may lack the newest state.
 
-    ``confirmed`` is when the app last reported of it, 0 for never; None where the app reports nothing.
+    ``confirmed`` is the time of the app's last report about it, 0 for never; None if the app
+    reports nothing.
     """
     name, version, over = card.public_id, phone["app_version"], card.retired_at is not None
     ended = card.retired_reason == "ended"
-    # One that the app ended itself has no newest state.
+    # A card that the app ended itself has no newest state.
     if card.retired_reason in _NO_CARD or (ended and card.retired_at < card.updated_at):
         return
     if over and not ended:

@@ -1,7 +1,7 @@
 """Reads operations and their outcomes, and the typed dictionaries of activities and operations.
 
-Times are milliseconds since 1970. Pages are read by row id: pass the last ``row`` of a page to get the next
-one, whatever was added meanwhile. At most one page is in memory.
+Times are milliseconds since 1970. Pages are read by row id: pass the last ``row`` of a page to get
+the next one, even if rows were added meanwhile. At most one page is in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..store.statements import view_of
 PAGE = 100
 EXPORT_PAGE = 1_000
 FINISHED = ("done", "superseded", "failed")
-"""The statuses of operations that are over."""
+"""The statuses of finished operations."""
 
 View = TypeVar("View")
 
@@ -47,7 +47,7 @@ class OperationCounts(TypedDict):
 
 
 class OperationState(OperationCounts):
-    """An operation as a watcher sees it."""
+    """An operation as a watcher gets it."""
 
     activity: str | None
 
@@ -141,7 +141,7 @@ class ActivityCounts(ActivityView):
 
 
 class ActivityState(TypedDict):
-    """An activity as a watcher sees it, with its newest operation."""
+    """An activity as a watcher gets it, with its newest operation."""
 
     activity: str
     status: str
@@ -217,7 +217,8 @@ class Operations:
             operation = await find_id(connection, app, schema.operations, public_id)
         after = 0
         while True:
-            # A connection a page: a slow reader keeps none, and no snapshot, open.
+            # Each page uses its own connection, so a slow reader keeps no connection or snapshot
+            # open.
             async with self.database.read() as connection:
                 page = await _outcomes(connection, operation, after, EXPORT_PAGE)
             for outcome in page:
@@ -259,12 +260,12 @@ async def _outcomes(
 
 
 def operation_counts(row: Row[Any], queued: int) -> OperationCounts:
-    """Return an operation's counts; ``queued`` is how many still wait for their token."""
+    """Return an operation's counts; ``queued`` devices still wait for their token."""
     return view_of(OperationCounts, row, operation=row.public_id, queued=queued)
 
 
 def operation_view(row: Row[Any], queued: int) -> OperationView:
-    """Return an operation in full; ``queued`` is how many still wait for their token."""
+    """Return an operation in full; ``queued`` devices still wait for their token."""
     return view_of(OperationView, row, queued=queued)
 
 
@@ -274,9 +275,9 @@ def activity_view(kind: type[View], source: Row[Any], /, **given: Any) -> View:
 
 
 async def still_queued(connection: AsyncConnection, rows: Iterable[Row[Any]]) -> dict[int, int]:
-    """Return for each operation how many of its ``queued`` devices have handed in no token yet.
+    """Return for each operation how many of its ``queued`` devices have still registered no token.
 
-    A device waits for a version until it has a token; then the newest state is on its way to it.
+    A device waits for a version until it has a token; then the newest state is sent to it.
     """
     rows = list(rows)
     counts = {row.id: 0 for row in rows}

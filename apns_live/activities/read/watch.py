@@ -90,7 +90,7 @@ class Watchers:
         try:
             last: Followed | None = None
             while True:
-                # Read after the flag is in place: nothing is missed in between.
+                # Read after the flag is set, so that no change in between is missed.
                 flag.clear()
                 shown, over = await read(app, public_id)
                 if shown != last:

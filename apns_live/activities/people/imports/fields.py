@@ -38,7 +38,7 @@ NESTED: dict[Kind, dict[str, str]] = {
     "users": {"tag": "tags", "attribute": "attributes", "alias": "aliases"},
     "tokens": {},
 }
-"""The first part of a dotted column, and the key under which JSON nests the same."""
+"""The first part of a dotted column; in JSON the key of the nested object."""
 TYPES = ("text", "number", "boolean", "date", "list")
 _TRUE, _FALSE = frozenset({"true", "t", "yes", "1"}), frozenset({"false", "f", "no", "0"})
 
@@ -70,8 +70,8 @@ def facts_of(
 ) -> Facts:
     """Return the facts of one line in our own layout.
 
-    ``values`` is nested already (see `nested`); with ``texts`` every value is a text, as in CSV. Times
-    are milliseconds since 1970. Raises `InvalidInput` with the column as its field.
+    ``values`` is already nested (see `nested`). With ``texts`` every value is a text, as in CSV.
+    Times are milliseconds since 1970. Raises `InvalidInput` with the column as its field.
     """
     values = {name: value for name, value in values.items() if value is not None and value != ""}
     try:
@@ -280,7 +280,7 @@ _ONESIGNAL: dict[str, str] = {
 def onesignal(values: Mapping[str, Any], now: int, registered_at: int) -> Facts | None:
     """Return the facts of a line of OneSignal's CSV; None for another platform than iOS.
 
-    The token counts as registered at ``last_active``: the SDK hands it in at every launch. Raises
+    The token counts as registered at ``last_active``: the SDK registers it at every launch. Raises
     `InvalidInput`.
     """
     if values.get("device_type", _IOS) not in {_IOS, "iOS", ""}:
@@ -312,7 +312,7 @@ def onesignal(values: Mapping[str, Any], now: int, registered_at: int) -> Facts 
 def braze(values: Mapping[str, Any], now: int, registered_at: int) -> Facts | None:
     """Return the facts of a line of Braze's user export: a user, and a device for each iOS token.
 
-    A user without an external id is not stored, the devices are. Raises `InvalidInput`.
+    A user without an external id is not stored, but the devices are. Raises `InvalidInput`.
     """
     user = values.get("external_id")
     told = {name: values[name] for name in ("country", "language") if values.get(name)}

@@ -37,17 +37,18 @@ Result = TypeVar("Result")
 BATCH = 1_000
 """Lines that are written in one transaction."""
 BATCH_BYTES = 4 << 20
-"""Bytes of lines after which a batch is full, however few they are."""
+"""Bytes of lines after which a batch is written, even with few lines."""
 Source = str | Path | IO[bytes]
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """How a file is to be read.
 
-    ``columns`` maps names in the file to ours, an empty text leaves one out; ``defaults`` holds values
-    for what a line does not say; ``vendor`` (onesignal, braze) reads a vendor's own export instead.
-    ``registered_at`` is milliseconds since 1970 for tokens without a time of their own; without it
-    they count as older than any other, so that they never replace what a phone registered.
+    ``columns`` maps names in the file to ours, an empty text leaves a column out. ``defaults``
+    holds values for fields that a line does not have. ``vendor`` (onesignal, braze) selects the
+    layout of a vendor's export. ``registered_at`` is milliseconds since 1970 for tokens without a
+    time of their own; without it they count as older than any other, so that they never replace
+    what a phone registered.
     """
 
     form: Form = "auto"
@@ -59,11 +60,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 KEPT_ERRORS = 100
-"""Refused lines that a report holds; a rejects file holds them all."""
+"""Refused lines in a report; a rejects file has all of them."""
 
 
 class LineError(msgspec.Struct, frozen=True, kw_only=True):
-    """Why one line was refused. ``line`` counts from 1, the header of a CSV file among them."""
+    """Why a line was refused. ``line`` counts from 1 and includes the header of a CSV file."""
 
     line: int
     field: str
@@ -76,7 +77,7 @@ class LineError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far an import is, told after each batch. ``size`` is None for a pipe."""
+    """The progress of an import, reported after each batch. ``size`` is None for a pipe."""
 
     lines: int
     accepted: int
@@ -86,11 +87,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """The result of an import, or with ``dry_run`` what it would be.
+    """The result of an import, or with ``dry_run`` the result that it would have.
 
     ``accepted`` and ``refused`` count lines; ``skipped`` those that a vendor's list has for other
-    platforms than Apple's. ``devices``, ``users`` and ``tokens`` count what the accepted lines told,
-    whether it was new or known already. ``errors`` holds the first refused lines.
+    platforms than Apple's. ``devices``, ``users`` and ``tokens`` count the entries of accepted
+    lines, new or already stored. ``errors`` holds the first refused lines.
     """
 
     dry_run: bool
@@ -102,7 +103,7 @@ class Report(msgspec.Struct, kw_only=True):
     users: int = 0
     tokens: int = 0
     ignored: tuple[str, ...] = ()
-    """Columns, or keys, that were left out because the caller or the vendor's layout said so."""
+    """Columns or keys that were left out, as the caller or the vendor's layout specifies."""
     errors: list[LineError] = []
     seconds: float = 0.0
 
@@ -145,10 +146,10 @@ class Imports:
     ) -> Report:
         """Read ``source`` (a path, ``-`` for stdin, an open binary file) to its end.
 
-        A refused line is counted, reported and, with ``rejects``, written to that file; the others are
-        stored. ``telling`` is called with the `Progress` after each batch. Raises `InvalidInput` when
-        the layout or the file as a whole makes no sense, also when every line of the first batch is
-        refused; batches stored before an error stay, and the same file may be imported again.
+        A refused line is counted, reported and, with ``rejects``, written to that file; the others
+        are stored. ``telling`` is called with the `Progress` after each batch. Raises
+        `InvalidInput` for an invalid layout or file, and when every line of the first batch is
+        refused. Batches stored before an error stay, and you may import the same file again.
         """
         plan = _Plan(kind, layout or Layout(), milliseconds(self._clock))
         report = Report(dry_run=dry_run, errors=[])
@@ -191,12 +192,12 @@ class Imports:
             else:
                 reader.close()
                 if reading is not None and not reading.cancelled():
-                    reading.exception()  # marked as retrieved: another error came first
+                    reading.exception()  # Marks the error as retrieved: another error came first.
         return report
 
     async def _write(self, app: App, batch: Sequence[Facts]) -> None:
         """Store a batch in one transaction."""
-        # Sorted, so that two imports at once do not wait for each other in a circle.
+        # Sorted, so that two concurrent imports do not deadlock.
         devices = sorted(
             (one for facts in batch for one in facts.devices), key=lambda one: one[0].id
         )
@@ -253,7 +254,7 @@ async def _set_belongings(
 
 @dataclass
 class _Plan:
-    """How lines become facts; runs in the reading thread."""
+    """Converts lines to facts; runs in the reading thread."""
 
     kind: Kind
     layout: Layout
@@ -284,11 +285,11 @@ class _Plan:
 
 _Lines = list[tuple[Line, Facts | None]]
 _Read = tuple[_Lines, int, int]
-"""Lines with their facts, and how many lines and bytes were read so far."""
+"""Lines with their facts, and the lines and bytes read so far."""
 
 
 def _batches(reader: Reader, plan: _Plan, size: int) -> Iterator[_Read]:
-    """Read and check lines; runs in a thread of its own, as a pipe may be silent for long."""
+    """Read and check lines in a separate thread, because a pipe may be silent for long."""
     texts = reader.header is not None
     lines: _Lines = []
     begun = 0
@@ -332,7 +333,7 @@ def _sort(
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:
-    """Run work in a daemon thread, so that waiting for a silent pipe does not keep the program from ending."""
+    """Run work in a daemon thread, so that a wait for a silent pipe does not keep the program alive."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 
@@ -346,7 +347,7 @@ async def _in_thread(work: Callable[[], Result]) -> Result:
             result = work()
         except BaseException as error:  # noqa: BLE001 - raised again in the waiting task
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended without us
+        with contextlib.suppress(RuntimeError):  # The loop has already ended.
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=run, name="apns-live-import", daemon=True).start()

@@ -25,13 +25,13 @@ FORMS = ("auto", "csv", "jsonl")
 MAX_LINE = 1 << 20
 """Bytes of one line."""
 REASON = "refused_because"
-"""The column, or key, that a rejects file adds; it is ignored when the file is imported again."""
+"""The column or key that a rejects file adds; it is ignored when that file is imported."""
 _SUFFIXES: dict[str, Form] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _GZIP = b"\x1f\x8b"
 
 
 class Line(msgspec.Struct):
-    """One line: its values, or what is wrong with it. ``raw`` is what a rejects file repeats."""
+    """A line: its values, or its error. ``raw`` is copied to a rejects file."""
 
     number: int
     values: dict[str, Any]
@@ -42,8 +42,8 @@ class Line(msgspec.Struct):
 class Reader:
     """Reads one source. ``header`` is the CSV header, None for JSON Lines.
 
-    ``source`` is a path, ``-`` for stdin, or an open binary file. Raises `InvalidInput` for a source
-    that cannot be understood as a whole; a single bad line is a `Line` with its error.
+    ``source`` is a path, ``-`` for stdin, or an open binary file. Raises `InvalidInput` for a
+    source that cannot be read at all. A single bad line becomes a `Line` with its error.
     """
 
     def __init__(self, source: str | Path | IO[bytes], form: Form = "auto") -> None:
@@ -67,7 +67,7 @@ class Reader:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes taken from the source, compressed ones if it is compressed."""
+        """Bytes read from the source, before decompression."""
         if self.size is None or not self._raw.seekable():
             return self.text_bytes
         return min(self.size, self._raw.tell())
@@ -77,7 +77,7 @@ class Reader:
             yield line
             if self.stopped:
                 break
-        if self.stopped:  # the import was cancelled and does not close it
+        if self.stopped:  # The import was cancelled and does not close it.
             self.close()
 
     def close(self) -> None:
@@ -108,7 +108,8 @@ class Reader:
             if self.lines == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if len(line) > MAX_LINE:
-                # Keep the head of it, pass over the rest: the next line is a new one.
+                # Keep the beginning of the line and skip the rest, so that the next line starts
+                # cleanly.
                 while (rest := self._next()) and not rest.endswith(b"\n"):
                     self.text_bytes += len(rest)
             yield line
@@ -172,7 +173,7 @@ class Reader:
         try:
             yield from rows
         except csv.Error as error:
-            # Where the next record begins cannot be told, so this is the end.
+            # The start of the next record is unknown, so reading ends here.
             raise self._wrong(f"is not CSV ({error})", "Check the quoting of the line.") from None
 
     def _text(self, lines: Iterator[bytes]) -> Iterator[str]:
@@ -184,7 +185,7 @@ class Reader:
 
 def _open(source: str | Path | IO[bytes]) -> tuple[str, IO[bytes], bool]:
     if source == "-":
-        # A reader of our own: the one of `sys` may be locked when the interpreter ends.
+        # Our own reader: the interpreter may hold the lock of `sys.stdin` when it ends.
         return "stdin", open(sys.stdin.fileno(), "rb", closefd=False), True
     if isinstance(source, str | Path):
         return str(source), Path(source).open("rb"), True
@@ -209,8 +210,9 @@ def _guess(name: str, first: bytes) -> Form:
 class Rejects:
     """Writes refused lines. They hold tokens, so only the owner may read the file.
 
-    It is written beside its place and moved there at the end, since it may be the file that is being read.
-    Without a refused line there is no file, and an old one is deleted. Raises `InvalidSetting`.
+    It is written to a temporary file beside its path and moved there at the end, because the import
+    may be reading that path. Without refused lines no file remains, and an old one is deleted.
+    Raises `InvalidSetting`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -223,7 +225,7 @@ class Rejects:
             raise InvalidSetting(f"{path} cannot be written", "rejects", remedy)
 
     def write(self, line: Line, reason: str, header: list[str] | None) -> None:
-        """Add a refused line. ``header`` is that of a CSV file, None for JSON Lines."""
+        """Add a refused line. ``header`` is a CSV file's header, None for JSON Lines."""
         if self._file is None:
             self._file = self._begin()
             if header is not None:
@@ -244,7 +246,7 @@ class Rejects:
         self._file.write(text + "\n")
 
     def commit(self) -> None:
-        """Move the file to its place."""
+        """Move the file to its path."""
         if self._file is None:
             self.path.unlink(missing_ok=True)
             return
@@ -252,7 +254,7 @@ class Rejects:
         self._partial.replace(self.path)
 
     def discard(self) -> None:
-        """Remove it, as if it had never been begun."""
+        """Remove the temporary file."""
         if self._file is not None:
             self._file.close()
             self._partial.unlink(missing_ok=True)
@@ -260,7 +262,7 @@ class Rejects:
     def _begin(self) -> TextIO:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            # The leftover of a killed run may have another mode.
+            # A file left by a killed run may have another mode.
             self._partial.unlink(missing_ok=True)
             opened = os.open(self._partial, flags, 0o600)
         except OSError as error:
