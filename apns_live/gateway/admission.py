@@ -73,7 +73,7 @@ class Slots:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.leave(app)  # the slot was given just as the caller left
+                self.leave(app)  # the slot was assigned while the call was being cancelled
             raise
         finally:
             timer.cancel()
@@ -135,7 +135,7 @@ class Visit:
     ) -> None:
         self.admission = admission
         self.receive = receive
-        # The first of two equal headers counts.
+        # The reversed order lets the first of two equal headers win.
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self._expire = expire
         self._slot_of: int | None = None
@@ -152,7 +152,7 @@ class Visit:
         self.reading = False
         self.slots = admission.reads if reads else admission.writes
         settings = admission.settings
-        # The timer for a body that will be read comes early enough; it is set once.
+        # The limit of a body is the shorter one, so its timer is set first and fires early enough.
         if self.body:
             self.within(min(settings.call_seconds, settings.body_seconds))
         self.within(settings.call_seconds)
@@ -165,7 +165,7 @@ class Visit:
                     raise InvalidInput("is given twice", name.decode().title(), "Give it once.")
 
     def within(self, seconds: float) -> None:
-        """Set the time limit from now. The timer is replaced only if it would fire too late."""
+        """Set the time limit, counted from now. Replace the timer only if it would fire too late."""
         loop = asyncio.get_running_loop()
         self._deadline = deadline = loop.time() + seconds
         if self._timer is None or self._timer.when() > deadline:
@@ -188,7 +188,7 @@ class Visit:
             self._slot_of = app
 
     def leave(self) -> None:
-        """Release the slot; also before the answer, if the call waits for another process."""
+        """Release the slot. A call that waits for another process does so before its answer."""
         if self._slot_of is not None:
             app, self._slot_of = self._slot_of, None
             self.slots.leave(app)
@@ -198,7 +198,8 @@ class Visit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # The caller's own method: kept, it would leave each request to the garbage collector.
+        # Drop the bound method: it forms a cycle, and only the garbage collector would free the
+        # request.
         self._expire = _nothing
         self.leave()
 

@@ -69,8 +69,8 @@ def create_app(
     """Return the app over an open service, or over one that the app's lifespan opens.
 
     ``app.state.gateway`` is the `Gateway`. With an open service the app works without a lifespan
-    as well, as when it is mounted into another one; then nothing writes down when keys were last
-    used, and nothing prunes the audit log.
+    as well, as when it is mounted into another one; then the last use of keys is not stored, and the
+    audit log is not pruned.
     """
     keep_secrets_out()
     gateway = Gateway(settings)
@@ -113,7 +113,7 @@ def create_app(
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        # The guard makes the spans: with the route, where the framework writes the path.
+        # The guard creates the spans, named by route. The framework would name them by path.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.gateway = gateway
@@ -130,7 +130,7 @@ def create_app(
 
 
 async def _upkeep(gateway: Gateway) -> None:
-    """Write last uses of keys, prune the audit log. One bad moment does not end it."""
+    """Store the last uses of keys and prune the audit log. An error is logged, and the loop goes on."""
     clock = gateway.clock
     pruned = clock.monotonic() - _PRUNE_EVERY
     while True:

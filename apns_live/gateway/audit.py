@@ -1,4 +1,4 @@
-"""The audit log: who changed keys, credentials, provider keys and settings, or imported."""
+"""The audit log: who changed keys, credentials, provider keys or settings, or ran an import."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PRUNED_AT_ONCE = 1_000
 
 
 class AuditView(TypedDict):
-    """Who did what."""
+    """One line of the audit log: who did what."""
 
     row: int
     actor: str

@@ -48,7 +48,7 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 class Call:
-    """A running request: its caller, its body, and in ``said`` further headers of the answer."""
+    """A running request: its caller and body. ``said`` has further headers for the answer."""
 
     def __init__(self, gateway: Gateway, operation: Operation, scope: Scope, visit: Visit) -> None:
         self.gateway = gateway
@@ -100,7 +100,7 @@ class Call:
         return self.headers.get(name, b"").decode("latin-1")
 
     def secret(self) -> str:
-        """Return what follows one of the API's schemes in ``Authorization``, or an empty string."""
+        """Return the credential after one of the API's schemes in ``Authorization``, or ""."""
         scheme, _, secret = self.header(b"authorization").partition(" ")
         return secret.strip() if scheme.lower() in self.operation.face.schemes else ""
 
@@ -114,7 +114,7 @@ class Call:
             await self.visit.enter()
 
     def refused(self) -> None:
-        """Count a refused caller of this address. Raises `TooManyRequests` at the limit per minute."""
+        """Count a refusal for this address. Raises `TooManyRequests` at the limit per minute."""
         most = self.gateway.settings.refused_per_minute
         with self.gateway.limits.enter_as(f"refused {self.visit.address}", most):
             pass
@@ -140,7 +140,7 @@ class Call:
         return Key(caller=self.key.caller, key=text, digest=digest)
 
     def told(self, done: Once[Told]) -> Told:
-        """Return the answer of the service. A header tells the caller if it is a replayed one."""
+        """Return the answer of the service. A header marks an answer that is replayed."""
         if done.replayed:
             self.said["idempotent-replayed"] = "true"
         return done.answer
@@ -157,10 +157,10 @@ class Operation:
     """One method of one path, and its handler. Made by `operation`.
 
     The key needs ``scope``. With ``grouped``, keys that are restricted to groups may call: `Face.check`
-    checks the activity or stream in the path, the handler what is in the body. ``status``, ``answer`` (the
-    type of the body, or None) and ``media`` describe the usual answer. ``takes`` maps the media types of a
-    body that the handler reads itself to examples. The fields below it are for the API's description only;
-    ``refusals`` are status codes besides the common ones.
+    checks the activity or stream in the path, and the handler checks the body. ``status``, ``answer``
+    (the type of the body, or None) and ``media`` describe the usual answer. ``takes`` maps the media
+    types of a body that the handler reads itself to examples. The fields below it are for the API's
+    description only; ``refusals`` are status codes besides the common ones.
     """
 
     face: Face
@@ -275,7 +275,7 @@ class Face:
         raise NotImplementedError
 
     def refuse(self, error: Exception) -> Response:
-        """Return the answer to an error. A defect shows nothing of itself.
+        """Return the answer to an error. The text of a defect is not shown to the caller.
 
         An `HTTPException` of 404 or 405 is for a path or a method that does not exist.
         """

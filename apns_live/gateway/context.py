@@ -1,4 +1,4 @@
-"""The context of a route: the service, and the parts that protect it.
+"""The gateway's context: the service, and the parts that protect it.
 
 It is ``app.state.gateway``, and an attribute of every call.
 """
@@ -40,7 +40,7 @@ class Answers:
         self.times: dict[str, Histogram] = {}
 
     def add(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count an answer; routes and methods are a known few."""
+        """Count an answer. The numbers of routes and methods are bounded."""
         self.counts[route, method if method in _METHODS else "other", status] += 1
         if (times := self.times.get(route)) is None:
             times = self.times[route] = Histogram()
@@ -48,14 +48,14 @@ class Answers:
 
 
 class Tally:
-    """Sums counts of several sources that come and go: what one counted before it went stays."""
+    """Sums the counts of sources that come and go. The counts of a removed source stay in the sum."""
 
     def __init__(self) -> None:
         self._gone: Counter[Count] = Counter()
         self._last: dict[Place, Counter[Count]] = {}
 
     def add(self, sources: Mapping[Place, Counter[Count]]) -> Counter[Count]:
-        """Take what every source counts now; return the sums, none of which ever sinks."""
+        """Take the current counts of every source. Return the sums, which never decrease."""
         for place, before in self._last.items():
             now = sources.get(place)
             if now is None or any(now[name] < count for name, count in before.items()):
@@ -86,14 +86,14 @@ class Gateway:
         self.settings = settings or GatewaySettings()
         self.is_open = False
         self.leaving = False
-        """Whether this process is about to stop: /readyz says so, and connections close behind an answer."""
+        """True before this process stops: /readyz reports it, and connections close after an answer."""
         self.address = ""
-        """Where this gateway listens, once it does."""
+        """The URL at which this gateway listens; empty before it does."""
         self.answers = Answers()
         self.pushes = Tally()
-        """What the clients of apps counted, also of those that are closed."""
+        """The counts of the apps' clients, including closed ones."""
         self.relay: WebhookRelay | None = None
-        """Calls the webhooks of buttons; made where it is first needed."""
+        """Calls the webhooks of buttons; created at first use."""
         self.followers: Counter[int] = Counter()
         self.importing: Counter[int] = Counter()
         self.admission = Admission(self.settings)
@@ -132,7 +132,7 @@ class Gateway:
     def one_import(self, app: int) -> Iterator[None]:
         """Count an import of the app with this row until the block ends. Raises `Busy` at the limit.
 
-        If the limit is two or more, one app cannot use all of it, because uploads may be slow.
+        Uploads may be slow, so one app cannot use all of a limit of two or more.
         """
         most = self.settings.imports
         if self.imports >= most or self.importing[app] >= max(1, most - 1):
@@ -142,4 +142,4 @@ class Gateway:
             yield
         finally:
             self.importing[app] -= 1
-            self.importing += Counter()  # drops what is zero
+            self.importing += Counter()  # unary plus drops the zero counts

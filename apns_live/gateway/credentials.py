@@ -1,6 +1,6 @@
 """Device credentials: signed tokens with which a phone calls the gateway.
 
-An API key must never be in an app, because anyone could extract it. So the server, which knows the
+An API key must never be in an app, because anyone could extract it. Instead the server, which knows the
 logged-in user, requests a credential for one device and gives it to the phone. It is signed, valid for
 an hour by default, and only for that device's calls.
 
@@ -43,7 +43,7 @@ MAX_ACTIVITIES = 20
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a credential says. ``expires_at`` is seconds since 1970.
+    """The claims of a credential. ``expires_at`` is seconds since 1970.
 
     ``activities`` None lets the device join any activity whose id it knows; a list only these.
     """
@@ -54,7 +54,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     activities: tuple[str, ...] | None = None
 
     def may_join(self, activity: str) -> bool:
-        """Whether the device may hand in a token for an activity."""
+        """Whether the device may register a token for an activity."""
         return self.activities is None or activity in self.activities
 
 
@@ -91,7 +91,7 @@ class DeviceCredentials:
     async def mint(
         self, app: App, device: str, *, seconds: float, activities: tuple[str, ...] | None = None
     ) -> tuple[str, int]:
-        """Return a credential and when it ends (seconds since 1970). Adds the device if it is new.
+        """Return a credential and its expiry (seconds since 1970). Adds the device if it is new.
 
         Raises `InvalidInput`.
         """

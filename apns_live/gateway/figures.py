@@ -2,8 +2,8 @@
 
 Durations are histograms in seconds, with the buckets of `apns_live.client.histogram`.
 
-Labels are routes, methods, statuses, verdicts and Apple's reasons: few, whatever callers do. No app,
-key or device is named.
+Labels are routes, methods, statuses, verdicts and Apple's reasons, so callers cannot add new values. No
+label names an app, key or device.
 """
 
 from __future__ import annotations
@@ -58,23 +58,23 @@ _DELIVERY_COUNTERS = {
 
 
 class Figures(Collector):
-    """Reads the figures of a gateway; made for each scrape."""
+    """Reads the figures of a gateway. Each scrape creates one."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     def text(self) -> bytes:
-        """Return the figures of this moment in Prometheus' text format."""
+        """Return the current figures in Prometheus' text format."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return bytes(generate_latest(registry))
 
     def describe(self) -> Iterable[Metric]:
-        """Name nothing beforehand: registering reads no figures."""
+        """Return nothing, so that registering does not read the figures."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Read the figures of this moment."""
+        """Read the current figures."""
         gateway = self._gateway
         yield _counters(
             "http_answers",
@@ -134,7 +134,7 @@ class Figures(Collector):
             for verdict, count in client.verdicts.items():
                 own["verdict", verdict.name.lower()] += count
             for reason, count in client.reasons.items():
-                # What is none of Apple's words would be labels without an end.
+                # An unknown reason counts as "other", so that the labels stay bounded.
                 own["reason", reason if reason in REASONS else "other"] += count
             for source, names in ((client, _CLIENT_COUNTERS), (delivery, _DELIVERY_COUNTERS)):
                 for name in names:

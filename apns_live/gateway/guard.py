@@ -42,7 +42,7 @@ _late = Seldom(logger, "calls were given up at their deadline")
 class Guard:
     """Serves the operations of every API, and passes other paths to the app.
 
-    A call that takes too long gets 503, a body that does not arrive 408.
+    A call that takes too long gets 503. A body that does not arrive in time gets 408.
     """
 
     def __init__(self, app: ASGIApp, gateway: Gateway, paths: Paths) -> None:
@@ -50,7 +50,7 @@ class Guard:
         self.gateway = gateway
         self.paths = paths
         if trace is not None:
-            trace.get_tracer_provider()  # of the environment, if it names one
+            trace.get_tracer_provider()  # loads the provider that the environment names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -65,7 +65,7 @@ class Guard:
 
 
 class _Request:
-    """One request and its answer: its operation's, or the guard's when the time limit is over."""
+    """One request and its answer. After the time limit the guard answers in place of the operation."""
 
     def __init__(
         self, guard: Guard, scope: Scope, receive: Receive, send: Send, request_id: str, span: Any
@@ -88,7 +88,7 @@ class _Request:
             self._call = operation.face.call(gateway, operation, scope, self._visit)
 
     async def serve(self, app: ASGIApp) -> None:
-        """Let the operation, or the app behind, answer."""
+        """Run the operation, or the wrapped app."""
         try:
             try:
                 if (call := self._call) is None:
@@ -122,7 +122,7 @@ class _Request:
             answer = call.operation.face.refuse(error)
             answer.headers.update(call.said)
         if answer.status_code == 500 and not isinstance(error, GatewayError):
-            # The pattern, never the path, nor query or headers: those may hold what is secret.
+            # Log the route's pattern only. Path, query and headers may contain secrets.
             logger.error("%s %s failed", self._scope["method"], _route(self._scope), exc_info=error)
         return answer
 
@@ -132,7 +132,7 @@ class _Request:
         if message["type"] == "http.response.start":
             self._started = True
             if any(one[1].startswith(_ENDLESS) for one in message["headers"]):
-                # Followers are counted by themselves; they must not keep others out.
+                # Event streams have their own limit. They do not occupy slots of other calls.
                 self._visit.end()
             self._begin(message)
         await self._send(message)
@@ -146,7 +146,7 @@ class _Request:
         if access.isEnabledFor(logging.INFO):
             about = {"method": method, "route": route, "status": status}
             about |= {"seconds": round(seconds, 6), "address": self._visit.address}
-            # The route's pattern only: a path may name people, a query may hold what is secret.
+            # Log the route's pattern only. A path may name people, and a query may contain secrets.
             access.info("answered", extra=about)
         if self._span is not None:
             self._span.update_name(f"{method} {route}")
@@ -162,7 +162,7 @@ class _Request:
         self._refusal = asyncio.get_running_loop().create_task(self._refuse_late(error))
 
     async def _refuse_late(self, error: Exception) -> None:
-        """Answer first, then cancel the operation: what it waits for may ignore the cancellation."""
+        """Answer first, then cancel the operation, which may ignore the cancellation for a while."""
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -176,7 +176,7 @@ class _Request:
 
 
 def _request_id(scope: Scope) -> str:
-    """Return the caller's own id of the request if it is a plain one, else a new one."""
+    """Return the caller's request id if it has only safe characters, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value).decode()
@@ -186,11 +186,11 @@ def _request_id(scope: Scope) -> str:
 def _span(scope: Scope) -> Any:
     """Return a span of the request that joins the caller's trace.
 
-    Nothing without OpenTelemetry, nor where other instrumentation has begun one.
+    Returns an empty context without OpenTelemetry, or if other instrumentation has begun a span.
     """
     if (
         trace is None
-        # Nobody listens. The public way to ask reads the environment, for every request.
+        # No tracer provider is set. The public getter would read the environment for every request.
         or getattr(trace, "_TRACER_PROVIDER", trace) is None
         or trace.get_current_span().get_span_context().is_valid
     ):

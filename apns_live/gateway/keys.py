@@ -3,7 +3,7 @@
 A secret is 256 random bits. It cannot be guessed, so SHA-256 is enough. Slow hashes (bcrypt,
 Argon2) protect passwords that people choose, and would cost tens of milliseconds per request.
 A secret's text is ``HEAD_LOOKUP_SECRET``; LOOKUP finds the row by an index, and the digest is then
-compared in constant time, so that the time of an answer tells nothing about a secret. The secret of
+compared in constant time, so that the response time reveals nothing about a secret. The secret of
 an ``fcm`` key is a service account's file; its row holds the public key in place of the digest.
 """
 
@@ -71,7 +71,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyView(TypedDict):
-    """What is known of an API key; ``begins`` is how its secret begins."""
+    """An API key without its secret; ``begins`` has the secret's first characters."""
 
     row: int
     id: str

@@ -102,7 +102,7 @@ class Limits:
         return state
 
     def remaining(self, key: ApiKey) -> tuple[int | None, int | None, float]:
-        """Return a key's limit, what is left of it, and the seconds until it is full again.
+        """Return a key's limit, the requests left, and the seconds until the bucket is full.
 
         The first two are None without a limit. Some dialects have headers for them.
         """
@@ -117,7 +117,7 @@ class Limits:
         return limit, int(tokens), (limit - tokens) / rate
 
     def _forget(self) -> None:
-        """Drop the callers that made no request for longest, except those with running requests."""
+        """Drop the least recently active callers, except those with running requests."""
         for _ in range(len(self._states) - _REMEMBERED):
             who, state = self._states.popitem(last=False)
             if state.under_way:

@@ -15,18 +15,18 @@ LOGGERS = ("aiosqlite", "hpack.hpack", "hpack.table", "sqlalchemy.engine.Engine"
 
 
 def above_debug(record: logging.LogRecord) -> bool:
-    """Whether a record is more than a debugging line."""
+    """Whether a record's level is above DEBUG."""
     return record.levelno > logging.DEBUG
 
 
 def keep_secrets_out() -> None:
-    """Drop what these loggers say at debug level, whatever their levels are. May be repeated."""
+    """Drop the debug records of these loggers at any configured level. May be repeated."""
     for name in LOGGERS:
         logging.getLogger(name).addFilter(above_debug)
 
 
 class Seldom:
-    """A warning about passing trouble: one line every ten seconds at most, with the count."""
+    """A warning about temporary trouble: at most one line every ten seconds, with the count."""
 
     def __init__(self, logger: logging.Logger, what: str, every: float = 10.0) -> None:
         self._logger = logger
@@ -36,12 +36,12 @@ class Seldom:
         self._said = -every
 
     def say(self, about: str) -> None:
-        """Count one more, and write the line when it is time."""
+        """Count one occurrence, and write the line when it is due."""
         self._counts[about] += 1
         self.flush()
 
     def flush(self) -> None:
-        """Write the line of what was counted, if there is any and it is time."""
+        """Write the line if something was counted and the line is due."""
         if self._counts and time.monotonic() - self._said >= self._every:
             self._said = time.monotonic()
             worst, _ = self._counts.most_common(1)[0]

@@ -27,7 +27,7 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One refusal. ``code`` is stable and meant for programs, ``detail`` for people.
 
-    ``field`` is the path of what is wrong in the body, ``remedy`` says what to do; ``retry_after``
+    ``field`` is the path of the wrong value in the body, ``remedy`` says what to do; ``retry_after``
     is seconds, and is also the header ``Retry-After`` (whole seconds, rounded up).
     """
 
@@ -106,7 +106,7 @@ _ABSENT = {
 
 
 def classify(error: BaseException) -> Problem:
-    """Return the problem that an error is for a caller. An unknown error shows nothing of itself."""
+    """Convert an error to a problem. The text of an unknown error is not shown to the caller."""
     match error:
         case errors.InvalidInput():
             code = "payload_too_large" if isinstance(error, errors.PayloadTooLarge) else "invalid"
@@ -164,7 +164,7 @@ def json_answer(
 ) -> Response:
     """Return an answer with a JSON body and the headers of its status.
 
-    ``retry_after`` is in seconds. A 401 says how to authenticate (RFC 9110, 11.6.1).
+    ``retry_after`` is in seconds. A 401 has WWW-Authenticate (RFC 9110, 11.6.1).
     """
     found = dict(headers or {})
     if retry_after is not None:

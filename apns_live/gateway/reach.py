@@ -43,7 +43,7 @@ def check_audience(key: ApiKey, audience: Audience) -> None:
 async def check_activity(
     gateway: Gateway, key: ApiKey, activity: str, *, missing: bool = False
 ) -> None:
-    """Raise `NotFound` unless an activity is within the key's groups, or ``missing`` and unknown."""
+    """Raise `NotFound` for an activity outside of the key's groups, or unknown without ``missing``."""
     if key.groups is not None:
         which = schema.activities.c.public_id == activity
         await _check(gateway, key, which, activity, missing=missing)
@@ -72,22 +72,22 @@ async def _check(
         except NotAllowed:
             text = None
     if text is None or '"groups"' not in text:
-        # The same error as for an unknown name, so that it tells nothing about others' activities.
+        # The error is that of an unknown name, so that it reveals nothing about other activities.
         raise NotFound(f"the app {key.app.id!r} has no {name!r} within this key's groups")
 
 
 def is_named(app: App, given: str, setting: str) -> bool:
     """Whether ``given`` is the app's id, or its id at a vendor.
 
-    The setting (``braze_app_id``, ``onesignal_app_id``) is a string or a list, so that a server which
-    moved here can keep the id in its code.
+    The setting (``braze_app_id``, ``onesignal_app_id``) is a string or a list, so that a server that
+    moves here can keep its id.
     """
     named = app.settings.get(setting, [])
     return given in [app.id, *(named if isinstance(named, list) else [named])]
 
 
 async def check_start(gateway: Gateway, key: ApiKey, start: Start) -> Missing | None:
-    """Return what a start lacks to reach a device: recipients, or any token of its type.
+    """Return what a start lacks to reach a device: "recipients", or "type" if its type has no token.
 
     Raises `NotAllowed` or `NotFound` if the key does not reach its audience or its id.
     """
@@ -112,7 +112,7 @@ async def change(gateway: Gateway, key: ApiKey, request: Update | End) -> Accept
 
 
 async def is_gone(gateway: Gateway, app: App, activity: str) -> bool:
-    """Whether no device has the card of an activity any more, because everyone dismissed it."""
+    """Whether every device has dismissed the card of an activity."""
     table = schema.activities
     query = select(table.c.id).where(named(app, table, activity), nobody_left())
     return await gateway.service.database.scalar(query) is not None
@@ -121,9 +121,9 @@ async def is_gone(gateway: Gateway, app: App, activity: str) -> bool:
 async def reaches_anyone(
     gateway: Gateway, app: App, audience: Audience, attributes_type: str
 ) -> bool:
-    """Whether a start for an audience would reach a device. One row is read, however many there are.
+    """Whether a start for an audience would reach a device. Reads at most one row.
 
-    Raises `InvalidInput` for what the audience names and the app does not have.
+    Raises `InvalidInput` if the audience names a segment or group that the app does not have.
     """
     pages = gateway.service.audiences.recipients(
         app, audience, attributes_type=attributes_type, environment=app.environment, page=1

@@ -15,7 +15,7 @@ from ..errors import ApnsLiveError
 
 try:
     import fcntl
-except ImportError:  # Windows; there a database is served without that lock
+except ImportError:  # Windows has no fcntl, so the lock is not used there
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Readiness:
             return self._problems
 
     def warnings(self) -> list[str]:
-        """Return what does not keep the gateway from serving."""
+        """Return warnings; the gateway can serve all the same."""
         warning = self._service.scheduler.time.warning()
         return [warning] if warning else []
 
@@ -66,7 +66,7 @@ class Readiness:
         try:
             async with asyncio.timeout(_WITHIN):
                 async with self._service.database.write() as connection:
-                    # One page is written and committed: that fails on a full or read-only disk.
+                    # Write and commit one page, because only that fails on a full or read-only disk.
                     await connection.execute(
                         text("UPDATE alembic_version SET version_num = version_num")
                     )
@@ -90,7 +90,7 @@ class Readiness:
             yield self._damage
 
     async def _unopened_key(self) -> str:
-        """Return the error of the first provider key that the store key cannot open, or nothing."""
+        """Return the error of the first provider key that the sealing key cannot decrypt, or ""."""
         table, apps, sealer = schema.credentials, schema.apps, self._service.apps.sealer
         query = select(table.c.sealed_key, table.c.key_id, apps.c.public_id)
         query = query.join(apps, table.c.app_id == apps.c.id)
@@ -102,7 +102,7 @@ class Readiness:
         return ""
 
     def _lock_is_lost(self) -> bool:
-        """Whether the lock file that excludes a second service is no longer ours (SQLite only)."""
+        """Whether this service has lost the lock file that excludes a second one (SQLite only)."""
         database = self._service.database
         if fcntl is None or not database.is_sqlite:
             return False
@@ -117,7 +117,7 @@ class Readiness:
         return True
 
     async def _check_pages(self) -> None:
-        """Let SQLite check its file. That may take a hundredth of the time."""
+        """Let SQLite check its file, in at most a hundredth of the time."""
         began = self._clock.monotonic()
         try:
             said = str(await self._service.database.scalar(text("PRAGMA quick_check(1)")))

@@ -31,7 +31,7 @@ SENDING = ("activities:start", "activities:update", "activities:end", "notificat
 
 
 def check_scopes(names: Iterable[str], field: str = "scopes") -> frozenset[str]:
-    """Return the names as a set. Raises `InvalidInput` for an unknown one, and for none at all."""
+    """Return the names as a set. Raises `InvalidInput` for an unknown name or an empty list."""
     chosen = frozenset(names)
     for name in chosen:
         if name not in SCOPES:
@@ -44,7 +44,7 @@ def check_scopes(names: Iterable[str], field: str = "scopes") -> frozenset[str]:
 
 
 def check_dialect(name: str, field: str = "dialect") -> Dialect:
-    """Return the dialect. Raises `InvalidInput` for an unknown one."""
+    """Return the name of a dialect. Raises `InvalidInput` if it is unknown."""
     for known in DIALECTS:
         if name == known:
             return known

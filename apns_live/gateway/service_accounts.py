@@ -64,7 +64,7 @@ def new_account(project: str, lookup: str) -> tuple[str, bytes]:
 
 
 def with_token_uri(account: str, url: str) -> str:
-    """Return a service account's file that asks ``url`` (the gateway's address) for its tokens."""
+    """Return a service account's file whose tokens come from ``url`` (the gateway's address)."""
     facts = {**json.loads(account), "token_uri": f"{url.rstrip('/')}/token"}
     return json.dumps(facts, indent=2)
 
@@ -82,7 +82,7 @@ def issuer_of(assertion: str) -> str:
 def check_assertion(assertion: str, public: bytes, *, now: float) -> None:
     """Raise `InvalidGrant` unless the account's key signed the assertion, and it is valid now.
 
-    Audience and scope are not checked: the SDKs have Google's built in.
+    Audience and scope are not checked, because the SDKs always send Google's.
     """
     key = load_der_public_key(public)
     unchecked: Any = dict.fromkeys(("verify_aud", "verify_exp", "verify_iat", "verify_nbf"), False)
@@ -104,13 +104,13 @@ def _moment(claims: Mapping[str, Any], name: str) -> float:
 
 
 def access_token(secret: bytes, lookup: str, *, now: float) -> str:
-    """Return an access token of an account. It is signed, and not stored."""
+    """Return an access token of an account. It is signed and is not stored."""
     said = f"{lookup}.{int(now) + SECONDS}"
     return f"{_HEAD}.{said}.{_mac(secret, said)}"
 
 
 def account_of(secret: bytes, token: str) -> tuple[str, int] | None:
-    """Return the lookup of an access token's account, and when it ends; None for a forged token."""
+    """Return the lookup of an access token's account, and its expiry; None for a forged token."""
     head, _, rest = token.partition(".")
     said, _, mac = rest.rpartition(".")
     right = hmac.compare_digest(_mac(secret, said).encode(), mac.encode("utf-8", "replace"))

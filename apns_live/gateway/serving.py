@@ -116,12 +116,12 @@ class _Server:
         self._clock: asyncio.Task[None] | None = None
 
     async def start(self, listeners: list[socket.socket]) -> None:
-        """Open the app, then listen."""
+        """Start the app, then listen."""
         await self._lifespan.startup()
         if self._lifespan.should_exit:
             raise ApnsLiveError("the app did not start; the log says why")
         loop = asyncio.get_running_loop()
-        # Its first turn comes before the first connection: answers have a date from the start.
+        # The first tick runs before the first connection, so that every answer has a date.
         self._clock = loop.create_task(self._tick())
         self._accepting = [loop.create_task(self._accept(listener)) for listener in listeners]
 
@@ -153,7 +153,7 @@ class _Server:
                 await asyncio.sleep(0)
             try:
                 connection, address = await loop.sock_accept(listener)
-            except OSError:  # no descriptor is left, or the peer is gone already
+            except OSError:  # no descriptor is free, or the peer has closed
                 await asyncio.sleep(_NO_ROOM_SECONDS)
                 continue
             context = None if self._certificates is None else self._certificates.context()
@@ -183,7 +183,7 @@ class _Server:
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the limit of open files as far as the system allows; return it. For a program's start."""
+    """Raise the limit of open files as far as the system allows, and return it. Call at start-up."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -203,10 +203,10 @@ def _fitting(limits: DoorLimits) -> DoorLimits:
 
 @contextmanager
 def calm_collector() -> Iterator[None]:
-    """Exclude existing objects from garbage collection. For a program, once everything is open.
+    """Exclude existing objects from garbage collection. Call it when start-up is complete.
 
-    Modules, routes and statements are half a million objects that stay. Each collection of them would
-    stop all requests for a tenth of a second.
+    Modules, routes and statements are half a million objects that stay. Collecting them would stop all
+    requests for a tenth of a second.
     """
     before = gc.get_threshold()
     gc.collect()
@@ -234,7 +234,7 @@ def _listeners(host: str, port: int) -> list[socket.socket]:
     with contextlib.ExitStack() as opened:
         for family, _, protocol, _, address in dict.fromkeys(found):
             chosen = listeners[0].getsockname()[1] if listeners else port
-            # Only where TCP is named does asyncio set TCP_NODELAY.
+            # asyncio sets TCP_NODELAY only if the socket's protocol is named TCP.
             listener = socket.socket(family, socket.SOCK_STREAM, protocol)
             opened.callback(listener.close)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

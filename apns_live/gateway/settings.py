@@ -43,11 +43,11 @@ class GatewaySettings:
     Raises InvalidSetting for an invalid value.
     """
 
-    # By default where it listens, never what a caller's Host says.
+    # The default is the listening address. A caller's Host header is never used.
     public_url: str = setting(
         "", "URL at which phones reach this gateway, for webhook buttons.", metavar="URL"
     )
-    # For the operator alone: an app cannot set it.
+    # Only the operator can set this; an app cannot.
     webhook_hosts: frozenset[str] = setting(
         frozenset(),
         "Webhook host that may have a private address; repeatable.",
@@ -59,7 +59,7 @@ class GatewaySettings:
     bulk: int = setting(BULK, "Maximum of items in a bulk call.", least=1)
     import_bytes: int = setting(16_777_216, "Maximum size of an import in bytes.", least=1_024)
     imports: int = setting(2, "Maximum of concurrent imports; of one app one less.", least=0)
-    # Of each key that has none of its own.
+    # These apply to keys without limits of their own.
     limits: Mapping[str, Limit] = setting(
         DIALECT_LIMITS,
         "Limit of each key of an API: braze=4166 calls a minute, or braze=4166/4 with 4 concurrent "
@@ -74,17 +74,17 @@ class GatewaySettings:
     credential_seconds: float = setting(
         3_600.0, "How long a device credential is valid by default.", least=1.0, metavar="SECONDS"
     )
-    # A load balancer needs it to look at /readyz again. SIGINT and a second SIGTERM stop at once.
+    # A load balancer needs this time to poll /readyz. SIGINT and a second SIGTERM stop at once.
     stop_delay: float = setting(
         5.0,
         "How long calls are accepted after SIGTERM, while /readyz answers 503.",
         least=0.0,
         metavar="SECONDS",
     )
-    # Streams of events are not among them.
+    # Event streams do not count.
     requests: int = setting(128, "Maximum of concurrent reads, and of concurrent writes.", least=1)
     waiting_requests: int = setting(2_000, "Requests that may wait for a slot.", least=0)
-    # What comes beyond it, or waits for longer, is answered with 503.
+    # Further calls, and calls that wait for longer, are answered with 503.
     patience: float = setting(
         0.25, "How long a request waits for a free slot.", least=0.0, metavar="SECONDS"
     )
@@ -98,7 +98,7 @@ class GatewaySettings:
     call_seconds: float = setting(
         25.0, "Time limit for the call after that.", least=0.0, metavar="SECONDS"
     )
-    # Above them idle ones are closed, and new ones turned away.
+    # Above these, idle connections are closed and new ones refused.
     connections: int = setting(10_000, "Maximum of open connections.", least=1)
     connections_per_address: int = setting(8_000, "Open connections of one address.", least=1)
     trusted_proxies: frozenset[str] = setting(

@@ -48,7 +48,7 @@ _LIST = ("GET /metrics", metrics.view_all, "activities:read")
 
 
 class ActivitySmith(Face):
-    """Two prefixes, and phones that read what their widgets show."""
+    """ActivitySmith's API under two path prefixes. Phones may read the metrics of their widgets."""
 
     dialect: ClassVar[Dialect] = "activitysmith"
     call = Call
@@ -66,7 +66,7 @@ class ActivitySmith(Face):
         ]
 
     def owns(self, path: str) -> bool:
-        """Its own paths; of /metrics alone only those below /api."""
+        """Its own paths. Paths of metrics are its own only below /api."""
         if path == "/metrics" or path.startswith("/api/v1/"):
             return False
         return path.startswith("/api/") or f"{path}/".startswith(_PATHS)
@@ -79,7 +79,7 @@ class ActivitySmith(Face):
         return json_answer(body, refused.status, headers, retry_after=refused.retry_after)
 
     async def find(self, call: AnyCall) -> ApiKey | Phone:
-        """Return the key or, where its widgets are drawn, the phone."""
+        """Return the key. On paths that widgets read, return the phone of a device credential."""
         secret = call.secret()
         if call.operation.scope == "activities:read" and secret.startswith(f"{HEAD}."):
             phone = await call.gateway.credentials.check(secret)

@@ -83,7 +83,7 @@ class Refused(GatewayError):
 
 
 def refusal_of(error: BaseException) -> Refused:
-    """Return what an error is in this dialect. An unknown error shows nothing of itself."""
+    """Convert an error to this dialect. An unknown error's text is not shown to the caller."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, InvalidSetting):
@@ -126,7 +126,7 @@ async def _finish(call: Call, operation: str) -> None:
 
 
 def counts(result: Result, *, devices: int, queued: int) -> dict[str, Any]:
-    """Return the counters of a change that ``devices`` can have now and ``queued`` later.
+    """Return the counters of a change that ``devices`` can receive now and ``queued`` later.
 
     Devices that have not answered yet are counted as well: they get the change, or a newer state.
     """
@@ -141,9 +141,9 @@ def counts(result: Result, *, devices: int, queued: int) -> dict[str, Any]:
 async def end_answer(
     call: Call, operation: str, devices: int, queued: int, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the answer of an end that ``devices`` can have now and ``queued`` later.
+    """Return the answer to an end that ``devices`` can receive now and ``queued`` later.
 
-    It has a warning if APNs accepted the end for no device; the activity has ended all the same.
+    It has a warning if APNs accepted the end for no device. The activity has ended even then.
     """
     result = await await_result(call, operation)
     counted = counts(result, devices=devices, queued=queued)
@@ -156,7 +156,7 @@ async def end_answer(
 
 
 def answered(call: Call, result: Result | None, **said: Any) -> dict[str, Any]:
-    """Return an answer with the timestamp and the errors of its result, without empty keys."""
+    """Return an answer without its empty keys, with a timestamp and the errors of its result."""
     said["timestamp"] = call.timestamp
     said["errors"] = result and result.errors
     empty: tuple[Any, ...] = (None, "", [], ())

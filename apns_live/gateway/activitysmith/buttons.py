@@ -56,7 +56,7 @@ class TapLinks:
     used: dict[str, Button] = field(default_factory=dict)
 
     def address(self, button: Button, former: object) -> str:
-        """Return the address: that of the ``former`` button if it is valid for long enough."""
+        """Return the ``former`` button's address if it is valid for long enough, else a new one."""
         base, digest = self.base.rstrip("/") + PATH, digest_of(button)
         self.used[digest] = button
         known = former.get("url") if isinstance(former, Mapping) else None
@@ -111,13 +111,13 @@ def with_buttons(
 
 
 def shown_button(button: Button, former: object, links: TapLinks) -> dict[str, Any]:
-    """Return a button as the phone gets it. ``former`` is the button of the card before."""
+    """Return a button as the phone gets it. ``former`` is the same button on the previous card."""
     url = links.address(button, former) if button.kind == "webhook" else button.url
     return {"title": button.title, "type": button.kind, "url": url}
 
 
 async def keep_buttons(call: Call, buttons: Mapping[str, Button]) -> None:
-    """Store buttons under their digests. Delete some that no valid URL can name."""
+    """Store buttons under their digests. Delete some whose URLs have all expired."""
     if not buttons:
         return
     table = schema.buttons

@@ -1,4 +1,4 @@
-"""An app's settings for ActivitySmith's API (``app.settings["activitysmith"]``), and data of its calls."""
+"""An app's settings for ActivitySmith's API (``app.settings["activitysmith"]``), and its calls."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class DialectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     - ``live_activities``: how many cards a device, or with ``counted`` ``account`` the whole app,
       may have from this dialect at the same time; None for no limit. ``at_limit`` says what a
       start does then.
-    - ``answer_wait``: seconds that an answer waits for APNs, so that it can count devices; 0 answers
-      at once, and counts those that it is on its way to.
-    - ``metrics_on_demand``: the first value makes a metric; otherwise it has to be made before.
-    - ``unknown_fields``: whether a field that the API does not have is refused or ignored. What
-      ActivitySmith's own clients send is never refused.
+    - ``answer_wait``: seconds that an answer waits for APNs, so that it can count devices; 0 answers at
+      once, and counts the devices that the push is being sent to.
+    - ``metrics_on_demand``: the first value creates the metric; otherwise a call must have created it
+      before.
+    - ``unknown_fields``: whether an unknown field is refused or ignored. Fields that ActivitySmith's
+      own clients send are never refused.
     """
 
     attributes_type: str = "ActivitySmithAttributes"
@@ -58,7 +59,7 @@ def settings_of(app: App) -> DialectSettings:
 
 
 class Call(AnyCall):
-    """A call of this dialect. A phone may make reading calls with its credential: then it has no key."""
+    """A call of this dialect. A phone may read with its credential; such a call has no key."""
 
     @property
     def chosen(self) -> DialectSettings:
@@ -81,9 +82,9 @@ class Call(AnyCall):
         return to_text(self.now) or ""
 
     def once(self, digest: bytes | None = None) -> Key | None:
-        """Return the idempotency key, which ActivitySmith's API does not have. Raises `InvalidInput`.
+        """Return the idempotency key, an addition to ActivitySmith's API. Raises `InvalidInput`.
 
-        It identifies the request as received, without the times and ids that are made of it.
+        It identifies the request as received, without the times and ids that the gateway derives.
         """
         if b"idempotency-key" not in self.headers:
             return None

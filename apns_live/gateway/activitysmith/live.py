@@ -56,7 +56,7 @@ async def start(call: Call, body: Any) -> dict[str, Any]:
 
 
 async def update(call: Call, body: Any) -> dict[str, Any]:
-    """Give an activity a new state. If its stream has gone on to another activity, that one gets it."""
+    """Give an activity a new state. If its stream now has another activity, update that one instead."""
     said, once = requests.update(body, lenient=call.lenient), call.once()
     card = await _own_card(call, said.activity, "update")
     if card.ended and (again := await _put_to_its_stream(call, card, said)) is not None:
@@ -84,7 +84,7 @@ async def update(call: Call, body: Any) -> dict[str, Any]:
 
 
 async def end(call: Call, body: Any) -> dict[str, Any]:
-    """End an activity. One that has ended already is left alone."""
+    """End an activity. Do nothing if it has ended already."""
     said, once = requests.end(body, lenient=call.lenient), call.once()
     card = await _own_card(call, said.activity, "end")
     if card.ended and not await store.was_told(call, once):
@@ -117,7 +117,7 @@ async def end(call: Call, body: Any) -> dict[str, Any]:
 
 
 async def put_stream(call: Call, body: Any) -> dict[str, Any]:
-    """Bring the activity of a stream up to a state, and start it if none is running."""
+    """Update the activity of a stream, or start one if none is running."""
     key, said = _key(call), requests.stream(body, lenient=call.lenient)
     stream = await store.stream_of(call, key)
     slugs = await sending.reached(call, said.channels)
@@ -127,7 +127,7 @@ async def put_stream(call: Call, body: Any) -> dict[str, Any]:
 
 
 async def end_stream(call: Call, body: Any) -> dict[str, Any]:
-    """End the activity of a stream, and forget the key."""
+    """End the activity of a stream, and delete the key."""
     key, said = _key(call), requests.stream_end(body, lenient=call.lenient)
     once = call.once()
     stream = await store.stream_of(call, key)
@@ -155,7 +155,7 @@ async def pause_stream(call: Call, body: Any) -> dict[str, Any]:
 
 
 async def resume_stream(call: Call) -> dict[str, Any]:
-    """Let the next put start an activity again. Starts nothing itself."""
+    """Resume a stream: the next put starts an activity. This call starts none."""
     key = _key(call)
     if not (await store.stream_of(call, key)).known:
         raise _unknown(key)
@@ -226,7 +226,7 @@ async def _put(
         if not await store.was_told(call, once):
             if running is None or running.audience != request.audience:
                 await sending.check_phones(call, slugs)
-            # A concurrent put may have started the activity: then this one needs no room.
+            # A concurrent put may have started the activity. This put then needs no free card.
             if running is None and (await store.stream_of(call, key)).running is None:
                 ended = await sending.make_room(call, request.audience)
         done = call.told(await call.service.streams.put(call.app, request, change=change, key=once))
@@ -254,7 +254,7 @@ async def _put(
 
 
 async def _final(call: Call, key: str, stream: store.Stream, said: LiveCall, verb: str) -> End:
-    """Return the end of a stream's activity. Without a state the last one stays on the card."""
+    """Return the end of a stream's activity. Without a state the card keeps its last one."""
     running, state = stream.running, None
     if running is not None:
         sending.check_within(call, running, verb)
@@ -282,7 +282,7 @@ async def _final(call: Call, key: str, stream: store.Stream, said: LiveCall, ver
 
 
 def _idle(call: Call, key: str, operation: str, **more: Any) -> dict[str, Any]:
-    """Return the answer about a stream without a running activity."""
+    """Return the answer for a stream without a running activity."""
     about = {"success": True, "operation": operation, "stream_key": key, "activity_id": None}
     return {**about, **more, "timestamp": call.timestamp}
 

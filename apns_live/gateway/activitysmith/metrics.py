@@ -26,7 +26,7 @@ _table = schema.metric_values
 async def give(call: Call, key: str, body: Any) -> dict[str, Any]:
     """Store the newest value of a metric. A value measured before the stored one changes nothing.
 
-    Raises `Refused` (404) if the metric does not exist, unless the app's settings create it then.
+    Raises `Refused` (404) if the metric does not exist, unless the app's settings create missing ones.
     """
     requests.metric_key(key)
     said = requests.metric(body, lenient=call.lenient)

@@ -58,7 +58,7 @@ async def replace(call: Call, notification_id: str, body: Any) -> dict[str, Any]
     request = msgspec.structs.replace(
         await _notify(call, said, audience=Audience()),
         replaces=notification_id,
-        # Neither rings nor lights the screen.
+        # A passive notification makes no sound and does not light the screen.
         interruption_level="passive",
         tags=tags,
         metadata=labels.get("metadata", former.get("metadata", {})),
@@ -89,7 +89,7 @@ async def badge(call: Call, body: Any) -> dict[str, Any]:
     done = await call.service.notifications.send(call.app, request, key=once)
     result = await await_result(call, call.told(done).operation)
     counted = _counted(result)
-    # A list here even for everyone: a client of the API fails on null.
+    # A list also for everyone, because a client of the API fails on null.
     about: dict[str, Any] = {"badge": number, "effective_channel_slugs": slugs or ()}
     if not result.success:
         gone = result.unregistered >= counted["devices_targeted"] > 0

@@ -291,7 +291,7 @@ def _alert(value: object) -> AlertWords | None:
 
 
 def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked tags and metadata, None where they are absent."""
+    """Return the checked tags and metadata; None for those that are absent."""
     tags, metadata = body.get("tags"), body.get("metadata")
     return {
         "tags": None if tags is None else tuple(checks.tags(tags)),
@@ -338,7 +338,8 @@ def _integer(body: Mapping[str, Any], name: str, *, required: bool = False) -> i
 def _channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the channel slugs of ``target.channels`` or of a stream's ``channels``, sorted.
 
-    Both may be given if they name the same. None: the key's scope decides. Raises `InvalidInput`.
+    Both may be given if they name the same channels. None means that the key's scope decides. Raises
+    `InvalidInput`.
     """
     found: list[tuple[str, ...]] = []
     target = body.get("target")
@@ -424,7 +425,7 @@ def _app_scheme(url: str) -> str | None:
 def _host(url: str, field: str) -> Any:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # reading it is what checks it
+        _ = parts.port  # The property parses the port, and raises ValueError for an invalid one.
         host = parts.hostname
     except ValueError:
         host = None

@@ -49,7 +49,7 @@ _BEYOND = (
 
 
 class Crowd(NamedTuple):
-    """Devices that have as many cards as they may."""
+    """The devices that have reached their limit of cards."""
 
     active: int
     blocked: int
@@ -57,7 +57,7 @@ class Crowd(NamedTuple):
 
 
 def effective(key: ApiKey, requested: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the channels that a request reaches; None is everyone. Raises `Refused` (403)."""
+    """Return the channels that a request reaches; None means everyone. Raises `Refused` (403)."""
     if key.groups is None:
         return None if requested is None else tuple(requested)
     if requested is None:
@@ -73,17 +73,17 @@ def audience_of(slugs: Sequence[str] | None) -> Audience:
 
 
 def slugs_of(audience: Audience) -> tuple[str, ...] | None:
-    """Return the channels of a stored audience, as answers name them; None for any other."""
+    """Return the channels of a stored audience; None for an audience of another kind."""
     return audience.groups or None
 
 
 def check_within(call: Call, card: store.Card, verb: str) -> None:
-    """Raise `Refused` (403) if an activity is for others than the key's channels."""
+    """Raise `Refused` (403) if an activity's audience is outside of the key's channels."""
     check_audience_within(call, card.audience, f"{verb} this Live Activity")
 
 
 def check_audience_within(call: Call, audience: Audience, what: str) -> None:
-    """Raise `Refused` (403) if the key does not reach all of an audience; ``what`` it cannot do."""
+    """Raise `Refused` (403) if the key does not reach all of an audience; ``what`` is the action."""
     try:
         check_audience(call.key, audience)
     except NotAllowed:
@@ -99,7 +99,7 @@ async def reached(
 ) -> tuple[str, ...] | None:
     """Return the channels that a request reaches. Raises `Refused`.
 
-    A channel that the request names must exist. A deleted channel of the key reaches nobody.
+    A channel that the request names must exist. A deleted channel of the key reaches no device.
     """
     slugs = effective(call.key, channels)
     if slugs is None:
@@ -144,7 +144,7 @@ def nobody(call: Call, slugs: tuple[str, ...] | None, message: str) -> Refused:
 
 @asynccontextmanager
 async def one_start_at_a_time(call: Call, *, starts: bool = True) -> AsyncIterator[None]:
-    """Serialize the starts of an app, so that two cannot take the same room."""
+    """Serialize the starts of an app, so that two cannot use the same free card."""
     if not starts or call.chosen.live_activities is None:
         yield
         return
@@ -154,7 +154,7 @@ async def one_start_at_a_time(call: Call, *, starts: bool = True) -> AsyncIterat
 
 
 async def make_room(call: Call, audience: Audience) -> str | None:
-    """Keep to the limit of cards: end the oldest and return its id, or raise `Refused` (429)."""
+    """Enforce the limit of cards: end the oldest and return its id, or raise `Refused` (429)."""
     service, chosen = call.service, call.chosen
     full = await _crowd(call, audience)
     if full is None:
@@ -177,7 +177,7 @@ async def make_room(call: Call, audience: Audience) -> str | None:
 async def _crowd(call: Call, audience: Audience) -> Crowd | None:
     """Return the devices at the limit of this dialect's cards, or None if there is room.
 
-    A start that is still being sent counts on every device, so that two concurrent ones cannot both pass.
+    A start that is still being sent counts on every device. So two concurrent starts cannot both pass.
     """
     chosen = call.chosen
     limit = chosen.live_activities
@@ -231,7 +231,7 @@ async def _crowd(call: Call, audience: Audience) -> Crowd | None:
 
 
 async def _oldest_card(call: Call, audience: Audience) -> str | None:
-    """Return the oldest running activity of this dialect; only on the audience if devices count."""
+    """Return the oldest running activity of this dialect; only of the audience if devices count."""
     table, members, devices = schema.activities, schema.activity_devices, schema.devices
     ours = (table.c.app_id == call.app.row, table.c.dialect == DIALECT)
     query = select(table.c.public_id).where(*ours, table.c.status == "active")

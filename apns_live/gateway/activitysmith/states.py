@@ -30,8 +30,8 @@ def complete(
     """Return the checked state without buttons. ``current`` is the state of the running card.
 
     An update or end keeps the looks of the card that it does not mention; ``null`` removes one. With
-    ``steady`` (streams) the state is complete, and a timer that is put again unchanged continues. Ending a
-    timer without a duration freezes it. Raises `InvalidPayload`.
+    ``steady`` (streams) the state is complete, and a timer continues if it is put again unchanged.
+    Ending a timer without a duration freezes it. Raises `InvalidPayload`.
     """
     given = {name: value for name, value in state.items() if name not in DISMISSAL}
     card = _known(current)
@@ -57,7 +57,7 @@ def complete(
 
 
 def last_known(ended: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a new card takes over from an ended one: its type and number of steps."""
+    """Return the fields that a new card takes from an ended one: type and number of steps."""
     return {name: ended[name] for name in ("type", "number_of_steps") if name in ended}
 
 
@@ -126,7 +126,7 @@ def _number(value: object) -> str:
 
 
 def _same_window(made: State, current: Mapping[str, Any] | None) -> State:
-    """Keep the times of a timer that was and is stopped: it is the same timer."""
+    """Keep the times of a timer that stays stopped, so that the card does not change."""
     if current is None or made.get("type") != "timer" or current.get("type") != "timer":
         return made
     still = made["is_running"] is False and current.get("is_running") is False

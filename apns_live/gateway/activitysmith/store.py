@@ -34,14 +34,14 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """What the buttons of this card are on. It stays the same as long as the card lives."""
+        """The log's name for the carrier of this card's buttons. It never changes for a card."""
         return f"activity:{self.id}" if self.stream_key is None else f"stream:{self.stream_key}"
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a stream. ``card`` is its newest activity, which may have ended.
 
-    ``gone`` is True if no device has the card any more, because everyone dismissed it.
+    ``gone`` is True if every device has dismissed the card.
     """
 
     known: bool = True
@@ -117,7 +117,7 @@ async def was_told(call: Call, key: Key | None) -> bool:
 
 
 async def result_of(call: Call, operation: str) -> Result:
-    """Return the result of an operation so far, or an empty one if it is not stored any more."""
+    """Return the result of an operation so far, or an empty one if the operation was pruned."""
     table, outcomes, devices = schema.operations, schema.outcomes, schema.devices
     async with call.service.database.read() as connection:
         row = await row_of(connection, select(table).where(named(call.app, table, operation)))

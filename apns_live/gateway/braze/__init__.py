@@ -60,7 +60,7 @@ _MISSING: Mapping[reach.Missing, str] = {
 
 
 class Braze(Face):
-    """Says the key's limit in the headers of every answer."""
+    """Braze's API. Every answer has the key's rate limit in its headers."""
 
     dialect: ClassVar[Dialect] = "braze"
     no_key = (
@@ -78,7 +78,7 @@ class Braze(Face):
         ]
 
     def owns(self, path: str) -> bool:
-        """Messages are Braze's."""
+        """Every path below /messages is Braze's."""
         return path.startswith("/messages/")
 
     def refuse(self, error: Exception) -> Response:
@@ -101,7 +101,7 @@ class Braze(Face):
         return _answer(status, errors=[said] if said else (), retry_after=found.retry_after)
 
     def after(self, call: Call) -> None:
-        """Say how many more calls the key may make."""
+        """Add headers with the number of calls that the key has left."""
         limit, left, seconds = call.gateway.limits.remaining(call.key)
         if limit is not None and left is not None:
             call.said["x-ratelimit-limit"] = str(limit)
@@ -147,7 +147,7 @@ def _check_app(key: ApiKey, body: Mapping[str, Any]) -> None:
 
 
 def _accepted(minor: str | None) -> Response:
-    """Return 201: accepted, not delivered. ``minor`` says why a push may reach nobody."""
+    """Return 201: accepted, not delivered. ``minor`` says why a push may reach no device."""
     return _answer(201, "success", [minor] if minor else ())
 
 

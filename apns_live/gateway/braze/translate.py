@@ -1,7 +1,7 @@
 """Converts Braze's bodies to requests of the service. Pure functions.
 
 Source: Braze, "Start Live Activity", "Update Live Activity", "Apple push object" and "Apple push alert
-object". Fields that are unknown are ignored, as there, and so is what only ordinary pushes have (badge,
+object". Unknown fields are ignored, as at Braze, and so are fields of ordinary pushes (badge,
 buttons, category, custom_uri, asset_url, ...); numbers and booleans may come as text.
 """
 
@@ -91,7 +91,7 @@ class Notification(msgspec.Struct, frozen=True):
     apns_priority: Annotated[int, Meta(ge=1, le=10)] | None = None
 
     def presentation(self, stale_date: float | None) -> Presentation:
-        """Return what goes with a state. Raises `InvalidInput`."""
+        """Return the presentation of a state. Raises `InvalidInput`."""
         extra, priority = self.extra, self.apns_priority
         alert = Alert(body=self.alert) if isinstance(self.alert, str) else self.alert
         if extra is not None and (not isinstance(extra, Mapping) or _RESERVED & extra.keys()):
@@ -103,7 +103,7 @@ class Notification(msgspec.Struct, frozen=True):
             quiet = priority <= _NORMAL_PRIORITY
         return Presentation(
             alert=None if alert is None else alert.words(),
-            # A date long past also means outdated.
+            # A date in the distant past also marks the card as outdated.
             stale_date=None if stale_date is None else max(stale_date, LONG_PAST),
             relevance_score=self.relevance_score,
             urgency="quiet" if quiet else None if priority is None else "urgent",
@@ -155,8 +155,8 @@ def read_start(
 ) -> Start:
     """Return the start that a body of ``/messages/live_activity/start`` asks for.
 
-    ``now`` is seconds since 1970. At ``dismissal_date`` the card goes away: a phone heeds that date
-    with an end only, so the activity is ended then. Raises `InvalidInput`.
+    ``now`` is seconds since 1970. The activity is ended at ``dismissal_date``, because a phone obeys
+    that date only in an end. Raises `InvalidInput`.
     """
     said = reading.body(body, _Start)
     dismissal, stale = said.dates()
@@ -182,7 +182,7 @@ def read_start(
 def read_update(body: Mapping[str, Any], *, now: float) -> Update | End:
     """Return the update, or the end, that a body of ``/messages/live_activity/update`` asks for.
 
-    A ``dismissal_date`` takes the card away then, and at once where it has passed; ``now`` is
+    A ``dismissal_date`` removes the card at that time, or at once if it has passed; ``now`` is
     seconds since 1970. Raises `InvalidInput`.
     """
     said = reading.body(body, _Update)
@@ -248,7 +248,7 @@ _FILTERS: Mapping[str, type[_Custom | _Subscription | _LastUsed]] = {
 def read_audience(value: object, field: str, *, now: float, depth: int = 0) -> Tree:
     """Return the filter tree of a connected audience; ``now`` is seconds since 1970.
 
-    A condition that this gateway does not have is refused: ignored, it would send to everyone. Raises
+    An unsupported condition is refused: if it were ignored, the push would go to everyone. Raises
     `InvalidInput` with the path of what is wrong. Source: Braze, "Connected audience object".
     """
     if depth > MAX_DEPTH:
@@ -319,7 +319,7 @@ def _custom(said: _Custom, field: str) -> Tree:
 
 
 def _between(base: Tree, *, past: float, future: float) -> Tree:
-    """Return: at most ``past`` seconds ago, and at most ``future`` seconds ahead."""
+    """Return the condition "at most ``past`` seconds ago and at most ``future`` seconds ahead"."""
     return {
         "and": [
             {**base, "relation": "time_elapsed_lt", "value": past},

@@ -37,7 +37,7 @@ _numbers = itertools.count()
 
 
 class Fcm(Face):
-    """Google's errors, and access tokens in place of keys."""
+    """FCM's API: Google's error format, and access tokens in place of API keys."""
 
     dialect: ClassVar[Dialect] = "fcm"
     media_type = False
@@ -51,11 +51,11 @@ class Fcm(Face):
         ]
 
     def owns(self, path: str) -> bool:
-        """Its own paths, also those that are not spoken here."""
+        """Its own paths, including those of unsupported methods."""
         return path.startswith(_PATHS)
 
     def refuse(self, error: Exception) -> Response:
-        """Return the answer to an error. A defect shows nothing of itself."""
+        """Return the answer to an error. The text of a defect is not shown to the caller."""
         refusal = refusal_of(error)
         said: dict[str, Any] = {"code": refusal.code, "message": str(refusal)}
         said["status"] = STATUS[refusal.code]
@@ -133,7 +133,7 @@ async def send(call: Call, body: Any) -> Response:
     named = f"projects/{call.parts['project']}/messages"
     if asked.validate_only:
         return json_answer({"name": f"{named}/fake_message_id"})
-    call.visit.leave()  # it waits for APNs, and the client bounds how many do
+    call.visit.leave()  # The call waits for APNs. The client limits the number of such calls.
     try:
         async with gateway.service.courier.client(app, app.environment) as client:
             sendable = client.prepare(asked.message)

@@ -1,8 +1,7 @@
 """Google's format of errors: ``{"error": {code, message, status, details}}``.
 
-Source: FCM, "ErrorCode" and "FCM error codes"; what an APNs reason becomes is the table of
-docs/vendors/fcm.md. Nothing is answered with 404 but a registration that is gone: SDKs take that
-status for a dead token, and apps delete theirs.
+Source: FCM, "ErrorCode" and "FCM error codes"; docs/vendors/fcm.md has the table of APNs' reasons. Only
+a dead registration is answered with 404, because apps delete the token when an SDK reports that status.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ Details = Sequence[Mapping[str, Any]]
 
 
 class GoogleError(errors.GatewayError):
-    """A refusal in Google's words. ``retry_after`` is seconds."""
+    """A refusal in Google's format. ``retry_after`` is seconds."""
 
     def __init__(
         self, code: int, message: str, details: Details = (), *, retry_after: float | None = None
@@ -62,7 +61,7 @@ class GoogleError(errors.GatewayError):
 
 
 def fcm(code: str) -> dict[str, str]:
-    """Return the detail that SDKs take an error's type from."""
+    """Return the detail from which SDKs read an error's type."""
     return {"@type": f"{_FCM}.FcmError", "errorCode": code}
 
 
@@ -86,7 +85,7 @@ def info(reason: str) -> dict[str, Any]:
 
 
 def _quota(subject: str, description: str) -> dict[str, Any]:
-    """Return the detail that says whose rate was too high."""
+    """Return the detail that names the exceeded quota."""
     violated = {"subject": subject, "description": description}
     return {"@type": f"{_TYPES}/google.rpc.QuotaFailure", "violations": [violated]}
 
@@ -97,18 +96,18 @@ def invalid(field: str, text: str) -> GoogleError:
 
 
 def bad_field(field: str, text: str) -> GoogleError:
-    """Return the refusal of a body that is not of the API's shape."""
+    """Return the refusal of a body with an unknown field or a wrong type."""
     return GoogleError(400, text, [violation(field, text)])
 
 
 def refused(reason: str, field: str, description: str) -> GoogleError:
-    """Return what APNs would answer to a message that cannot be sent to it."""
+    """Return APNs' answer for a message that is refused before it is sent."""
     details = [fcm("INVALID_ARGUMENT"), _apns(400, reason), violation(field, description)]
     return GoogleError(400, INVALID, details)
 
 
 def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
-    """Return the error that an outcome is. ``unregistered``: 410 as UNREGISTERED."""
+    """Convert an outcome to an error. With ``unregistered`` a 410 becomes UNREGISTERED."""
     reason, status = outcome.reason, outcome.status
     apns = [_apns(status, reason)] if status else []
 
@@ -124,7 +123,7 @@ def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
     if status == 413:
         return GoogleError(400, INVALID)
     if status == 429 or outcome.verdict is Verdict.SLOW_DOWN:
-        # Also one that did not leave, because the token was answered so a moment ago.
+        # This includes a push that was not sent because APNs has just throttled its token.
         text = "Quota exceeded for this device."
         details = [fcm("QUOTA_EXCEEDED"), *apns, _quota("device", text)]
         return GoogleError(429, text, details, retry_after=1.0)
@@ -133,18 +132,18 @@ def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
     if status >= 500:
         return error(500, "INTERNAL", "Internal error encountered.")
     if not status:
-        # No SDK tries this one again: a phone may have it.
+        # SDKs do not retry this error. A retry could show the message twice.
         return error(504, "INTERNAL", "APNs did not answer in time: the message may have arrived.")
     return error(400, "INVALID_ARGUMENT", INVALID)
 
 
 def refusal_of(error: Exception) -> GoogleError:
-    """Return what an error is in this API. Nothing but a dead token gets 404."""
+    """Convert an error to this API. Only a dead token gets 404."""
     match error:
         case GoogleError():
             return error
         case HTTPException(status_code=404 | 405):
-            # Not 404: SDKs take that for a dead token, and apps delete theirs.
+            # Not 404: an SDK reports that as a dead token, and the app deletes it.
             return not_spoken("This address or method")
         case errors.BadBody():
             return bad_field("", f"Invalid JSON payload received. {error.problem}")
@@ -166,7 +165,7 @@ def refusal_of(error: Exception) -> GoogleError:
 
 
 def not_spoken(what: str) -> GoogleError:
-    """Return 501 for a part of the API that is not spoken here."""
+    """Return 501 for an unsupported part of the API."""
     text = f"{what} is not implemented by this gateway: it sends to Apple devices, one token each."
     return GoogleError(501, text)
 

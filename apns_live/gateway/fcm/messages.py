@@ -1,7 +1,7 @@
 """Reads the body of ``messages:send`` and makes one push of it. Pure functions.
 
 Defaults of FCM are filled in; the payload goes to the phone unchanged. Bodies are proto3 JSON with both
-spellings of each field. Error texts are those that FCM was seen to answer. Source: FCM, REST reference
+spellings of each field. Error texts are those observed from FCM. Source: FCM, REST reference
 "projects.messages", and "Start, update and end Live Activities"; Protocol Buffers, "ProtoJSON Format".
 """
 
@@ -34,7 +34,7 @@ MESSAGE: Shape = {
     "name": TEXT,
     "data": TEXTS,
     "notification": _NOTIFICATION,
-    # Read by those whom they are for: nothing in them reaches an Apple device.
+    # These parts are for other platforms. Their fields are not read.
     "android": STRUCT,
     "webpush": STRUCT,
     "apns": _APNS,
@@ -72,7 +72,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_send(body: object, *, bundle_id: str, now: float) -> Asked:
-    """Return what a body asks for; ``now`` is seconds since 1970. Raises `GoogleError`."""
+    """Return the push that a body requests; ``now`` is seconds since 1970. Raises `GoogleError`."""
     request = _read(body, REQUEST)
     message = request.get("message")
     if message is None:
@@ -105,7 +105,7 @@ def read_send(body: object, *, bundle_id: str, now: float) -> Asked:
         collapse_id=headers.get("apns-collapse-id"),
         event=event,
         has_alert="alert" in aps,
-        # Another copy of an update or end shows the same; a start or an alert is seen twice.
+        # A second copy of an update or end changes nothing. A second start or alert is visible.
         replay_safe=event in ("update", "end", "background"),
     )
     return Asked(
@@ -134,7 +134,7 @@ def _target(message: Mapping[str, Any], live: str | None) -> str:
 
 
 def _live_aps(payload: object) -> dict[str, Any]:
-    """Return ``aps`` of a Live Activity's payload, with what a phone cannot do without."""
+    """Return ``aps`` of a Live Activity's payload, with the keys that a phone requires."""
     aps = payload.get("aps") if isinstance(payload, dict) else None
     where = "message.apns.payload.aps"
     if not isinstance(aps, dict):
@@ -153,7 +153,7 @@ def _live_aps(payload: object) -> dict[str, Any]:
 
 
 def _ordinary(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of an ordinary push: the payload, and what the message says beside it."""
+    """Return the body of an ordinary push: its payload, completed by the message's other fields."""
     apns = message.get("apns", {})
     payload = dict(apns.get("payload", {}))
     data: Mapping[str, str] = message.get("data", {})

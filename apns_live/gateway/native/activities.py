@@ -190,7 +190,7 @@ async def get_stream(call: Call, stream: str) -> StreamView:
     """With the id of its running activity."""
     found = await call.service.directory.stream(call.app, stream)
     if call.key.groups is not None and found["activity"] is None:
-        # Whose it was cannot be told any more, so it is not this key's to see.
+        # Without an activity the stream's audience is unknown, so a restricted key may not see it.
         raise NotFound(f"the app {call.app.id!r} has no {stream!r} within this key's groups")
     return shown_times(found)
 

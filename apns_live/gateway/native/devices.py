@@ -316,7 +316,7 @@ async def forget_own_device(call: Call) -> None:
 
 
 async def _check_follows(call: Call, activity: str) -> None:
-    """Raise `NotFound` unless the activity was started on this phone, or the phone joined it."""
+    """Raise `NotFound` unless the activity was started on this phone or the phone joined it."""
     members = schema.activity_devices
     query = select(members.c.id).where(
         members.c.activity_id == id_named(call.app, schema.activities, activity),

@@ -21,7 +21,7 @@ from .shapes import is_time
 
 
 class Native(Face):
-    """Problem details, and every path that belongs to no other API."""
+    """The native API. It answers every path that belongs to no other API."""
 
     dialect: ClassVar[Dialect] = "native"
     no_key = "give a valid API key as Authorization: Bearer KEY"
@@ -31,7 +31,7 @@ class Native(Face):
         self.operations: list[Operation] = []
 
     def owns(self, path: str) -> bool:
-        """Every path is its own."""
+        """Return True: paths without another API are answered here."""
         return True
 
     def refuse(self, error: Exception) -> Response:
@@ -57,7 +57,7 @@ class Native(Face):
         return await super().find(call)
 
     async def check(self, call: Call) -> None:
-        """Raise for what the caller may not do, and `NotFound` for parts of a path that are not valid ids."""
+        """Raise `NotFound` if a part of the path is not a valid id, and as `Face.check`."""
         for name, text in call.parts.items():
             if not text or not text.isprintable() or len(text) > 255:
                 raise NotFound(f"there is no such {name}")
@@ -70,7 +70,7 @@ NATIVE = Native()
 
 
 def check_joins(call: Call, *activities: str | None) -> None:
-    """Raise `NotAllowed` if the phone's credential is not for one of the activities; None is none."""
+    """Raise `NotAllowed` if the phone's credential excludes one of the activities; None is skipped."""
     claims = call.phone.claims
     if not all(name is None or claims.may_join(name) for name in activities):
         raise NotAllowed("this credential is not for that activity")
@@ -149,7 +149,7 @@ def describe(version: str) -> dict[str, Any]:
         for name, field in schema.get("properties", {}).items():
             number = next(iter(field.get("anyOf", [field])))
             if is_time(name) and number.get("type") == "integer":
-                # `shown_times` makes it text.
+                # `shown_times` converts the time to text.
                 number |= {"type": "string", "description": "ISO 8601 in UTC"}
     components["Problem"]["properties"]["code"] = {"type": "string", "enum": list(TITLES)}
     return {
@@ -204,7 +204,7 @@ def _operation(one: Operation, schemas: Schemas, components: dict[str, Any]) -> 
 
 
 def _content(schema: Any, examples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a body of JSON is, with its examples."""
+    """Return the description of a JSON body, with its examples."""
     shown = {name: {"value": value} for name, value in examples.items()}
     return {"schema": schema, **({"examples": shown} if shown else {})}
 

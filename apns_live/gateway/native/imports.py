@@ -120,14 +120,14 @@ async def import_tokens(call: Call, query: ImportQuery) -> Any:
 class _Upload(io.BufferedReader):
     """A body on disk, read as a file."""
 
-    name = "body"  # what messages call it
+    name = "body"  # error messages show this name
 
 
 @asynccontextmanager
 async def _spooled(visit: Visit, limit_bytes: int) -> AsyncIterator[_Upload]:
     """Keep a body in an unnamed temporary file until the block ends.
 
-    Nothing of it is used before it is complete. Raises as `Visit.receive_body`.
+    Nothing is read from it before it is complete. Raises as `Visit.receive_body`.
     """
     with tempfile.TemporaryFile(buffering=0) as file:
         await visit.receive_body(limit_bytes, _SECONDS, _USED_SECONDS, file.write)

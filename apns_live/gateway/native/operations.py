@@ -166,10 +166,10 @@ async def follow_activity(call: Call, activity: str) -> Response:
 def _stream(call: Call, events: AsyncIterator[Followed], name: str, last: str) -> Response:
     gateway = call.gateway
     if call.scope["method"] == "HEAD":
-        # Nothing may follow, and what follows here has no end.
+        # The answer to HEAD has no body, and this stream would never end.
         return Response(media_type=EVENT_STREAM, headers=_HEADERS)
     most, app = gateway.settings.events, call.app.row
-    # An app leaves a quarter to the others.
+    # One app may use three quarters of the streams, so that others can connect.
     if gateway.followers.total() >= most or gateway.followers[app] >= (most + 1) * 3 // 4:
         raise Busy(f"{gateway.followers.total()} streams of events are open", retry_after=5.0)
     gateway.followers[app] += 1
@@ -181,7 +181,7 @@ def _stream(call: Call, events: AsyncIterator[Followed], name: str, last: str) -
 
 
 class _Following(StreamingResponse):
-    """Releases its slot at the end, also if it never began."""
+    """A response that releases its slot when it ends, even if it was never started."""
 
     def __init__(self, text: AsyncIterator[bytes], gateway: Gateway, app: int) -> None:
         super().__init__(text, media_type=EVENT_STREAM, headers=_HEADERS)
@@ -193,11 +193,11 @@ class _Following(StreamingResponse):
             await super().__call__(*arguments)
         finally:
             self._gateway.followers[self._app] -= 1
-            self._gateway.followers += Counter()  # drops what is zero
+            self._gateway.followers += Counter()  # unary plus drops the zero counts
 
 
 def numbers_of(after: int, now: Callable[[], float]) -> Iterator[int]:
-    """Give growing ids, also beyond those that another replica gave: milliseconds since 1970."""
+    """Yield growing ids: milliseconds since 1970, so that they also exceed those of other replicas."""
     while True:
         after = max(after + 1, int(now() * 1000))
         yield after
@@ -206,7 +206,7 @@ def numbers_of(after: int, now: Callable[[], float]) -> Iterator[int]:
 async def _write(
     events: AsyncIterator[Followed], name: str, last: str, heartbeat: float, numbers: Iterator[int]
 ) -> AsyncIterator[bytes]:
-    """Write events as text; a comment line now and then shows that the connection lives."""
+    """Write events as text. A comment line at each heartbeat shows that the connection works."""
     coming: asyncio.Task[Followed] | None = None
     try:
         yield b"retry: 2000\n\n"

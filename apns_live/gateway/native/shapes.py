@@ -65,7 +65,7 @@ class AudienceBody(Audience, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class _Shown(Strict, frozen=True, kw_only=True):
-    """What goes with a state."""
+    """The presentation of a state: alert, dates, scores."""
 
     alert: AlertBody | None = None
     stale_date: Moment | None = None
@@ -195,12 +195,12 @@ def milliseconds_of(value: float | datetime | None, field: str) -> int | None:
 
 
 def presentation(body: _Shown) -> Presentation:
-    """Return what goes with a state."""
+    """Return the presentation of a state."""
     alert = body.alert
     ends: dict[str, Any] = {}
     if isinstance(body, EndBody):
         given = body.dismissal_date
-        # A dismissal in the past is meant: the card goes at once.
+        # A dismissal in the past is intended: it removes the card at once.
         moment = given.timestamp() if isinstance(given, datetime) else given
         ends = {"dismissal_date": moment, "dismiss_after": body.dismiss_after}
     return Presentation(
@@ -214,7 +214,7 @@ def presentation(body: _Shown) -> Presentation:
 
 
 def _request(kind: type[Request], body: _Shown, **further: Any) -> Request:
-    """Return the request of the service: what has the same name there, and what goes with the state."""
+    """Return the service's request: the fields of equal name, and the presentation of the state."""
     same = {name: getattr(body, name) for name in _same(kind, type(body))}
     return kind(**{**same, "presentation": presentation(body), **further})
 
@@ -301,13 +301,13 @@ class CountAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def page(items: Sequence[Item], limit: int) -> PageAnswer[Item]:
-    """Return a page's answer from records; a short page is the last one."""
+    """Return a page's answer for records. A page with fewer than the limit is the last one."""
     last: Any = items[-1] if len(items) == limit else {"row": None}
     return PageAnswer(items=[shown_times(one) for one in items], next=last["row"])
 
 
 def text_page(found: tuple[Sequence[Item], str | None]) -> TextPageAnswer[Item]:
-    """Return a page's answer of a list that goes by names."""
+    """Return a page's answer for a list that is sorted by name."""
     items, further = found
     return TextPageAnswer(items=[shown_times(one) for one in items], next=further)
 
@@ -318,7 +318,7 @@ def is_time(name: str) -> bool:
 
 
 def shown_times(value: Item) -> Item:
-    """Return what encodes as the record, with its times as ISO 8601 in UTC."""
+    """Return a value that encodes like the record, with its times as ISO 8601 in UTC."""
     record: Any = asdict(value) if isinstance(value, msgspec.Struct) else value
     shown: Any = {
         name: to_text(entry) if is_time(name) and isinstance(entry, int) else entry

@@ -1,7 +1,7 @@
 """OneSignal's Live Activity API, for servers and for phones.
 
-Servers run against it with another host and another key. What phones call without a key is off
-unless the app's setting says otherwise; see `devices`. Every refusal is ``{"errors": [...]}``.
+Servers run against it with another host and another key. Calls that phones make without a key are off
+unless the app's setting allows them; see `devices`. Every refusal is ``{"errors": [...]}``.
 
 Source: OneSignal, "Rate limits and error handling", and the official SDKs' list of texts.
 """
@@ -38,7 +38,7 @@ _START_TOKEN = (
     "/apps/{app_id}/activities/tokens/start/{activity_type}/subscriptions/{subscription_id}"
 )
 
-# The busiest first. What has no scope here depends on the body.
+# The busiest calls come first. Calls without a scope here check it once they know the body.
 _Calls = tuple[tuple[str, Handler, str], ...]
 _LIVE_CALLS: _Calls = (
     (f"POST {_LIVE}/notifications", live.change, ""),
@@ -77,10 +77,10 @@ _DEVICE_CALLS: _Calls = (
 
 
 class OneSignal(Face):
-    """``{"errors": [text]}`` for every refusal."""
+    """OneSignal's API. Every refusal is ``{"errors": [text]}``."""
 
     dialect: ClassVar[Dialect] = "onesignal"
-    # ``Key`` is today's; older SDKs sent ``Bearer``, still older ones ``Basic``, each with the bare key.
+    # Current SDKs send ``Key``, older ones ``Bearer`` or ``Basic``, each with the plain key.
     schemes = ("key", "bearer", "basic")
     no_key = words.INVALID_KEY
     hides_others = True
@@ -115,7 +115,7 @@ class OneSignal(Face):
                 own = error.problem in (words.NO_TARGET, words.ALL_SENT)
                 return _errors(400, error.problem if own else str(error))
             case NotAllowed():
-                # OneSignal says 403 also where the key is missing or wrong.
+                # OneSignal answers 403 also for a missing or wrong key.
                 return _errors(403, words.INVALID_KEY if error.status == 401 else str(error))
             case TooManyRequests():
                 return _errors(429, words.RATE_LIMITED, error.retry_after)
@@ -125,7 +125,7 @@ class OneSignal(Face):
         return _errors(400 if found.status == 422 else found.status, found.detail or found.title)
 
     async def find(self, call: Call) -> ApiKey | Phone:
-        """Return the key, which must be one of the app in the address."""
+        """Return the key, which must belong to the app in the address."""
         key = await super().find(call)
         name = call.parts.get("app_id") or call.params.get("app_id", "")
         if not is_named(key.app, name, devices.APP_SETTING):

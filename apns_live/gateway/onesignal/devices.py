@@ -5,7 +5,7 @@ These calls carry no key, so anyone who knows an app's id could make them. The a
 
 - ``off`` (the default): only with an API key, as older server SDKs call them;
 - ``signed``: also with a device credential for the same subscription;
-- ``open``: also without any, for trying things out. Such a call cannot touch a device that has its own
+- ``open``: also without any credential, for trials. Such a call cannot touch a device that has its own
   credential, or a token of such a device. Calls are limited for each address, and are in the audit log;
 - ``demo``: as ``open``, and for every device. Only for simulated phones.
 """
@@ -127,7 +127,7 @@ async def confirm(call: Call, notification_id: str, body: dict[str, Any]) -> dic
     records = [record]
     if activity:
         records = [msgspec.structs.replace(record, operation=None, activity=activity)]
-        with contextlib.suppress(NotFound):  # pruned, or another activity's
+        with contextlib.suppress(NotFound):  # pruned, or of another activity
             await call.service.operations.get(said.app, notification_id)
             records.append(record)
     await call.service.receipts.record(said.app, records)
@@ -135,7 +135,7 @@ async def confirm(call: Call, notification_id: str, body: dict[str, Any]) -> dic
 
 
 async def _admit(said: DeviceCall, action: str) -> bool:
-    """Raise `NotAllowed` unless the caller may speak for this subscription.
+    """Raise `NotAllowed` unless the caller may act for this subscription.
 
     Return True if the call has no key or credential, so that its write must check the device again.
     """

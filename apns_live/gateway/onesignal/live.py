@@ -55,7 +55,7 @@ async def start(call: Call, activity_type: str, body: dict[str, Any]) -> Respons
         raise InvalidInput(words.UNKNOWN_TYPE.format(name=activity_type))
     key = Key(caller=call.key.caller, key=given, digest=_ANY_BODY) if given else None
     done = await call.service.activities.start(call.app, request, key=key, again=True)
-    # A repeated key gets the notification of the first time.
+    # A repeated key returns the notification of the first call.
     said: dict[str, object] = {"notification_id": call.told(done).operation}
     if missing:
         said["warnings"] = [words.NOBODY.format(name=activity_type)]
@@ -127,7 +127,7 @@ async def _find(call: Call) -> OperationView:
 
 
 class _Said(msgspec.Struct, frozen=True, kw_only=True):
-    """What both calls say."""
+    """The fields of both calls."""
 
     name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
     event_updates: dict[str, Any]
@@ -139,7 +139,7 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True):
     ios_relevance_score: reading.Score | None = None
 
     def presentation(self, *, dismissal: float | None = None) -> Presentation:
-        """Return what goes with the state. Raises `InvalidInput`."""
+        """Return the presentation of the state. Raises `InvalidInput`."""
         headings, contents = _texts(self.headings, "headings"), _texts(self.contents, "contents")
         if headings and contents and headings.keys() != contents.keys():
             tags = ", ".join(sorted(headings.keys() ^ contents.keys()))
@@ -150,7 +150,8 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True):
             )
         alert = None
         if headings or contents:
-            # A file, the default one, or silence (nil). Without a title ActivityKit drops it.
+            # The sound is a file, the default or none (nil). ActivityKit drops an alert without a
+            # title.
             sound = {"nil": None, None: "default"}.get(self.ios_sound, self.ios_sound)
             alert = AlertText(
                 title=headings or "", body=contents or "", sound=sound if headings else None
@@ -159,7 +160,7 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True):
         return Presentation(
             alert=alert,
             stale_date=None if stale is None else max(stale, LONG_PAST),
-            # Long past means at once, which APNs spells 0.
+            # A date in the distant past means "at once", which is 0 for APNs.
             dismissal_date=0.0 if dismissal is not None and dismissal < LONG_PAST else dismissal,
             relevance_score=self.ios_relevance_score,
             urgency=None if self.priority is None else _URGENCIES[self.priority],
@@ -179,10 +180,10 @@ class _Change(_Said, frozen=True, kw_only=True):
 
 
 def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str) -> Start:
-    """Return the start that a body asks for. Raises `InvalidInput`.
+    """Return the start that a body requests. Raises `InvalidInput`.
 
-    ``notification`` is the id of the notification, and of the operation: it travels in the content
-    state, and comes back when the device confirms that it got it.
+    ``notification`` is the id of the notification, and of the operation: the content state carries it,
+    and the device sends it back to confirm the push.
     """
     said = reading.body(body, _Start)
     activity = checks.identifier(said.activity_id, "activity_id")
@@ -203,7 +204,7 @@ def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str
 
 
 def read_update(body: Mapping[str, Any], activity: str, *, notification: str) -> Update | End:
-    """Return the update, or the end, that a body asks for. Raises `InvalidInput`."""
+    """Return the update or end that a body requests. Raises `InvalidInput`."""
     checks.identifier(activity, "activity_id")
     said = reading.body(body, _Change)
     state = said.event_updates
@@ -214,7 +215,7 @@ def read_update(body: Mapping[str, Any], activity: str, *, notification: str) ->
     )
     if said.event == "update":
         return Update(content_state=shown, presentation=said.presentation(), **common)
-    # An end without a state leaves the last one on the card.
+    # After an end without a state the card keeps its last state.
     return End(
         content_state=shown if state else None,
         presentation=said.presentation(dismissal=dismissal),
@@ -300,6 +301,6 @@ def _date(value: object, field: str) -> float | None:
 
 
 def _with(values: Mapping[str, Any], name: str, value: str) -> dict[str, Any]:
-    """Return the object with one more value in ``onesignal``, where the app's SDK looks for it."""
+    """Return the object with one more value under ``onesignal``, where the app's SDK reads it."""
     known = values.get("onesignal")
     return {**values, "onesignal": {**(known if isinstance(known, Mapping) else {}), name: value}}

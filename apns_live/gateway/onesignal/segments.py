@@ -1,8 +1,8 @@
 """OneSignal's segments, which are saved filters of the app, and its filters. Default segments are read-only.
 
-Filters are a flat list with AND and OR; AND binds closer. A condition that this gateway does not have is
-refused: ignored, it would send to everyone. Source: OneSignal, "Filters", "Create Segment", "View Segments",
-"Update Segment", "Delete Segment".
+Filters are a flat list with AND and OR; AND binds closer. An unsupported condition is refused: if it
+were ignored, the push would go to everyone. Source: OneSignal, "Filters", "Create Segment", "View
+Segments", "Update Segment", "Delete Segment".
 """
 
 from __future__ import annotations

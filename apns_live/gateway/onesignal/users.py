@@ -213,7 +213,7 @@ def _read_identity(value: object) -> dict[str, str]:
 
 
 async def _external_of(call: Call, given: Mapping[str, str]) -> str:
-    """Return the external id that an identity has, or that one of its aliases leads to."""
+    """Return the external id of an identity, or of the user that one of its aliases names."""
     if EXTERNAL in given:
         return given[EXTERNAL]
     for label, value in given.items():
@@ -260,7 +260,7 @@ async def _set_properties(call: Call, external: str, value: object) -> None:
 
 
 def _read_deltas(value: object) -> dict[str, float]:
-    """Return what is added to each fact of a device. Raises `InvalidInput`."""
+    """Return the increment of each fact of a device. Raises `InvalidInput`."""
     given = read({} if value is None else value, _Deltas, "deltas", "Give how many more.")
     spent = 0.0
     for index, one in enumerate(given.purchases or ()):
@@ -276,7 +276,7 @@ def _read_deltas(value: object) -> dict[str, float]:
 
 
 async def _add_deltas(call: Call, external: str, more: Mapping[str, float]) -> None:
-    """Add sessions and purchases to what is known of the user's devices."""
+    """Add sessions and purchases to the facts of the user's devices."""
     if not more:
         return
     devices, now = schema.devices, call.now

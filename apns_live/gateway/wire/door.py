@@ -1,8 +1,8 @@
 """Connection limits. Every connection is counted before any byte of it is read.
 
-A connection is in one of four states: idle (no request), reading a head, busy (a request is under way), or
-draining a refused body. Each state but busy has a timeout. When the limit is reached, a new connection
-replaces the one that has been inactive for the longest time, unless all are busy.
+A connection is in one of four states: idle (no request), reading a head, busy (a request is running),
+or draining a refused body. Each state but busy has a timeout. When the limit is reached, a new
+connection replaces the one that has been inactive for the longest time, unless all are busy.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Door:
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Remove a connection."""
+        """Stop counting a connection."""
         self._waiting.pop(connection, None)
         address = connection.address
         self.statistics.open -= 1
@@ -107,7 +107,7 @@ class Door:
             del self._addresses[address]
 
     def waits(self, connection: Connection, seconds: float | None = None) -> None:
-        """Note that a connection has no running request, for ``seconds``; by default it is idle."""
+        """Note that a connection has no running request. It may wait ``seconds``, else ``idle``."""
         seconds = self.limits.idle if seconds is None else seconds
         connection.deadline = time.monotonic() + seconds
         self._waiting[connection] = None
@@ -142,7 +142,7 @@ class Door:
 
 
 class Arrival(asyncio.Protocol):
-    """An accepted connection: does the TLS handshake, if there is TLS, and passes it to its protocol.
+    """An accepted connection. It does the TLS handshake, if any, and hands over to its protocol.
 
     ``speak`` creates the protocol for the name that ALPN selected.
     """
@@ -170,7 +170,8 @@ class Arrival(asyncio.Protocol):
                 "ssl_shutdown_timeout": DRAIN_SECONDS,
             }
         try:
-            # Not `start_tls` on what a server accepted: uvloop reads the client's first bytes before it.
+            # Not `start_tls` on an accepted transport: uvloop would read the client's first bytes
+            # first.
             await loop.connect_accepted_socket(lambda: self, connection, **options)
         except (OSError, asyncio.CancelledError):  # not TLS, or too slow
             if not self._speaks:

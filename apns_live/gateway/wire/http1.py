@@ -52,7 +52,7 @@ class _Cycle(RequestResponseCycle):
         except Exception:
             logger.exception("an exception escaped the app's error handling")
         finally:
-            self.on_response = lambda: None  # the answer was cut off
+            self.on_response = lambda: None  # the answer is incomplete
             if not self.response_complete and not self.disconnected:
                 self.transport.close()
 
@@ -68,7 +68,7 @@ class _Cycle(RequestResponseCycle):
 class _Outlet:
     """The transport of one answer. Writes head and body together if the app sends them together.
 
-    Written separately they are two system calls and two segments, a large part of a call's cost.
+    Writing them separately takes two system calls and two segments, a large part of a call's cost.
     """
 
     __slots__ = ("_closes", "_head", "_protocol", "_transport", "is_closing")
@@ -81,7 +81,7 @@ class _Outlet:
         self.is_closing = protocol.transport.is_closing
 
     def write(self, data: bytes) -> None:
-        """Write. The first piece is written with the next one, or in the loop's next turn."""
+        """Write a piece. The first one is sent with the next one, or in the loop's next turn."""
         if self._head is None:
             self._head = data
             self._protocol.loop.call_soon(self._write_head)
@@ -191,7 +191,7 @@ class Http1(HttpToolsProtocol):
         return b"\r\n".join((*lines, b"", b""))
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Note that a head begins."""
         super().on_message_begin()
         self._head_left = HEAD_BYTES
         self._in_head = True
@@ -271,12 +271,12 @@ class Http1(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for the answer if the client only closed its side. TLS cannot do that."""
         if not self._busy or self.scheme == "https" or self.cycle.response_started:
-            return False  # a client that follows events has left
+            return False  # the client of an event stream has closed
         self.cycle.cut_short()
         return True
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body. Of a refused body only a bounded rest is read."""
+        """Take a part of a body. Of a refused body only a limited rest is read."""
         if self.cycle.response_complete:
             self._drained += len(body)
             if self._drained > DRAIN_BYTES:
@@ -306,7 +306,7 @@ class Http1(HttpToolsProtocol):
             self._now_waits()
 
     def _now_waits(self) -> None:
-        """Tell the door what this connection waits for. The time for a head or a rest is not renewed."""
+        """Tell the door what this connection waits for. A running limit of a head is not renewed."""
         cycle, limits = self.cycle, self._door.limits
         if cycle is not None and cycle.response_complete and cycle.more_body:
             waits_for, seconds = "rest", DRAIN_SECONDS
@@ -319,7 +319,7 @@ class Http1(HttpToolsProtocol):
             self._door.waits(self, seconds)
 
     def close_behind_answer(self) -> None:
-        """Close when the client has sent its whole request: before, it would miss the answer."""
+        """Close once the client has sent its whole request. Closing earlier could lose the answer."""
         if self.cycle.more_body:
             self._closes = True
         else:

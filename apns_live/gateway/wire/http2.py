@@ -1,8 +1,8 @@
 """HTTP/2: our own frames (`ServerConnection`), each stream an ASGI request.
 
 A client may have `STREAMS` open requests. A request that it resets still counts until the app has
-finished with it, and too many resets end the connection. So opening and resetting streams ("rapid
-reset", CVE-2023-44487) causes no more work than normal requests.
+finished with it, and too many resets end the connection. So "rapid reset" (opening and resetting
+streams, CVE-2023-44487) causes only the work of normal requests.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Http2(asyncio.Protocol):
             self._take(error.events)
             self.flush()
             self.transport.close()
-            self._door.waits(self, 1.0)  # it may not read our GOAWAY
+            self._door.waits(self, 1.0)  # the peer may not read our GOAWAY
             return
         self._take(events)
         for exchange in self._exchanges.values():
