@@ -59,7 +59,7 @@ Work = Callable[[], Awaitable[None]]
 
 @dataclass(eq=False, repr=False)
 class Known:
-    """What is stored of each app: devices, people, audiences, operations."""
+    """Access to the stored facts of each app: devices, people, audiences, operations."""
 
     database: Database
     clock: Clock
@@ -68,7 +68,7 @@ class Known:
     def __post_init__(self) -> None:
         database, clock = self.database, self.clock
         self.commits = GroupCommit(database)
-        """Writes of callers share transactions."""
+        """Callers' writes share transactions."""
         self.devices = Devices(database, clock, commits=self.commits)
         self.people = People(database, clock)
         self.directory = Directory(database)
@@ -106,7 +106,7 @@ class Service(Known):
         super().__init__(database, clock, new_id)
         self.ownership = ownership
         self.sends = not isinstance(ownership, Onlooker)
-        """Whether this process sends; otherwise it accepts calls, and others send."""
+        """Whether this process sends; otherwise it accepts calls, and other processes send."""
         alone = database.is_sqlite and self.sends
         self.wakeups = Wakeups(database, clock, origin, self._heard, alone=alone)
         self.settings = settings
@@ -283,7 +283,7 @@ class Service(Known):
             self._time_may_bring()
 
     def _time_may_bring(self) -> None:
-        """Wake those that sleep until a due time: another process may have set an earlier one."""
+        """Wake sleeping timers: another process may have set an earlier due time."""
         self.scheduler.wake()
         self.courier.limits.wake()
 

@@ -65,7 +65,7 @@ Value = str | float | bool | list[str | float] | None
 
 
 class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One test. ``value`` is in its stored form; sessions keep ``hours_ago``, ``radius`` is metres."""
+    """One condition. ``value`` is in stored form; sessions have ``hours_ago``, ``radius`` has metres."""
 
     field: str
     relation: str

@@ -40,7 +40,7 @@ async def rows_of_users(
 
 
 def public_id_of(app: App, external_id: str) -> str:
-    """Return a user's own id: a UUID drawn from app and external id, the same on every machine."""
+    """Return a user's own id: a UUID derived from app and external id, equal on every machine."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"apns-live:{app.id}:{external_id}"))
 
 

@@ -95,7 +95,7 @@ async def count_unanswered(connection: AsyncConnection, rows: Iterable[int], now
 async def note_answers(
     connection: AsyncConnection, places: Iterable[tuple[int, int]], now: int
 ) -> None:
-    """Clear the count of devices that answered a start; places are an activity's row and a device's."""
+    """Clear the count of devices that answered a start; a place is an activity's and a device's row."""
     if given := sorted(set(places)):
         await with_rows(connection, _ANSWERED, given, now=now)
 

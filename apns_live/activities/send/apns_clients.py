@@ -28,7 +28,7 @@ logger = logging.getLogger("apns_live.activities")
 
 
 class NoKey(ActivitiesError):
-    """An app cannot push to an environment: its provider key is missing, or does not open."""
+    """The app's provider key for an environment is missing or cannot be decrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class CarrierStatistics:
 
 
 class _Gate:
-    """A source that brings nothing while the store is behind."""
+    """A source that yields nothing while the store is behind."""
 
     def __init__(self, source: Any, shut: Callable[[], bool]) -> None:
         self._source = source
@@ -64,14 +64,14 @@ class GatedSender:
         self.clock = client.clock
 
     def attach(self, source: Any, **options: Any) -> Attachment:
-        """Draw work from ``source`` as long as there is room for its results; see `Client.attach`."""
+        """Take work from ``source`` while the store has room for its results; see `Client.attach`."""
         attachment = self._client.attach(_Gate(source, self._shut), **options)
         self._attachments = [known for known in self._attachments if not known.detached]
         self._attachments.append(attachment)
         return attachment
 
     def wake(self) -> None:
-        """Go on: the store has caught up."""
+        """Continue: the store has caught up."""
         for attachment in self._attachments:
             attachment.wake()
 
@@ -86,21 +86,21 @@ class Carrier:
     sender: GatedSender
     delivery: Delivery
     holders: int = 0
-    """How many tasks use it."""
+    """The number of tasks that use it."""
     used_at: float = 0.0
-    """When it was last asked for, by the monotonic clock."""
+    """The time of its last use (monotonic seconds)."""
 
     async def aclose(self) -> None:
-        """Close at once; what was to wait for has been waited for."""
+        """Close at once; the caller has already waited for pending work."""
         await self.delivery.aclose(drain=0.0)
         await self.client.aclose(drain=0.0)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Carriers:
-    """Opens carriers, one for each app and environment, and keeps those that are used.
+    """Opens carriers, one for each app and environment, and keeps those in use.
 
-    ``release`` lets go of what idles on a carrier, and answers whether nothing is left on it.
+    ``release`` unloads idle activities from a carrier, and returns whether nothing is left on it.
     """
 
     apps: Apps
@@ -129,7 +129,7 @@ class Carriers:
         return None if carrier is None else self._touch(carrier)
 
     def _touch(self, carrier: Carrier) -> Carrier:
-        """Note that it is used: those used longest ago stand first."""
+        """Note a use: the least recently used carrier is first."""
         carrier.used_at = self.clock.monotonic()
         place = carrier.app.row, carrier.environment
         self._open[place] = self._open.pop(place)
@@ -137,7 +137,7 @@ class Carriers:
 
     @asynccontextmanager
     async def use(self, app: App, environment: str) -> AsyncIterator[Carrier]:
-        """Hold the carrier, opened if need be: it stays open within the block. Raises as `get`."""
+        """Hold the carrier, opened if needed: it stays open within the block. Raises as `get`."""
         carrier = await self.get(app, environment)
         carrier.holders += 1
         try:
@@ -148,10 +148,10 @@ class Carriers:
             self.shrink()
 
     async def get(self, app: App, environment: str) -> Carrier:
-        """Return the carrier, opened if need be; begin with it at once, or `use` it.
+        """Return the carrier, opened if needed. Use it at once, or hold it with `use`.
 
-        Raises `NoKey` when the app has no key for it or that does not open, `StoreError` when the
-        database cannot be reached, `InvalidSetting` for settings that no client can have.
+        Raises `NoKey` if the app's key is missing or cannot be decrypted, `StoreError` if the
+        database cannot be reached, `InvalidSetting` for invalid client settings.
         """
         place = (app.row, environment)
         if carrier := self.known(app, environment):
@@ -179,17 +179,17 @@ class Carriers:
             return carrier
 
     def shrink(self) -> None:
-        """Close what is too many, if so: some may be done by now."""
+        """Close surplus carriers: some may have become idle."""
         if len(self._open) > self.settings.carriers_open:
             self.make_room()
 
     def make_room(self, new: Carrier | None = None) -> None:
-        """Close what idles too long, and beyond the most that may be open what idles longest."""
+        """Close carriers that were idle for too long and, above the limit, the longest idle."""
         too_old = self.clock.monotonic() - self.settings.carrier_idle
         too_many = len(self._open) - self.settings.carriers_open
         for place, carrier in list(self._open.items()):
             if too_many <= 0 and carrier.used_at > too_old:
-                return  # and all behind it were used later
+                return  # All later ones were used more recently.
             if carrier is new or carrier.holders or not self.release(carrier):
                 continue
             del self._open[place]
@@ -211,11 +211,11 @@ class Carriers:
             return await self.apps.key(app, environment)
         except ActivitiesError as error:
             if isinstance(error.__cause__, OSError):
-                raise  # the database, not the key
+                raise  # The database failed, not the key.
             raise NoKey(str(error)) from error
 
     async def refresh_keys(self, app: App | None = None) -> None:
-        """Let open clients sign with the keys that are stored now. Raises as `get`."""
+        """Sign with the keys that are stored now. Raises as `get`."""
         for carrier in self:
             if app is not None and carrier.app.row != app.row:
                 continue
@@ -224,12 +224,12 @@ class Carriers:
                 carrier.client.replace_key(key)
 
     def wake(self) -> None:
-        """Go on sending: the store has caught up."""
+        """Resume sending: the store has caught up."""
         for carrier in self:
             carrier.sender.wake()
 
     def statistics(self) -> tuple[CarrierStatistics, ...]:
-        """Return a snapshot of each."""
+        """Return a snapshot of each carrier."""
         return tuple(
             CarrierStatistics(
                 app=carrier.app.id,
@@ -252,22 +252,22 @@ def _identity(key: ProviderKey) -> tuple[str, ...]:
 
 
 class KnownApps:
-    """Apps by their row, as they were read last."""
+    """Apps by their row, as last read."""
 
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
         self._known: dict[int, App] = {}
 
     def note(self, app: App) -> None:
-        """Know an app."""
+        """Store an app."""
         self._known[app.row] = app
 
     async def get(self, row: int) -> App | None:
-        """Return an app; None when it is gone."""
+        """Return an app; None if it was deleted."""
         if row not in self._known:
             self._known.update((app.row, app) for app in await self._apps.list())
         return self._known.get(row)
 
     def clear(self) -> None:
-        """Read them again: another process may have changed their settings."""
+        """Forget all apps: another process may have changed their settings."""
         self._known.clear()

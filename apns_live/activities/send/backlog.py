@@ -18,13 +18,13 @@ from ..store.ownership import PARTITIONS, Ownership
 from ..store.statements import among, chunks, with_rows
 
 MOST = 100_000
-"""Rows that are remembered; beyond it the store is read again, which has them all."""
+"""Rows kept in memory. Above this limit the store, which has all rows, is read again."""
 PAGE = 1_000
 PACE = 0.1
-"""Seconds between two looks at an activity: while states come faster, only the newest one counts."""
+"""Seconds between two looks at an activity. If states arrive faster, only the newest one counts."""
 KINDS = ("start", "update", "end")
 
-# By the index of what is open, from a version on: an activity may have hundreds that are older.
+# Uses the index of open operations from a version on: an activity may have hundreds of older ones.
 _NEWER = """
 SELECT operations.* FROM {activity, version, since} JOIN operations
     ON operations.activity_id = given.activity AND operations.version >= given.since
@@ -32,7 +32,7 @@ WHERE operations.finished_at IS NULL AND operations.kind IN ('start', 'update', 
     AND (operations.version > given.version OR operations.kind = 'start')
     AND operations.status || '' IN ('accepted', 'running', 'sharded', 'failed')
 """
-# Made once: making them takes longer than running them.
+# Built once: building the statements takes longer than running them.
 _activities, _operations, _later = schema.activities, schema.operations, schema.operations.alias()
 _rows: BindParameter[Any] = bindparam("rows", expanding=True)
 _ACTIVITIES = select(_activities).where(_activities.c.id.in_(_rows))
@@ -40,10 +40,10 @@ _OPEN = select(_operations).where(
     _operations.c.activity_id.in_(_rows),
     _operations.c.finished_at.is_(None),
     _operations.c.kind.in_(KINDS),
-    # Found among what is open of these activities, not by status.
+    # Selects by activity among open operations, not by status.
     (_operations.c.status + "").in_(["accepted", "running", schema.SHARDED, "failed"]),
 )
-# By way of the newest id: an activity may have thousands that are finished.
+# Uses the newest id: an activity may have thousands of finished operations.
 _LAST = (
     select(_later.c.id)
     .where(_later.c.activity_id == _activities.c.id, _later.c.kind.in_(KINDS))
@@ -60,9 +60,9 @@ _NEWEST = (
 
 
 class Backlog:
-    """Rows to look at, each once, the longest waiting first: of activities, or of operations.
+    """A queue of rows to look at, each once, the longest waiting first: activities or operations.
 
-    ``kinds`` are those of the operations that say where to look, ``place`` their column that says it.
+    ``kinds`` are the kinds of operations that lead to a row, ``place`` is the column with that row.
     """
 
     def __init__(
@@ -81,29 +81,29 @@ class Backlog:
         self._overflowed = False
         self._busy = False
         self.found: set[int] = set()
-        """What was found when partitions were gained: an earlier owner may have begun with it."""
+        """Rows found when partitions were gained. An earlier owner may have begun sending them."""
         self.waiting = asyncio.Event()
         self.emptied: Callable[[], object] = lambda: None
-        """Called when nothing is to be looked at."""
+        """Called when the queue becomes empty."""
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def _urgent(self) -> bool:
-        """Whether the store is to be read before anything is taken.
+        """Whether the store must be read before a row is taken.
 
-        What was gained comes before all else: only then is it known what an earlier owner began.
+        Gained partitions are read first, because only then is it known what an earlier owner began.
         """
         return bool(self._gained)
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is to be looked at."""
+        """Whether there is nothing to look at."""
         return not (self._rows or self._overflowed or self._urgent or self._busy)
 
     def add(self, row: int) -> None:
-        """Look at a row."""
+        """Queue a row."""
         if len(self._rows) >= MOST:
             self._overflowed = True
         else:
@@ -111,12 +111,12 @@ class Backlog:
         self.waiting.set()
 
     def take_over(self, partitions: frozenset[int]) -> None:
-        """Look at everything unfinished of partitions that another one owned before."""
+        """Queue all unfinished work of partitions that another worker owned before."""
         self._gained |= partitions
         self.waiting.set()
 
     async def take(self, limit: int) -> list[int]:
-        """Return what to look at now; waits until there is some. It counts until the next call."""
+        """Return rows to look at now; wait if there are none. They are busy until the next call."""
         self._busy = False
         while not self._rows or self._urgent:
             if self._overflowed or self._urgent:
@@ -147,7 +147,7 @@ class Backlog:
             raise
 
     async def _read_all(self, partitions: frozenset[int], found: set[int]) -> None:
-        """Read in pages who has an operation that is not finished, and note it as found."""
+        """Read the rows with unfinished operations in pages, and queue them as found."""
         table, place = schema.operations, self._place
         query = select(table.c.id, place.label("place")).order_by(table.c.id).limit(PAGE)
         query = query.where(table.c.kind.in_(self._kinds), place.is_not(None))
@@ -156,7 +156,7 @@ class Backlog:
         for status in ("accepted", "running", schema.SHARDED, "failed"):
             open_ = query.where(table.c.status == status)
             if status == "failed":
-                # Failed for now: a key was missing, and may be there by now.
+                # Operations that failed only for now: the missing key may exist by now.
                 open_ = open_.where(table.c.finished_at.is_(None))
             after = 0
             while page := await self._database.rows(open_.where(table.c.id > after)):
@@ -171,7 +171,7 @@ class Backlog:
                 after = page[-1].id
 
     async def try_again(self, app: App) -> None:
-        """Open the operations of an app again that failed for want of a key."""
+        """Reopen the operations of an app that failed for lack of a key."""
         table = schema.operations
         reopened = (
             update(table)
@@ -182,8 +182,8 @@ class Backlog:
                 table.c.kind.in_(self._kinds),
             )
             .values(
-                # Not "accepted" where some may have got it. A start reads again from its first row: who
-                # got it is passed over.
+                # The status is not "accepted", because some devices may have got the push. A start
+                # reads again from its first row and skips the devices that have it.
                 status=case(
                     (table.c.kind.in_(("start", NOTIFICATION)), schema.SHARDED), else_="accepted"
                 ),
@@ -199,23 +199,24 @@ class Backlog:
 
 
 class ActivityBacklog(Backlog):
-    """Activities to look at."""
+    """A queue of activities to look at."""
 
     def __init__(self, database: Database, ownership: Ownership, clock: Clock) -> None:
         super().__init__(database, ownership)
         self._clock = clock
         self._resting: dict[int, bool] = {}
-        """What was looked at within `PACE`, and whether it is to be looked at again after that."""
+        """Activities looked at within `PACE`; True if one must be looked at again afterwards."""
         self._doubtful: set[int] = set()
         self.behind: set[int] = set()
-        """Activities with a token that lacks the newest state, though nothing may be open."""
+        """Activities with a token that lacks the newest state, possibly without an open operation.
+        """
 
     def __len__(self) -> int:
         return len(self._rows) + sum(self._resting.values())
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is to be looked at."""
+        """Whether there is nothing to look at."""
         return super().empty and not any(self._resting.values())
 
     @property
@@ -223,14 +224,14 @@ class ActivityBacklog(Backlog):
         return bool(self._gained or self._doubtful)
 
     def add(self, row: int) -> None:
-        """Look at an activity, `PACE` after the last look at the earliest."""
+        """Queue an activity, at least `PACE` seconds after the last look at it."""
         if row in self._resting:
             self._resting[row] = True
         else:
             super().add(row)
 
     async def take(self, limit: int) -> list[int]:
-        """Return what to look at now; see `Backlog.take`."""
+        """Return the activities to look at now; see `Backlog.take`."""
         taken = await super().take(limit)
         self._resting.update(dict.fromkeys(taken, False))
         self._clock.call_later(PACE, lambda: self._rested(taken))
@@ -242,12 +243,12 @@ class ActivityBacklog(Backlog):
                 self.add(row)
 
     def add_behind(self, row: int) -> None:
-        """Look at an activity with a token that lacks the newest state."""
+        """Queue an activity with a token that lacks the newest state."""
         self.behind.add(row)
         self.add(row)
 
     def ask(self, row: int) -> None:
-        """Look at an activity if one of its tokens lacks the newest state: the store knows."""
+        """Queue an activity if the store has a token of it that lacks the newest state."""
         self._doubtful.add(row)
         self.waiting.set()
 
@@ -270,8 +271,8 @@ class ActivityBacklog(Backlog):
     def _behind(partitions: frozenset[int]) -> Select[Any]:
         """Return the query for activities with a token that lacks the newest state.
 
-        One that came after the last update has no operation that says so. The earlier owner may not
-        have heard of it, or may not have sent to it any more.
+        No operation shows a token that arrived after the last update. The earlier owner may not
+        have been notified of it, or may have stopped sending before.
         """
         activities, members = schema.activities, schema.activity_devices
         query = select(activities.c.id).where(
@@ -296,12 +297,13 @@ class ActivityBacklog(Backlog):
     async def read(
         self, rows: Sequence[int], known: Mapping[int, tuple[int, int]] | None = None
     ) -> tuple[list[Row[Any]], dict[int, list[Row[Any]]]]:
-        """Return activities, and their operations that matter, the oldest first.
+        """Return activities, and their relevant operations, the oldest first.
 
-        Those are the ones that are not finished, and the one of the newest version. ``known`` says of
-        some activities up to which version their open changes are known, and from which version on
-        starts may be open: of those only newer changes are returned, and open starts. Under load each
-        has hundreds that are open, and is looked at again and again.
+        Relevant are the unfinished operations and the one of the newest version. For some
+        activities ``known`` has two versions: all open changes up to the first are known, and
+        starts may be open from the second on. Of these activities only newer changes and open
+        starts are returned. Under load each has hundreds of open operations, and is read again and
+        again.
         """
         known = known or {}
         unknown = {"rows": [row for row in rows if row not in known]}
@@ -314,8 +316,8 @@ class ActivityBacklog(Backlog):
             if unknown["rows"]:
                 matter += await connection.execute(_OPEN, unknown)
                 matter += await connection.execute(_NEWEST, unknown)
-        # What was committed between the two questions is looked at again; without its activity's row
-        # its alert would ring with the state before.
+        # Skip what was committed between the two queries; a later look finds it. Together with the
+        # older activity row its alert would ring with the previous state.
         newest = {row.id: row.version for row in found}
         matter = [row for row in matter if row.version <= newest.get(row.activity_id, 0)]
         by_activity: dict[int, list[Row[Any]]] = {}
@@ -324,7 +326,7 @@ class ActivityBacklog(Backlog):
         return list(found), by_activity
 
     async def put_off(self, row: int, reason: str) -> list[int]:
-        """Say why the open updates and ends of an activity wait; return their row ids."""
+        """Store why the open updates and ends of an activity wait; return their row ids."""
         table = schema.operations
         put_off = (
             update(table)

@@ -37,7 +37,7 @@ _PRIORITIES = {"urgent": 10, "quiet": 5}
 
 @dataclass(eq=False, repr=False)
 class Broadcasting:
-    """Sends the newest state of an activity to its channel. Its caller keeps it to one at a time."""
+    """Sends the newest state of an activity to its channel. The caller runs one call at a time."""
 
     database: Database
     clock: Clock
@@ -50,20 +50,20 @@ class Broadcasting:
     def __post_init__(self) -> None:
         self._stamps: dict[int, int] = {}
         self._done: dict[int, tuple[int, str]] = {}
-        """The newest version that was broadcast of an activity, and why APNs did not take it."""
+        """The newest broadcast version of each activity, and why APNs refused it."""
 
     def not_before(self, activity: Row[Any]) -> float:
-        """Return when the next push may leave, in seconds: timestamps never run far ahead of now."""
+        """Return the earliest time of the next push in seconds: timestamps stay near the clock."""
         return float(self._stamp_after(activity) - HEADROOM_URGENT)
 
     def _stamp_after(self, activity: Row[Any]) -> int:
         return max(self._stamps.get(activity.id, 0), activity.last_timestamp or 0) + 1
 
     async def send(self, app: App, activity: Row[Any], operations: Sequence[Row[Any]]) -> str:
-        """Send a state and note what became of it; ``operations`` are those that it fulfils.
+        """Send a state and store the result; ``operations`` are the ones that it fulfils.
 
-        Returns why APNs refuses the credentials, if it does; then nothing is noted. Raises
-        `NotOwner` before a push that another worker may have overtaken by now.
+        Returns why APNs refuses the credentials, if it does; then nothing is stored. Raises
+        `NotOwner` before a push if another worker may have sent a newer one.
         """
         newest = operations[-1]
         alert = None
@@ -90,14 +90,14 @@ class Broadcasting:
         return ""
 
     def result(self, activity: Row[Any]) -> str | None:
-        """Return why the newest state was not broadcast, empty if it was; None while that is under way."""
+        """Return why the newest state was not broadcast, empty if it was; None while it is being sent."""
         if activity.channel_id is None:
             return ""
         version, reason = self._done.get(activity.id, (0, ""))
         return reason if version >= activity.version else None
 
     async def _was_sent(self, activity: Row[Any], newest: Row[Any]) -> bool:
-        """Return True if an earlier process broadcast the newest state and noted what APNs said."""
+        """Return True if an earlier process broadcast the newest state and stored APNs' answer."""
         if activity.id in self._done:
             return False
         table = schema.outcomes
@@ -126,14 +126,15 @@ class Broadcasting:
             now = self.clock.time()
             kept = KEPT if channel.storage_policy == 1 else None
             message = change_message(activity, alert, spoken_on_channels(app), now=now, kept=kept)
-            # A second ahead: a start of this very second must not look newer to a phone.
+            # One second ahead, so that a start in this same second does not look newer to a phone.
             stamp = max(int(now) + 1, self._stamp_after(activity))
             self._stamps[activity.id] = stamp
             urgency = presentation_of(activity).urgency
             message = replace(
                 message,
                 timestamp=stamp,
-                # An alert rings at once, whatever its state's urgency, and an end arrives at once.
+                # An alert rings at once whatever the urgency of its state, and an end is shown at
+                # once.
                 priority=None
                 if alert is not None or activity.status == "ended"
                 else _PRIORITIES.get(urgency or ""),
@@ -159,7 +160,7 @@ class Broadcasting:
             await self.clock.sleep(max(0.0, trouble.not_before - self.clock.time()))
 
     async def _channel(self, app: App, activity: Row[Any]) -> BroadcastChannel:
-        """Return the channel with its storage policy, if it is known: it decides on the expiration."""
+        """Return the channel and its storage policy, if known. The policy decides the expiration."""
         table = schema.channels
         query = select(table.c.storage_policy).where(
             table.c.app_id == app.row,

@@ -51,9 +51,9 @@ logger = logging.getLogger("apns_live.activities")
 AT_ONCE = 200
 """Activities that are read together."""
 _LEAVE_PATIENCE = 0.5
-"""Seconds that storing the results of partitions which are left may take."""
+"""Seconds for storing the results of partitions that this worker gives up."""
 _ANSWERS = 0.01
-"""Seconds between two looks whether what is in flight was answered."""
+"""Seconds between two checks whether all pushes in flight were answered."""
 _CLOSE_PATIENCE = 5.0
 
 
@@ -62,7 +62,7 @@ class CourierStatistics:
     """A snapshot of what this process is doing."""
 
     waiting: int
-    """Activities that are to be looked at."""
+    """Activities that wait to be looked at."""
     starting: int
     """Starts that are being fanned out."""
     living: int
@@ -70,15 +70,15 @@ class CourierStatistics:
     tokens: int
     """Activity tokens in memory."""
     unwritten: int
-    """Results that are not in the store yet."""
+    """Results that are not yet stored."""
     batches: int
     """Batches of results written since the start."""
     results: int
     """Results written since the start."""
     state_ages: Times
-    """How old the newest state was when APNs accepted it, for devices that were waiting for it."""
+    """The age of the newest state when APNs accepted it, for devices that waited for it."""
     operations: Mapping[str, Times]
-    """From accepting an operation until every push of it was answered, by its kind."""
+    """The time from accepting an operation until all its pushes were answered, by kind."""
     watchers: int
     carriers: tuple[CarrierStatistics, ...]
     """The client's and delivery's own figures for each app and environment in use."""
@@ -131,7 +131,7 @@ class Courier:
         self.setting = Setting(
             database, clock, audiences, self._recorder, Room(ROOM), self.limits, ownership
         )
-        """What everything that fans out shares."""
+        """What all fan-outs share."""
         ownership.shards.lost = self._lost_shards
         self._lives = Lives(
             database=database,
@@ -169,10 +169,10 @@ class Courier:
             self._lives, self.failing, self._backlog, self._jobs, clock, self._moved
         )
         self.told_left: Callable[[int, str], object] = lambda activity, token: None
-        """Called with tokens that left, for other processes."""
+        """Called with tokens that left an activity, to notify other processes."""
         self._waiters: list[asyncio.Future[None]] = []
 
-    # What it is told, after a commit.
+    # Notifications after a commit.
 
     def written(self, app: App, row: int) -> None:
         """Notify that an activity has a new state, a start or an end."""
@@ -194,10 +194,10 @@ class Courier:
             self._backlog.add(activity)
 
     def heard(self, activity: int, token: str | None, *, behind: bool) -> None:
-        """Say that another process took a token out of an activity, or with None some in.
+        """Notify that another process removed a token from an activity, or with None added some.
 
-        ``behind``: one of those lacked the newest state. If not, it may lack one that was sent
-        before this was heard of.
+        ``behind``: an added one lacked the newest state. Otherwise it may lack a state that was
+        sent before this notification arrived.
         """
         if token is not None:
             self._lives.leave(activity, token)
@@ -221,7 +221,7 @@ class Courier:
         async with self.carriers.use(app, environment) as carrier:
             yield carrier.client
 
-    # Its life.
+    # Life cycle.
 
     async def gained(self, partitions: frozenset[int]) -> None:
         """Start work on partitions, including unfinished work of an earlier owner."""
@@ -232,13 +232,13 @@ class Courier:
     async def lost(self, partitions: frozenset[int]) -> bool:
         """Stop work on partitions; return when their results are stored, or after a time limit.
 
-        True means that everything that left was answered and is stored.
+        Returns True if every push that was sent is answered and stored.
         """
         left = self._leave(partitions)
         ended = await self._jobs.leave(partitions)
         try:
             async with asyncio.timeout(_LEAVE_PATIENCE):
-                # What is unanswered is sent again by the next owner.
+                # The next owner sends unanswered pushes again.
                 while any(live.in_flight for live in left):  # noqa: ASYNC110 - at most half a second
                     await asyncio.sleep(_ANSWERS)
                 for live in (each for each, is_new in left.items() if is_new and each.groups):
@@ -251,7 +251,7 @@ class Courier:
         return ended
 
     def _leave(self, partitions: frozenset[int]) -> dict[Live, bool]:
-        """Stop sending for partitions; return their activities as `Lives.abandon`."""
+        """Stop sending for partitions; return their activities as `Lives.abandon` does."""
         left = self._lives.abandon(partitions)
         for fan_out in self.setting.running:
             if fan_out.leads and fan_out.partition in partitions:
@@ -259,7 +259,7 @@ class Courier:
         return left
 
     def _lost_shards(self, shards: frozenset[int]) -> None:
-        """Stop sending shards that another worker owns now."""
+        """Stop sending shards that another worker now owns."""
         logger.error("%d shards have another owner now", len(shards))
         for fan_out in self.setting.running:
             fan_out.lose(shards)
@@ -272,13 +272,13 @@ class Courier:
             self._jobs.group.create_task(self._begin_again(partitions))
 
     async def _begin_again(self, partitions: frozenset[int]) -> None:
-        self.setting.ownership.handed_over -= partitions  # what was discarded is in doubt
+        self.setting.ownership.handed_over -= partitions  # the discarded results may be lost
         await self.lost(partitions)
         await self.gained(partitions & self.setting.ownership.partitions)
 
     async def run(self) -> None:
         """Work until cancelled."""
-        # Also when it is started again after a failure: what was cut off is taken up.
+        # Also after a failure and restart: interrupted work is resumed.
         for live in self._lives.abandon(frozenset(range(PARTITIONS))):
             live.takes = Takes.NOTHING
             self.setting.ownership.handed_over -= {live.partition}
@@ -306,7 +306,7 @@ class Courier:
         )
 
     async def settled(self) -> None:
-        """Return when no accepted work waits."""
+        """Return when no accepted work waits to be sent."""
         while self.busy:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(future)
@@ -342,7 +342,7 @@ class Courier:
             carriers=self.carriers.statistics(),
         )
 
-    # Looking at the store.
+    # Looking at activities in the store.
 
     async def _look(self) -> None:
         while True:
@@ -356,7 +356,7 @@ class Courier:
                     if self.setting.ownership.terms.get(activity.partition) != terms.get(
                         activity.partition
                     ):
-                        # What was read may be older than what another worker sent since.
+                        # The rows read may be older than what another worker has sent since.
                         if activity.partition in self.setting.ownership.partitions:
                             self._backlog.add_behind(activity.id)
                         continue
@@ -388,7 +388,7 @@ class Courier:
             activity.status == "scheduled"
             or activity.partition not in self.setting.ownership.partitions
         ):
-            self._backlog.behind.discard(activity.id)  # its owner finds it
+            self._backlog.behind.discard(activity.id)  # Its owner finds it.
             return None
         app = await self.apps.get(activity.app_id)
         if app is None:
@@ -424,20 +424,20 @@ class Courier:
             return None
 
     def _is_in_doubt(self, activity: Row[Any]) -> bool:
-        """Return True if an earlier process may have sent something of this activity that is not stored."""
+        """Return True if an earlier process may have sent pushes for this activity without storing it."""
         if activity.id not in self._backlog.found:
             return False
         self._backlog.found.discard(activity.id)
         return activity.partition not in self.setting.ownership.handed_over
 
-    # Work that takes a while.
+    # Long-running work.
 
     def _ended(self, place: Place, again: bool) -> None:
         if place[0] == "start":
             self.starts.ended()
         if again and place[0] == "key":
             self._use_keys_of(place[1])
-        elif again and place[0] != "shards":  # those are found again
+        elif again and place[0] != "shards":  # They will be found again.
             self._backlog.add(place[1])
         self._moved()
 
@@ -451,7 +451,7 @@ class Courier:
         wait = self._broadcasting.not_before(activity) - self.setting.clock.time()
         if wait > 0:
             await self.setting.clock.sleep(wait)
-        # What is newest by now.
+        # The newest state may have changed meanwhile.
         rows, operations = await self._backlog.read([activity.id])
         wanted = open_changes(operations.get(activity.id, []))
         if not rows or not wanted:
@@ -467,7 +467,7 @@ class Courier:
         else:
             self._pauses.done(("changes", activity.id))
 
-    # Credentials that APNs refuses.
+    # Refused credentials.
 
     def _changes_refused(self, app: App, row: int, refusal: str) -> None:
         reason = self._pauses.put_off(app.row, ("changes", row), refusal)
@@ -486,7 +486,7 @@ class Courier:
         elif kind == "changes":
             self._backlog.add_behind(row)
 
-    # Keys.
+    # Provider keys.
 
     async def _look_after_keys(self) -> None:
         while True:
@@ -515,7 +515,7 @@ class Courier:
         except (ApnsLiveError, SQLAlchemyError, OSError):
             logger.exception("the keys of the app %s could not be read", app.id)
 
-    # What is written.
+    # Stored results.
 
     def _close_settled(self) -> None:
         self._lives.close_settled()

@@ -32,10 +32,10 @@ class Failing:
     carriers: Carriers
     backlog: ActivityBacklog
     for_key: set[int] = field(default_factory=set)
-    """Operations that failed here for now. They continue when a key is added, and not before."""
+    """Operations that failed here only for now. They continue once a key is added."""
 
     async def fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
-        """Let operations fail; those that are not final are tried again when a key is added."""
+        """Fail operations; those that are not final are tried again when a key is added."""
         if not final:
             self.for_key.update(row.id for row in operations)
         for row in operations:
@@ -53,7 +53,7 @@ class Failing:
         final: bool = False,
         persons: int | None = None,
     ) -> None:
-        """Store what became of a start or notification."""
+        """Store the result of a start or notification."""
         batch = self.recorder.noting(operation.partition)
         batch.started.append((operation.id, status, reason, final, persons))
         await self.recorder.written()
@@ -61,9 +61,9 @@ class Failing:
     async def settle(
         self, pauses: Pauses, place: Hashable, operation: Row[Any], fan_out: FanOut, *, final: bool
     ) -> bool:
-        """Note why a fan-out did not come to its end; return whether it did.
+        """Store why a fan-out did not complete; return whether it did complete.
 
-        One that was stopped fails for good if that is ``final``.
+        A stopped one fails permanently if that is ``final``.
         """
         if fan_out.refused:
             reason = pauses.put_off(operation.app_id, place, fan_out.refused)
@@ -76,11 +76,11 @@ class Failing:
         return not fan_out.stopped
 
     async def fail_changes(self, row: int, reason: str, *, final: bool) -> None:
-        """Let all open updates and ends of an activity fail, also those that memory knows of."""
+        """Fail all open updates and ends of an activity, including those known only in memory."""
         await self.fail(await self._open_changes(row), reason, final=final)
 
     async def fail_unreadable(self, row: int, error: Exception) -> None:
-        """Let the changes of an activity fail that do not decode; all of them if its state does not."""
+        """Fail the changes of an activity that cannot be decoded; all of them if its state cannot."""
         changes = await self._open_changes(row)
         broken = [operation for operation in changes if not _decodes(operation)]
         await self.fail(broken or changes, f"it cannot be sent: {error}", final=True)
@@ -95,7 +95,7 @@ class Failing:
     async def carrier(
         self, app: App, environment: str, operations: Sequence[Row[Any]]
     ) -> AsyncIterator[Carrier | None]:
-        """Hold the carrier, or None when its key is not there: the operations have failed then."""
+        """Hold the carrier; return None, with the operations failed, if its key is missing."""
         async with AsyncExitStack() as stack:
             carrier = None
             try:
@@ -106,7 +106,7 @@ class Failing:
 
 
 def open_changes(operations: Sequence[Row[Any]]) -> list[Row[Any]]:
-    """Return the updates and ends that are not finished."""
+    """Return the unfinished updates and ends."""
     return [row for row in operations if row.kind != "start" and is_open(row)]
 
 

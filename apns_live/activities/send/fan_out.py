@@ -43,19 +43,19 @@ from .results import advance, unsettled
 PAGE = 2_000
 """Tokens of a shard."""
 AHEAD = 3 * PAGE
-"""Tokens that are intended and not recorded: bounds what a crash leaves unknown."""
+"""Tokens that are intended and not recorded: bounds the unknown outcomes after a crash."""
 ROOM = 10 * PAGE
-"""The same over all fan-outs together: bounds memory."""
+"""The same limit for all fan-outs together: bounds memory."""
 CUT = 16
-"""Shards that are cut at a time."""
+"""Shards that are cut together."""
 _ACCEPTED = Verdict.ACCEPTED
 _OURS = frozenset({"closed", "cancelled"})
-"""Reasons of what was not sent because we stop: it is sent when we go on."""
+"""Reasons of pushes that were not sent because this worker stops: they are sent later."""
 
 
 @dataclass(eq=False, slots=True)
 class Part:
-    """A shard under way here. One that its owner reads has none until it is addressed; ``until`` is its end."""
+    """A shard in progress. A part that its owner reads has no shard before it is addressed."""
 
     page: Sequence[Recipient]
     until: int
@@ -64,13 +64,13 @@ class Part:
     """Devices that were counted as targeted when an earlier worker addressed them."""
     unanswered: int = 0
     taken_back: list[int] = field(default_factory=list)
-    """Devices that a push certainly did not leave to."""
+    """Devices to which a push was certainly not sent."""
     addressed: bool = False
     lost: bool = False
 
 
 class FanOut:
-    """What one worker sends of a start or notification. ``leads`` says whether it owns the operation."""
+    """One worker's part of a start or notification. ``leads`` says whether it owns the operation."""
 
     def __init__(self, kind: Kind, *, leads: bool = True) -> None:
         self.kind = kind
@@ -78,12 +78,12 @@ class FanOut:
         self.operation: int = kind.operation.id
         self.partition: int = kind.operation.partition
         self.refused = ""
-        """Why APNs refuses the credentials, if it refused any push for that."""
+        """Why APNs refuses the credentials, if it refused a push for them."""
         self.sent = 0
         self._ended = False
-        """Whether no more is to be sent: what is left of its shards is removed."""
+        """Whether nothing more may be sent: the rest of its shards is removed."""
         self.left = False
-        """Whether it stops: its partition or one of its shards went to another worker."""
+        """Whether it stops because its partition or one of its shards went to another worker."""
         self._setting = kind.setting
         self._shards = kind.setting.ownership.shards
         self._term = kind.setting.ownership.terms.get(self.partition, NOT_HELD)
@@ -97,18 +97,18 @@ class FanOut:
 
     @property
     def stopped(self) -> str:
-        """Why it was stopped: its answers would have been refusals for ever. Empty if it was not."""
+        """Why the guard stopped it: all further answers would be refusals. Empty if it did not."""
         return self._guard.stopped
 
     def leave(self) -> None:
-        """Stop: the partition is left to another worker, or begun with again."""
+        """Stop: another worker owns the partition, or the work starts anew."""
         self.left = True
         if self._attachment is not None:
             self._attachment.cancel_waiting()
         self._changed.set()
 
     def lose(self, shards: frozenset[int]) -> None:
-        """Stop if one of its shards is another worker's by now."""
+        """Stop if another worker now has one of its shards."""
         lost = [part for part in self._parts if part.shard and part.shard.row in shards]
         for part in lost:
             part.lost = True
@@ -119,7 +119,7 @@ class FanOut:
     # Part of `WorkSource`.
 
     def take(self, limit: int) -> Sequence[WorkItem]:
-        """Give the client what is intended and waits."""
+        """Return the waiting pushes whose intent is stored."""
         ready = self._ready
         if self.left or self._setting.ownership.fenced:
             return ()
@@ -130,7 +130,7 @@ class FanOut:
         return [ready.popleft() for _ in range(limit)]
 
     def settled(self, outcomes: Sequence[tuple[WorkItem, Outcome]]) -> None:
-        """Note results."""
+        """Record outcomes."""
         recorder, kind, operation = self._setting.recorder, self.kind, self.operation
         app, ids, accepted = kind.app.row, kind.apns_ids, 0
         of: Part | None = None
@@ -154,7 +154,8 @@ class FanOut:
             elif outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
                 part.taken_back.append(device)
             elif refuses_credentials(outcome):
-                # This says nothing about the device: it is sent when the credentials are right.
+                # This says nothing about the device: it gets the push once the credentials are
+                # right.
                 part.taken_back.append(device)
                 self.refused = refusal_of(outcome)
                 self._guard.answered(outcome)
@@ -169,13 +170,13 @@ class FanOut:
             self._give_up()
 
     def recorded(self, count: int) -> None:
-        """Note that results are in the store."""
+        """Note that results were stored."""
         self._unrecorded -= count
         self._setting.room.give(count)
         self._changed.set()
 
     def _close(self, parts: set[Part]) -> None:
-        """Remove or release the shards of parts whose last answer is there."""
+        """Remove or release the shards of parts whose last answer has arrived."""
         for part in parts:
             if part.unanswered or part.shard is None or part not in self._parts:
                 continue
@@ -192,9 +193,10 @@ class FanOut:
     # The run.
 
     async def run(self) -> bool:
-        """Send to the audience, or to what is to be claimed of it; return False where it ended half-way.
+        """Send to the audience, or to its claimable shards; return False if it ended early.
 
-        Raises `InvalidInput` if the audience no longer resolves, `NotOwner` when it is left.
+        Raises `InvalidInput` if the audience no longer resolves, `NotOwner` if another worker takes
+        over.
         """
         self._attachment = self.kind.carrier.sender.attach(self, tokens_checked=True)
         self._setting.running.add(self)
@@ -202,8 +204,8 @@ class FanOut:
             await self._work_off()
             await self._all_recorded()
         except Exception:
-            # What is on its way has its results stored before anybody tries again: it would have
-            # two otherwise.
+            # The results of pushes in flight must be stored before another attempt. Otherwise a
+            # device could get two pushes.
             self._stop()
             await self._all_recorded()
             raise
@@ -224,7 +226,7 @@ class FanOut:
                 try:
                     items = await self._address(part)
                 finally:
-                    # Room was taken for the whole page; who is not to be sent to needs none.
+                    # Room was taken for the whole page; devices that get no push need none.
                     if unused := count - len(items):
                         self.recorded(unused)
                 self._ready.extend(items)
@@ -234,7 +236,7 @@ class FanOut:
                     self._give_up()
 
     async def _admit(self, count: int) -> bool:
-        """Return True when ``count`` more may be intended, False when the run was stopped."""
+        """Return True once ``count`` more pushes may be intended, False if the run was stopped."""
         while (
             self._unrecorded + count > AHEAD
             and self._unrecorded
@@ -242,7 +244,7 @@ class FanOut:
         ):
             await self._wait()
         while self._setting.ownership.fenced and not (self.stopped or self.left):
-            await self._setting.clock.sleep(POLL)  # its leases are renewed soon, or lost
+            await self._setting.clock.sleep(POLL)  # Its leases are renewed soon, or lost.
         if self.left:
             raise NotOwner(frozenset({self.partition}))
         if self.stopped:
@@ -252,9 +254,9 @@ class FanOut:
         return True
 
     async def _address(self, part: Part) -> list[WorkItem]:
-        """Commit to whom of a part a push is about to leave; return the pushes."""
+        """Store the devices of a part that are about to get a push; return the pushes."""
         page = list({recipient.device: recipient for recipient in reversed(part.page)}.values())
-        page.reverse()  # a device with two tokens is sent to once
+        page.reverse()  # a device with two tokens gets one push
         async with self._setting.database.write() as connection:
             shard = part.shard
             if shard is None:
@@ -298,7 +300,7 @@ class FanOut:
         return items
 
     async def keep(self, connection: AsyncConnection) -> None:
-        """Keep the operation's partition until a transaction ends. Raises `NotOwner`."""
+        """Lock the operation's partition until the transaction ends. Raises `NotOwner`."""
         await self._setting.ownership.guard(connection, {self.partition: self._term})
 
     async def _all_recorded(self) -> None:
@@ -312,7 +314,7 @@ class FanOut:
         await self._changed.wait()
 
     def _stop(self) -> None:
-        """Leave what has not left to whoever goes on."""
+        """Leave unsent pushes to the next worker."""
         self._attachment.detach()
         self._attachment.cancel_waiting()
         self._take_back()
@@ -332,7 +334,7 @@ class FanOut:
             self._setting.recorder.soon()
 
     def _give_up(self) -> None:
-        """Take back what has not left: for good, unless it is for the credentials."""
+        """Give up unsent pushes: for later if credentials were refused, else permanently."""
         if self.refused:
             self._take_back()
         elif self._ready:
@@ -340,10 +342,10 @@ class FanOut:
             self.settled([(item, _not_sent(item)) for item in waiting])
         self._changed.set()
 
-    # Whom it is for.
+    # The recipients.
 
     async def _read(self) -> AsyncIterator[Part]:
-        """Read part after part: what the owner cuts for itself, then what is to be claimed."""
+        """Read part after part: first the owner's own parts, then claimed shards."""
         shared = False
         self._passes = await self.kind.passes()
         if self.leads:
@@ -360,12 +362,12 @@ class FanOut:
                 return
 
     async def _take_over(self) -> bool:
-        """See what an earlier worker left; return whether there may be shards of it."""
+        """Check what an earlier worker left; return whether it may have left shards."""
         operation = self.kind.operation
         if operation.status in {"running", "failed"}:
             async with self._setting.database.write() as connection:
                 await self.keep(connection)
-                open_ = operation.status == "running"  # a release without shards had begun with it
+                open_ = operation.status == "running"  # an older release without shards began it
                 for devices in await self.kind.left_open(connection) if open_ else ():
                     ends, coded = [(operation.cursor, operation.cursor)], encode_devices(devices)
                     await self._shards.put(connection, self.operation, ends, coded)
@@ -373,9 +375,9 @@ class FanOut:
         return bool(operation.status != "accepted")
 
     async def _lead(self) -> AsyncIterator[Part | None]:
-        """Read the first page, and the others where no other worker is; else cut shards, and claim between them.
+        """Read the first page, then all pages if this is the only worker; else cut and claim.
 
-        None says that some were cut.
+        Yields None if shards were cut and none was claimed.
         """
         begun = self.kind.operation.cursor > 0
         for each in self._passes:
@@ -408,9 +410,9 @@ class FanOut:
         return found
 
     async def _cut(self, each: Pass, after: int) -> tuple[int, bool]:
-        """Cut some shards for anybody to claim; return where they end, 0 for none, and if there may be more."""
+        """Cut shards that any worker may claim; return their end, 0 for none, and whether more may follow."""
         while any(part.shard is None for part in self._parts):
-            await self._wait()  # the cursor passes over what was read before
+            await self._wait()  # the cursor moves past what was read before
         rows = each.query.with_only_columns(each.place.label("row"), maintain_column_froms=True)
         rows = rows.where(each.place > after).order_by(each.place).limit(PAGE * CUT)
         listed = rows.subquery()
@@ -430,7 +432,7 @@ class FanOut:
         return found[-1][0], sum(row[1] for row in found) == PAGE * CUT
 
     async def _claim(self) -> Part | None:
-        """Claim a shard and read whom it is for; None if there is none."""
+        """Claim a shard and read its recipients; None if there is none."""
         if self.stopped or self.refused or self.left or self._setting.ownership.fenced:
             return None
         shard = await self._shards.claim(self._setting.database, self.operation)
@@ -450,7 +452,7 @@ class FanOut:
     async def _left_of(
         self, shard: Shard, devices: Sequence[int]
     ) -> tuple[Sequence[Recipient], int]:
-        """Settle what an earlier worker left of a shard; return whom to send to again, and how many they were."""
+        """Settle what an earlier worker left of a shard; return the recipients to repeat and their number."""
         async with self._setting.database.write() as connection:
             if await self._shards.guard(connection, {shard.row: shard.epoch}):
                 raise NotOwner(shards=frozenset({shard.row}))
@@ -461,7 +463,7 @@ class FanOut:
         return page, len(again)
 
     async def _all_over(self) -> bool:
-        """Wait a little for shards of others; return whether none is left."""
+        """Wait briefly for shards of other workers; return whether none is left."""
         while self._parts or self._unrecorded:
             if self.stopped or self.refused or self.left:
                 return True
@@ -481,7 +483,7 @@ def _not_sent(item: WorkItem) -> Outcome:
 
 
 async def _one_ahead(parts: AsyncIterator[Part]) -> AsyncGenerator[Part, None]:
-    """Read the next part while the last one is worked on: the database has more than one core."""
+    """Read the next part while the last one is processed: the database has more than one core."""
 
     async def read() -> Part | None:
         return await anext(parts, None)

@@ -25,14 +25,14 @@ from .starting import start_kind
 logger = logging.getLogger("apns_live.activities")
 
 AT_ONCE = 8
-"""Operations of others that are sent side by side."""
+"""Operations of other workers that are sent in parallel."""
 _MOST = 100
-"""Operations that are looked at together."""
+"""Operations that are read together."""
 
 
 @dataclass(eq=False, repr=False)
 class Helping:
-    """Finds operations of others with shards that wait, and sends those shards."""
+    """Finds operations of other workers with claimable shards, and sends those shards."""
 
     setting: Setting
     jobs: Jobs
@@ -41,7 +41,7 @@ class Helping:
     pauses: Pauses
 
     async def look(self) -> None:
-        """Begin with what waits. Raises as `Database.read`."""
+        """Begin to send claimable shards. Raises as `Database.read`."""
         ownership = self.setting.ownership
         if ownership.whole or ownership.fenced:
             return
@@ -79,7 +79,7 @@ class Helping:
             async with self.carriers.use(app, environment) as carrier:
                 fan_out = FanOut(kind(carrier), leads=False)
                 await fan_out.run()
-        except (NoKey, InvalidInput) as error:  # its owner says so in the operation
+        except (NoKey, InvalidInput) as error:  # Its owner stores that in the operation.
             logger.info("no part is taken in operation %s: %s", operation.public_id, error)
             self.pauses.put_off(operation.app_id, place, str(error))
             return

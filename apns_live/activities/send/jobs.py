@@ -23,12 +23,12 @@ from .lives import Lives
 logger = logging.getLogger("apns_live.activities")
 
 TRY_AGAIN = 1.0
-"""Seconds after which work that the store failed is done again."""
+"""Seconds after which work is repeated when the store failed."""
 _LEAVE_PATIENCE = 0.5
-"""Seconds that work of partitions which are left may take to end, twice."""
+"""Seconds within which work on given-up partitions must end; it gets them twice."""
 
 Place = tuple[str, int]
-"""A kind, and an activity's row."""
+"""The kind of work, and an activity's row."""
 Work = Callable[[], Coroutine[Any, Any, None]]
 Broken = Callable[[Place, Sequence[Row[Any]], Exception], Coroutine[Any, Any, None]]
 
@@ -37,8 +37,9 @@ Broken = Callable[[Place, Sequence[Row[Any]], Exception], Coroutine[Any, Any, No
 class Jobs:
     """The tasks of a courier.
 
-    ``ended`` is called with the place of work that ended, and whether to look at the activity again;
-    ``broken`` with work that failed for another reason than the store, and its operations.
+    ``ended`` is called with the place of finished work, and whether to look at the activity again.
+    ``broken`` is called with the place and operations of work that failed for a reason other than
+    the store.
     """
 
     clock: Clock
@@ -52,7 +53,7 @@ class Jobs:
         self._partitions: dict[Place, int] = {}
         self._again: set[Place] = set()
         self.group: asyncio.TaskGroup | None = None
-        """What everything runs in; None while the courier does not run."""
+        """The task group of all work; None while the courier does not run."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -61,11 +62,11 @@ class Jobs:
         return place in self._tasks
 
     def running(self, kind: str) -> int:
-        """Return how many of a kind are under way."""
+        """Return how many jobs of a kind are running."""
         return sum(one == kind for one, _ in self._tasks)
 
     def again(self, place: Place) -> None:
-        """Look at an activity again when its work has ended."""
+        """Look at an activity again when its running work has ended."""
         self._again.add(place)
 
     def begin(
@@ -76,9 +77,9 @@ class Jobs:
         partition: int | None = None,
         operations: Sequence[Row[Any]] = (),
     ) -> None:
-        """Begin a piece of work, after the one of this place that is under way.
+        """Begin a job, after the running job of the same place.
 
-        It ends when ``partition`` is left; ``operations`` fail if it is broken.
+        It ends when ``partition`` is given up; ``operations`` fail if it breaks.
         """
         if place in self._tasks:
             self._again.add(place)
@@ -88,7 +89,7 @@ class Jobs:
             self._tasks[place] = self.group.create_task(self._keep(place, work, operations))
 
     async def leave(self, partitions: frozenset[int]) -> bool:
-        """End the work of partitions; return False if some did not see in time that they are not owned any more."""
+        """End the work of partitions; return False if some work noticed too late that another worker owns them."""
         tasks = [
             task for place, task in self._tasks.items() if self._partitions.get(place) in partitions
         ]
@@ -129,7 +130,7 @@ _SIDE_BY_SIDE = 4
 
 @dataclass(eq=False, repr=False)
 class Reading:
-    """The sets of activities whose tokens are being read. ``moved`` is called when one is done."""
+    """Sets of activities whose tokens are being read. ``moved`` is called when a set is done."""
 
     lives: Lives
     failing: Failing
@@ -149,7 +150,7 @@ class Reading:
         return live in self._under_way
 
     async def begin(self, lives: Sequence[Live]) -> None:
-        """Begin to read the tokens of activities, once fewer others are being read."""
+        """Begin to read the tokens of activities, once fewer other sets are being read."""
         await self._free.acquire()
         if self.jobs.group is not None:
             self._under_way.update(lives)
@@ -179,6 +180,6 @@ class Reading:
         finally:
             for live in lives:
                 self._under_way.discard(live)
-                if live.to_read:  # a state came meanwhile
+                if live.to_read:  # a new state arrived meanwhile
                     self.backlog.add(live.row)
             self.moved()

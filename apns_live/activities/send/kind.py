@@ -30,7 +30,7 @@ from .results import Batch
 
 
 class Room:
-    """Bounds the pushes of fan-outs in memory; whoever asks first is served first."""
+    """Bounds the pushes of fan-outs in memory; requests are served in order."""
 
     def __init__(self, size: int) -> None:
         self._free = size
@@ -51,7 +51,7 @@ class Room:
             raise
 
     def give(self, count: int) -> None:
-        """Make room again."""
+        """Release room."""
         self._free += count
         while self._waiting and (
             self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free
@@ -64,7 +64,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every fan-out needs."""
+    """What all fan-outs share."""
 
     database: Database
     clock: Clock
@@ -74,19 +74,19 @@ class Setting:
     limits: Limits
     ownership: Ownership
     running: set[Any] = field(default_factory=set)
-    """The fan-outs under way."""
+    """The running fan-outs."""
 
 
 @dataclass(eq=False, repr=False)
 class Wording:
-    """What is said at one moment, encoded once for each language that has a text."""
+    """The message of one moment, encoded once for each language that has a text."""
 
     carrier: Carrier
     languages: frozenset[str]
     message: Callable[[str], Any]
     _: KW_ONLY
     key: object
-    """What it depends on: with another key another one is made."""
+    """What the wording depends on: another key needs another wording."""
     now: float
 
     def __post_init__(self) -> None:
@@ -107,17 +107,17 @@ class Wording:
 
 @dataclass(slots=True)
 class Pass:
-    """A part of the audience, which is read by ``place``, its rows; ``behind`` is added to them in the cursor."""
+    """A part of the audience, read by ``place``, its row; the cursor is the row plus ``behind``."""
 
     query: Select[Any]
     place: ColumnElement[int]
     behind: int = 0
     only: Sequence[Any] | None = None
-    """Rows of outcomes with the devices that it is for; None for all that are read."""
+    """Rows of outcomes with the devices to send to; None for all devices that are read."""
     page: Select[Any] = field(init=False)
-    """The query for the first ``most`` rows behind ``after``."""
+    """The query for the first ``most`` rows after ``after``."""
     part: Select[Any] = field(init=False)
-    """The query for the rows behind ``after`` up to ``until``."""
+    """The query for the rows after ``after`` up to ``until``."""
 
     def __post_init__(self) -> None:
         behind = self.query.where(self.place > bindparam("after")).order_by(self.place)
@@ -125,7 +125,7 @@ class Pass:
         self.part = behind.where(self.place <= bindparam("until"))
 
     def chosen(self, page: Sequence[Recipient]) -> Sequence[Recipient]:
-        """Return those of a page whom it is for."""
+        """Return the recipients of a page that belong to this pass."""
         if self.only is None:
             return page
         devices = among(self.only, [one.device for one in page])
@@ -134,14 +134,14 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Intended:
-    """Devices that a push is about to leave to. ``messages`` gives, after the commit, whom it says what."""
+    """Devices that are about to get a push. After the commit ``messages`` yields each and its message."""
 
     devices: Sequence[int]
     messages: Callable[[], Iterable[tuple[Recipient, Any]]]
 
 
 class Kind(ABC):
-    """A start or notification, as a fan-out asks it. Each hook that gets a connection runs in its transaction."""
+    """What differs between start and notification. A hook with a connection runs in its transaction."""
 
     def __init__(self, setting: Setting, app: App, operation: Row[Any], carrier: Carrier) -> None:
         self.setting = setting
@@ -151,7 +151,8 @@ class Kind(ABC):
         name = f"{operation.app_id}\n{operation.public_id}".encode()
         digest = blake2b(name, digest_size=9).hexdigest()
         self.apns_ids = f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-9{digest[15:]}-"
-        """What the apns-id of each push begins with: the device's row follows. A UUID of version 8."""
+        """The beginning of each push's apns-id, which the device's row completes. A UUID of version 8.
+        """
         self._wordings: list[Wording] = []
 
     @property
@@ -161,44 +162,44 @@ class Kind(ABC):
 
     @abstractmethod
     async def passes(self) -> Sequence[Pass]:
-        """Return whom it is for, in order. Raises `InvalidInput` if the audience no longer resolves."""
+        """Return the parts of the audience in order. Raises `InvalidInput` if it does not resolve."""
 
     @abstractmethod
     def living(self) -> Select[Any]:
-        """Return the query for all tokens that it could go to, as recipients."""
+        """Return the query for all tokens of possible recipients."""
 
     @abstractmethod
     async def intend(
         self, connection: AsyncConnection, page: Sequence[Recipient], *, first: bool
     ) -> Intended | None:
-        """Note that a push is about to leave to recipients; None when no more is to leave.
+        """Store that recipients are about to get a push; None if nothing more may be sent.
 
-        ``first`` says that nothing left before.
+        ``first`` is True if nothing was sent before.
         """
 
     @abstractmethod
     async def again(self, connection: AsyncConnection, devices: Sequence[int]) -> Sequence[int]:
-        """Settle devices that a push may have left to and that have no outcome; return whom to send to again."""
+        """Settle devices that may have got a push and have no outcome; return the devices to send to again."""
 
     @abstractmethod
     async def left_open(self, connection: AsyncConnection) -> Sequence[Sequence[int]]:
-        """Take the devices whose push an earlier release had intended, and that may have no outcome."""
+        """Take the devices that an earlier release intended to push to and that may have no outcome."""
 
     @abstractmethod
     def noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
-        """Add to a batch what an outcome other than accepted means."""
+        """Add the consequences of an outcome other than accepted to a batch."""
 
     @abstractmethod
     def put_back(self, batch: Batch, devices: Sequence[int]) -> None:
-        """Add to a batch that a push certainly did not leave to devices."""
+        """Add to a batch that devices certainly got no push."""
 
     def _worded(
         self, key: object, languages: frozenset[str], message: Callable[[str], Any], now: float
     ) -> Callable[[str | None], Any]:
-        """Return what gives the message for a language, made anew when ``key`` changes."""
+        """Return the function from language to message; it is renewed when ``key`` changes."""
         for wording in self._wordings:
             if wording.key == key:
                 return wording.message_in
         wording = Wording(self.carrier, languages, message, key=key, now=now)
-        self._wordings = [wording, *self._wordings[:1]]  # with a channel there are two at a time
+        self._wordings = [wording, *self._wordings[:1]]  # Two are in use with a channel.
         return wording.message_in

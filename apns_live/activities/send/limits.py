@@ -44,12 +44,12 @@ AGAIN = 60.0
 _GIVE_UP = 12 * 3_600_000
 """Milliseconds after which no card can be left."""
 _AHEAD = 3
-"""Seconds that the end is stamped ahead, as updates under way may be stamped up to two."""
+"""Seconds that the end's timestamp is ahead, because updates in flight may be up to two ahead."""
 _TRY_AGAIN = 1.0
 _OVER = frozenset({Verdict.ACCEPTED, Verdict.DROP_TOKEN, Verdict.FIX_REQUEST})
 
 Evicted = tuple[int, str | None]
-"""An activity's row and a token that it is to be ended on."""
+"""An activity's row, and a token on which it must end."""
 
 _CROWDED = """
 SELECT known.id, known.activity_id, known.device_id, known.token, known.by_channel,
@@ -78,18 +78,19 @@ _KINDS = {
     "limit": ("ending_at", "token", "retired_at"),
     "hand-over": ("replaced_ending_at", "replaced_token", "replaced_at"),
 }
-"""The kinds of ends that are owed to one device: when it is due, to which token, and since when."""
+"""For each kind of end on a single device: the columns for its due state, its token and its time.
+"""
 
 
 @dataclass(eq=False, repr=False)
 class Limits:
     """Keeps each device within its limit.
 
-    ``left`` is told of tokens that get no more updates, ``changed`` of activities whose history has
-    more.
+    ``left`` is called with tokens that get no more updates, ``changed`` with activities whose
+    history has grown.
 
-    The limit is the service's, or the app's own (``device_limit`` and ``device_limit_ends`` among
-    its settings).
+    The limit is the service's, or the app's own (settings ``device_limit`` and
+    ``device_limit_ends``).
     """
 
     database: Database
@@ -110,7 +111,7 @@ class Limits:
 
     @property
     def busy(self) -> bool:
-        """Whether an end is to be sent now."""
+        """Whether an end is due now."""
         return self._woken.is_set() or not self._sleeping
 
     def of(self, app: App) -> int | None:
@@ -121,10 +122,10 @@ class Limits:
     async def within(
         self, connection: AsyncConnection, app: App, new: Sequence[tuple[int, int]], now: int
     ) -> list[Evicted]:
-        """Let others give way to what was just started; return what `tell` is to be told.
+        """Choose the activities to end because of new ones; return the argument of `tell`.
 
-        ``new`` are activities with a device each, whose rows are in the store by now; ``now`` is
-        milliseconds. Runs in the caller's transaction.
+        ``new`` are activities with a device each, already stored; ``now`` is milliseconds. Runs in
+        the caller's transaction.
         """
         most = self.of(app)
         if most is None or not new:
@@ -145,12 +146,12 @@ class Limits:
             ]
             chosen += sorted(candidates, key=order)[: len(living) - most]
         if chosen:
-            given = sorted(row.id for row in chosen)  # one order of locks for everybody
+            given = sorted(row.id for row in chosen)  # all writers lock in one order
             await with_rows(connection, _END, given, now=now)
         return [(row.activity_id, row.token) for row in chosen]
 
     def _order(self, app: App) -> Callable[[Row[Any]], tuple[float, int]]:
-        """Return the key by which the first to give way comes first."""
+        """Return the sort key; the first activity is ended first."""
         if app.settings.get("device_limit_ends", self.settings.device_limit_ends) == "oldest":
             return lambda row: (row.begun or 0, row.id)
         scores: dict[str, float] = {}
@@ -160,14 +161,14 @@ class Limits:
                 try:
                     shown = msgspec.json.decode(row.message, type=Presentation)
                 except msgspec.MsgspecError:
-                    shown = Presentation()  # what nobody can read is not relevant
+                    shown = Presentation()  # a value that cannot be read counts as not relevant
                 scores[row.message] = shown.relevance_score or 0.0
             return scores[row.message], row.begun or 0
 
         return relevance
 
     def tell(self, evicted: Sequence[Evicted]) -> None:
-        """Send the ends of `within`; call it after the commit."""
+        """Send the ends that `within` chose; call it after the commit."""
         for activity, token in evicted:
             if token is not None:
                 self.left(activity, token)
@@ -175,11 +176,11 @@ class Limits:
             self._woken.set()
 
     def wake(self) -> None:
-        """Look again: a token came that an end may be owed to."""
+        """Look again: a token arrived for which an end may be pending."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Send the ends that are owed, for ever."""
+        """Send pending ends until cancelled."""
         while True:
             self._woken.clear()
             try:
@@ -200,7 +201,7 @@ class Limits:
                     timer.cancel()
 
     async def _send(self) -> float | None:
-        """Send what is due; return when to look again, in seconds since 1970."""
+        """Send due ends; return when to look again, in seconds since 1970."""
         times = [await self._send_kind(kind) for kind in _KINDS]
         return min((time for time in times if time is not None), default=None)
 
@@ -240,7 +241,7 @@ class Limits:
     async def _end(
         self, kind: str, app: App, activity: Row[Any], environment: str, rows: Sequence[Row[Any]]
     ) -> None:
-        """End one activity on some devices, and note who need not be told again."""
+        """End one activity on some devices, and note the devices that need no repetition."""
         over: dict[str, Outcome] = {}
         terms = {activity.partition: self.ownership.terms.get(activity.partition, NOT_HELD)}
         if not self.ownership.holds(activity.partition):
@@ -295,7 +296,7 @@ class Limits:
 
 
 def _state_of(activity: Row[Any]) -> dict[str, Any]:
-    """Return the state of the last card; an empty one when the stored one cannot be read."""
+    """Return the state of the last card; an empty one if the stored state cannot be read."""
     try:
         return msgspec.json.decode(activity.content_state, type=dict[str, Any])
     except msgspec.MsgspecError:
@@ -306,7 +307,7 @@ def _state_of(activity: Row[Any]) -> dict[str, Any]:
 async def _operation(
     connection: AsyncConnection, kind: str, activity: Row[Any], devices: int, now: int
 ) -> int:
-    """Return the operation under which an activity's ends on single devices stand, for more of them."""
+    """Return the operation for an activity's ends on single devices, with its targets increased."""
     table = schema.operations
     added = insert_into(connection, table).values(
         app_id=activity.app_id,

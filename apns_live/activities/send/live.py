@@ -37,7 +37,7 @@ class Newest:
     alert: AlertText | None
     alert_version: int
     starts_since: int = 0
-    """The version before which no start is open."""
+    """Starts may be open from this version on."""
 
     @property
     def version(self) -> int:
@@ -71,7 +71,8 @@ class Group:
     def _open(self) -> LiveActivity:
         target = self.delivery.activity(f"{self._live.row} {self.language}")
         target.on_decided = self._decided
-        # An earlier process may have spent some. The account that was charged last knows most.
+        # An earlier process may have used some budget. The most recently charged account is the
+        # most complete.
         stored = self._live.stored_accounts().get(" ".join(self.place), (*FULL, *FULL))
         target.lane.account = max(target.lane.account, Account(*stored[:2]))
         target.published.slow_account = max(target.published.slow_account, Account(*stored[2:]))
@@ -79,7 +80,7 @@ class Group:
 
     @property
     def settled(self) -> bool:
-        """Whether nobody waits for the newest state."""
+        """Whether all devices have the newest state or cannot get it."""
         return self.target.idle
 
     def put(self, newest: Newest, *, floor: int, now: float) -> None:
@@ -92,14 +93,14 @@ class Group:
             self._version = 0
         if target.lane.ended:
             return
-        # An alert that was put here before is carried on by delivery, to those who lack it.
+        # Delivery carries an alert that was put here before to the devices that lack it.
         alert = newest.alert if newest.alert_version > self._version else None
         target.lane.last_timestamp = max(target.lane.last_timestamp, floor)
         if target.guard.stopped:
             target.resume()
         shown = presentation_of(newest.activity)
         message = change_message(newest.activity, alert, self.language, now=now)
-        # An alert of another state makes this one urgent, whatever its own urgency.
+        # An alert of a replaced state makes this one urgent, whatever its own urgency.
         borrowed = alert is not None and newest.alert_version != newest.version
         urgency = None if borrowed else shown.urgency
         try:
@@ -107,12 +108,12 @@ class Group:
         except PayloadTooLarge:
             if alert is None or newest.alert_version == newest.version:
                 raise
-            # The alert was another state's; it does not fit beside this one.
+            # The replaced state's alert does not fit into this push.
             message = change_message(newest.activity, None, self.language, now=now)
             ticket = self._offer(target, message, shown.urgency)
         if ticket.number is not None:
-            # It has left, or is about to: what follows is stamped above all that an earlier
-            # process can have sent.
+            # It is sent or about to be sent, so later timestamps are above all that an earlier
+            # process can have used.
             target.lane.last_timestamp = max(target.lane.last_timestamp, self._live.ahead)
         self._version = newest.version
         self._tickets.append((ticket, newest.version))
@@ -161,11 +162,11 @@ class Group:
         while len(devices) <= place:
             devices.append(0)
         devices[place] = member.device
-        # Joining is cheap and may be for thousands: delivery is told once, by its caller.
+        # Joining is cheap and may be for thousands, so the caller notifies delivery once.
         return True
 
     def leave(self, token: str) -> bool:
-        """Take a token out; False if it is not here."""
+        """Remove a token; return False if it is not here."""
         return self.target.leave(token)
 
     def _decided(self, place: int, number: int, outcome: Outcome) -> None:
@@ -177,7 +178,7 @@ class Group:
 
 
 class Takes(enum.Enum):
-    """What an activity in memory still takes. Another worker owns it, or will soon, unless that is all."""
+    """What an activity in memory still accepts. Unless it is all, another worker owns it or soon will."""
 
     ALL = "states to send, and answers"
     ANSWERS = "answers to what is in flight"
@@ -195,30 +196,30 @@ class Live:
         self.newest: Newest | None = None
         self.groups: dict[tuple[str, str], Group] = {}
         self.operations: dict[int, int] = {}
-        """Operation by version, of the versions that may still get outcomes."""
+        """The operation of each version that may still get outcomes."""
         self.complete = False
-        """Whether every device with a token is in a group, so that an update need not look."""
+        """Whether every device with a token is in a group: an update need not read."""
         self.incomplete = False
-        """Whether devices are known to be missing, so that they must be read."""
+        """Whether devices are known to be missing and must be read."""
         self.loading = False
         self.to_read = False
-        """Whether its devices are about to be read: nobody here may be all there are."""
+        """Whether its devices are about to be read, so that the groups may be incomplete."""
         self.read_whole = False
-        """Whether all of them, and not only those that are behind."""
+        """Whether to read all of them, and not only those that are behind."""
         self.unfinished = False
-        """Whether operations are open up to the newest version."""
+        """Whether operations up to the newest version are open."""
         self.gone: set[str] = set()
-        """Tokens that left while the store was being read."""
+        """Tokens that left during a read of the store."""
         self.floor = 0
         self.ahead = 0
-        """What timestamps must be above after the first state that is put here, seconds."""
+        """Lower bound in seconds for timestamps after the first state that is put here."""
         self.refusal = ""
-        """Why APNs refuses the credentials, if it did."""
+        """Why APNs refused the credentials, if it did."""
         self.takes = Takes.ALL
 
     @property
     def abandoned(self) -> bool:
-        """Whether another worker owns it now, or will soon."""
+        """Whether another worker owns it now, or soon will."""
         return self.takes is not Takes.ALL
 
     @property
@@ -228,12 +229,12 @@ class Live:
 
     @property
     def version(self) -> int:
-        """The version that is the newest here; 0 before the first."""
+        """The newest version here; 0 before the first."""
         return 0 if self.newest is None else self.newest.version
 
     @property
     def settled(self) -> bool:
-        """Whether nobody waits for the newest state."""
+        """Whether all devices have the newest state or cannot get it."""
         reading = self.loading or self.to_read
         return not reading and all(group.settled for group in self.groups.values())
 
@@ -250,7 +251,7 @@ class Live:
 
     @property
     def weight(self) -> int:
-        """Roughly how many tokens of memory it takes."""
+        """Roughly its memory, counted in tokens."""
         return 20 + sum(len(group.target.audience) + 20 for group in self.groups.values())
 
     def advance(self, newest: Newest, *, floor: int, now: float) -> None:
@@ -273,7 +274,7 @@ class Live:
         return group
 
     def leave(self, token: str) -> None:
-        """Take a token out, wherever it is."""
+        """Remove a token from its group."""
         if self.loading:
             self.gone.add(token)
         for group in self.groups.values():
@@ -284,7 +285,7 @@ class Live:
         """Stop sending, because another worker owns the activity now."""
         self.takes = Takes.ANSWERS
         for group in self.groups.values():
-            # A state that is held would keep it in delivery, and leave later.
+            # A held state would stay in delivery and be sent later.
             group.target.close("another worker sends for this activity")
             for token in list(group.target.audience.index):
                 group.leave(token)
@@ -292,7 +293,7 @@ class Live:
 
     @property
     def in_flight(self) -> bool:
-        """Whether answers are awaited, once it is abandoned: tokens stay until then."""
+        """Whether answers are pending after it was abandoned: its tokens stay until then."""
         return any(group.target.audience.index for group in self.groups.values())
 
     def let_go(self) -> None:
@@ -301,7 +302,7 @@ class Live:
             group.delivery.let_go(group.target)
 
     def stored_accounts(self) -> dict[str, list[float]]:
-        """Return the budget's accounts as the database had them: of all devices, and of those with slow updates."""
+        """Return the stored budget accounts: of all devices, and of devices with slow updates."""
         stored = None if self.newest is None else self.newest.activity.budgets
         found: dict[str, list[float]] = msgspec.json.decode(stored or "{}")
         return found

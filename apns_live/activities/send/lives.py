@@ -35,10 +35,11 @@ from .results import Batch, Written, refusal
 
 PAGE = 2_000
 RECENT = 10.0
-"""Seconds after a start within which an update takes care to be stamped later than the start."""
+"""Seconds after a start within which an update gets a later timestamp than the start."""
 AFTER_CRASH = 2
-"""Seconds that a timestamp of an earlier process may be ahead of now. What follows the first push
-after a crash is stamped above that."""
+"""Seconds that an earlier process's timestamp may be ahead of now. Pushes after the first one
+following a crash get timestamps above that.
+"""
 _OPERATIONS_KEPT = 64
 
 
@@ -66,7 +67,7 @@ class Lives:
 
     def __post_init__(self) -> None:
         self.on_channel: Callable[[Row[Any]], str | None] = lambda activity: ""
-        """Returns why the newest state was not broadcast, None while that is under way."""
+        """Returns why the newest state was not broadcast, None while it is being sent."""
         self._lives: dict[int, Live] = {}
         self._touched: set[Live] = set()
 
@@ -84,20 +85,20 @@ class Lives:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody waits for the newest state, or that is not written down."""
+        """Whether a device lacks the newest state, or results are not yet stored."""
         return bool(self._touched) or any(
             live.unfinished or not live.settled for live in self._lives.values()
         )
 
     def lacks(self, row: int) -> bool:
-        """Whether an activity is in memory and misses devices that are in the store."""
+        """Whether an activity is in memory and lacks devices that are in the store."""
         live = self._lives.get(row)
         return live is not None and (live.incomplete or live.to_read)
 
     def known(self, rows: Iterable[int]) -> dict[int, tuple[int, int]]:
-        """Return up to which version the open changes of activities are known, where they are.
+        """Return the version up to which the open changes of each activity are known, if they are.
 
-        The second number is the version from which on starts may be open.
+        Starts may be open from the second number, also a version, on.
         """
         return {
             row: (live.version, live.newest.starts_since)
@@ -114,9 +115,9 @@ class Lives:
     def advance(
         self, app: App, activity: Row[Any], operations: Sequence[Row[Any]], *, recovered: bool
     ) -> Live | None:
-        """Publish the newest state to the tokens in memory; return the activity if others must be read.
+        """Publish the newest state to tokens in memory; return the activity if others must be read.
 
-        ``recovered``: an earlier process may have sent a part of it. Raises `InvalidInput` when
+        ``recovered``: an earlier process may have sent it to some devices. Raises `InvalidInput` if
         the state cannot be sent.
         """
         if activity.version == 0:
@@ -126,7 +127,7 @@ class Lives:
             live = Live(app, activity.id, activity.partition, self._decided)
         self._lives[activity.id] = live
         for environment in live.environments:
-            self.carriers.known(app, environment)  # it is used
+            self.carriers.known(app, environment)  # marks it as used
         live.operations.update((row.version, row.id) for row in operations)
         while len(live.operations) > _OPERATIONS_KEPT:
             del live.operations[next(iter(live.operations))]
@@ -137,13 +138,13 @@ class Lives:
             if recovered:
                 live.ahead = int(self.clock.time()) + AFTER_CRASH
             else:
-                # Also where the first state after a crash had no time to leave.
+                # Also if the first state after a crash was not sent in time.
                 floor = max(floor, live.ahead)
             try:
                 newest = self._newest(activity, changes, live)
                 live.advance(newest, floor=floor, now=self.clock.time())
             except Exception:
-                live.unfinished = False  # what is open fails: nothing of it rings later
+                live.unfinished = False  # its open operations fail: none of their alerts may ring
                 raise
         if live.newest is not None:
             # A start that is accepted later has this version or a newer one.
@@ -151,23 +152,23 @@ class Lives:
             live.newest.starts_since = min(starts, default=activity.version)
         live.unfinished |= bool(changes)
         self.touch(live)
-        # After a crash those that have the state already are left in peace.
+        # After a crash, devices that already have the state get no second push.
         live.read_whole |= bool(changes) and activity.status != "ended" and not recovered
         if live.complete:
-            live.to_read = False  # everybody is here, and has the newest state
+            live.to_read = False  # all devices are here, and get the newest state
         elif newer or live.incomplete:
             live.to_read = True
         if not live.to_read:
             return None
-        # It stays so until it is read: a read that is under way may have begun before this state.
+        # It stays True until the read is done: a running read may have begun before this state.
         live.incomplete = False
         return live
 
     @staticmethod
     def _newest(activity: Row[Any], changes: Sequence[Row[Any]], live: Live) -> Newest:
-        """Return the state with the alert that is to ring: its own, or one whose state it replaced.
+        """Return the state with the alert that must ring: its own, or a replaced state's.
 
-        Only what is not finished rings; who joins later gets the state alone.
+        Only unfinished operations ring; devices that join later get the state alone.
         """
         for row in reversed(changes):
             alert = msgspec.json.decode(row.request, type=Presentation).alert
@@ -181,11 +182,11 @@ class Lives:
     def _floor(
         self, activity: Row[Any], operations: Sequence[Row[Any]], *, recovered: bool, open_: int
     ) -> int:
-        """Return a timestamp in seconds that the state must be above, so that phones take it.
+        """Return a timestamp in seconds that the state must exceed, so that phones accept it.
 
-        Of ``open_`` changes that were not finished when a process died, the first may have left at
-        that very second, and each further one a second ahead of the one before. What is finished has
-        its timestamp in the store.
+        When a process died with ``open_`` unfinished changes, the first may have been sent in that
+        same second, and each further one with a timestamp one second later. Finished ones have
+        their timestamp in the store.
         """
         now = int(self.clock.time())
         floor = activity.last_timestamp or 0
@@ -201,9 +202,9 @@ class Lives:
     async def read_together(
         self, lives: Sequence[Live]
     ) -> tuple[dict[int, Exception], Sequence[Live]]:
-        """Join the tokens that the store has of several activities, read in one page where they fit.
+        """Join the stored tokens of several activities, read in one page if they fit.
 
-        Returns why activities failed, and those that have too many tokens for a page.
+        Returns the errors of failed activities, and the activities with too many tokens for a page.
         """
         lives = [live for live in lives if not live.abandoned]
         whole = {live: self._begin(live) for live in lives}
@@ -256,14 +257,14 @@ class Lives:
             live.complete = live.complete or whole
             live.to_read &= not live.complete
         else:
-            # Not for all: whoever asked for it decides what becomes of the operations.
+            # The operations are not finished here: the caller decides what becomes of them.
             live.incomplete, live.unfinished = True, False
         live.loading = False
         live.gone.clear()
         self.touch(live)
 
     async def read(self, live: Live) -> dict[int, Exception]:
-        """Join the tokens of one activity, a page at a time; return why it failed, if it did."""
+        """Join the tokens of one activity, a page at a time; return its error, if it failed."""
         whole = self._begin(live)
         read = False
         try:
@@ -320,10 +321,10 @@ class Lives:
                 lambda group, member: group.join(member, live.newest),
             )
 
-    # Who comes and goes.
+    # Joining and leaving.
 
     def join(self, app: App, row: int, members: Sequence[Member]) -> bool:
-        """Take in devices with a new token; False when the activity has to be read first."""
+        """Add devices with a new token; return False if the activity must be read first."""
         live = self._lives.get(row)
         if live is None:
             return False
@@ -350,17 +351,17 @@ class Lives:
         return True
 
     def leave(self, row: int, token: str) -> None:
-        """Take a token out."""
+        """Remove a token."""
         live = self._lives.get(row)
         if live is not None:
             live.leave(token)
             self.touch(live)
 
     def abandon(self, partitions: frozenset[int]) -> dict[Live, bool]:
-        """Send nothing more of partitions: another worker has them now.
+        """Stop sending for partitions that another worker now owns.
 
-        Return what was let go of, and whether its newest timestamp may not be stored. Answers to what is in flight
-        are noted until it takes `Takes.NOTHING`.
+        Returns the abandoned activities, and for each whether its newest timestamp may not be
+        stored. Answers to pushes in flight are recorded until it takes `Takes.NOTHING`.
         """
         gone: dict[Live, bool] = {}
         for live in [each for each in self._lives.values() if each.partition in partitions]:
@@ -371,24 +372,24 @@ class Lives:
         return gone
 
     def grew(self, row: int) -> None:
-        """Note that devices are in the store which may not be here."""
+        """Note that the store may have devices that are not in memory."""
         live = self._lives.get(row)
         if live is not None:
             live.complete, live.incomplete = False, True
 
     def forget(self, row: int) -> None:
-        """Let go of an activity that has no card left anywhere."""
+        """Unload an activity that has no card left."""
         live = self._lives.get(row)
         if live is not None:
-            live.to_read = False  # nobody is left to be read
+            live.to_read = False  # there is nothing left to read
         if live is not None and live.settled:
             self._touched.discard(live)
             self._let_go(live)
 
-    # What came of it.
+    # Results.
 
     def touch(self, live: Live) -> None:
-        """See soon whether an activity has settled."""
+        """Check soon whether an activity has settled."""
         self._touched.add(live)
         self.recorder.soon(1)
 
@@ -413,17 +414,17 @@ class Lives:
         self.touch(live)
 
     def close_settled(self) -> None:
-        """Note what is finished by the results that were noted."""
+        """Record the operations that the recorded results complete."""
         touched, self._touched = self._touched, set()
         for live in touched:
             if self._lives.get(live.row) is not live or live.newest is None:
                 continue
             if not live.settled:
                 if not (live.behind or live.loading or live.to_read):
-                    # Held for its time with nobody to send to: nothing else would call us.
+                    # A held state without recipients: nothing else would trigger this check.
                     self.touch(live)
                 elif live.groups:
-                    # What was spent, also if this process ends before everybody has answered.
+                    # Stores the budget used, also if this process ends before all answers arrive.
                     self.recorder.noting(live.partition).stamps.append(live.stamp())
                 continue
             batch = self.recorder.noting(live.partition)
@@ -435,7 +436,7 @@ class Lives:
             if live.unfinished:
                 on_channel = self.on_channel(live.newest.activity)
                 if on_channel is None:
-                    continue  # `broadcast` calls us
+                    continue  # `broadcast` triggers the next check
                 live.unfinished = False
                 reason = live.stopped[:255] or on_channel or None
                 batch.finished.append((live.row, live.version, reason))
@@ -444,18 +445,18 @@ class Lives:
                 batch.ended.append((live.row, live.version))
 
     def broadcast(self, row: int) -> None:
-        """Say that the newest state of an activity was broadcast, or cannot be."""
+        """Notify that the newest state of an activity was broadcast, or cannot be."""
         if (live := self._lives.get(row)) is not None:
             self.touch(live)
 
     def put_off(self, row: int) -> None:
-        """Say that the broadcast of an activity waits for credentials; it is looked at again then."""
+        """Notify that a broadcast waits for credentials; the activity is looked at again later."""
         if (live := self._lives.get(row)) is not None:
             live.unfinished = False
             self.touch(live)
 
     def wrote(self, batch: Batch, written: Written) -> None:
-        """Let go of what has ended, and of idle ones when there are too many."""
+        """Unload ended activities, and idle ones above the limit."""
         for row, version in batch.ended:
             live = self._lives.get(row)
             if live is not None and live.settled and live.version == version:
@@ -467,7 +468,7 @@ class Lives:
 
     @staticmethod
     def rows_of(batch: Batch) -> set[int]:
-        """Return the activities that a batch tells something new of."""
+        """Return the activities whose outcomes or operations a batch changes."""
         return {row[0] for row in batch.acknowledged} | {row[0] for row in batch.finished}
 
     def _let_go(self, live: Live) -> None:
@@ -476,7 +477,7 @@ class Lives:
             live.let_go()
 
     def release(self, delivery: Delivery) -> bool:
-        """Let go of what idles on a delivery; return whether nothing is left on it."""
+        """Unload the idle activities of a delivery; return whether nothing is left on it."""
         bound = [
             live
             for live in self._lives.values()
@@ -492,7 +493,7 @@ class Lives:
         return live.settled and not live.unfinished and live not in self._touched
 
     def _make_room(self) -> None:
-        """Forget idle activities, the longest unused first, when they hold too much."""
+        """Unload idle activities, the least recently used first, until memory is below a limit."""
         weight = sum(live.weight for live in self._lives.values())
         for live in list(self._lives.values()):
             if weight <= self.most:
@@ -503,9 +504,9 @@ class Lives:
 
 
 def _members(activity: int, behind: int | None) -> Select[Any]:
-    """Return the query for a page of an activity's living tokens, those behind a version or all.
+    """Return the query for a page of an activity's living tokens: those behind a version, or all.
 
-    In the order of the index that says who is behind, so that a page costs the same wherever it is.
+    It follows the index of tokens behind, so that all pages cost the same.
     """
     members, devices = schema.activity_devices, schema.devices
     version, row = members.c.acknowledged_version, members.c.id

@@ -40,13 +40,13 @@ from .results import Batch, refusal
 logger = logging.getLogger("apns_live.activities")
 
 _BEHIND = 1 << 61
-"""Added to the cursor while those are read who share a row of outcomes with others."""
+"""Added to the cursor while the devices that share a row of outcomes are read."""
 AT_ONCE = 4
-"""Notifications that are sent side by side."""
+"""Notifications that are sent in parallel."""
 
 
 class NotificationKind(Kind):
-    """One notification."""
+    """A notification."""
 
     def __init__(
         self, setting: Setting, app: App, operation: Row[Any], request: Notify, carrier: Carrier
@@ -56,7 +56,7 @@ class NotificationKind(Kind):
         self._environment = request.environment or app.environment
 
     async def passes(self) -> Sequence[Pass]:
-        """Return the audience, or those that the notification which it replaces has reached."""
+        """Return the audience, or the devices that the replaced notification has reached."""
         outcomes, operations = schema.outcomes, schema.operations
         query = self.living()
         async with self.setting.database.read() as connection:
@@ -81,14 +81,14 @@ class NotificationKind(Kind):
         return passes
 
     def living(self) -> Select[Any]:
-        """Return the query for living device tokens, of devices that have not switched pushes off."""
+        """Return the query for living device tokens of devices with pushes enabled."""
         query = living_tokens(schema.device_tokens, self.app, self._environment)
         return query.where(schema.devices.c.push_enabled.is_(True))
 
     async def intend(
         self, connection: AsyncConnection, page: Sequence[Recipient], *, first: bool
     ) -> Intended:
-        """Take the whole page."""
+        """Accept the whole page."""
         return Intended([one.device for one in page], lambda: self._messages(page))
 
     def _messages(self, page: Sequence[Recipient]) -> list[tuple[Recipient, Any]]:
@@ -102,11 +102,11 @@ class NotificationKind(Kind):
         return [(each, message_in(each.language)) for each in page]
 
     async def again(self, connection: AsyncConnection, devices: Sequence[int]) -> Sequence[int]:
-        """Return all: one that arrives twice takes its own place, and one that never arrives is lost."""
+        """Return all devices: a second copy replaces the first, while a missing one would be lost."""
         return devices
 
     async def left_open(self, connection: AsyncConnection) -> Sequence[Sequence[int]]:
-        """Take the pages that an earlier release had intended."""
+        """Take the pages that an earlier release intended."""
         pages = schema.intended_pages
         gone = delete(pages).where(pages.c.operation_id == self.operation.id)
         rows = await connection.scalars(gone.returning(pages.c.devices))
@@ -118,14 +118,14 @@ class NotificationKind(Kind):
             batch.refused_devices.append(refusal(self.app.row, outcome, self.now))
 
     def put_back(self, batch: Batch, devices: Sequence[int]) -> None:
-        """Note nothing: who has no outcome gets it again."""
+        """Do nothing: devices without an outcome get the notification again."""
 
 
 @dataclass(eq=False, repr=False)
 class Notifier:
-    """Sends notifications. ``changed`` is told of operations that somebody may be watching.
+    """Sends notifications. ``changed`` is called with operations that watchers may follow.
 
-    ``moved`` is called when something is done, or nothing waits.
+    ``moved`` is called when one is done, or when none waits.
     """
 
     setting: Setting
@@ -149,25 +149,25 @@ class Notifier:
 
     @property
     def busy(self) -> bool:
-        """Whether something that was accepted waits to be sent."""
+        """Whether accepted notifications wait to be sent."""
         return not self._backlog.empty or bool(len(self._jobs))
 
     def accepting(self, app: App, row: int) -> None:
-        """Say that a notification was accepted; call it after the commit."""
+        """Notify that a notification was accepted; call it after the commit."""
         self.apps.note(app)
         self._backlog.add(row)
 
     def found(self, row: int) -> None:
-        """Say that the store has a notification which another process may have accepted."""
+        """Notify that the store has a notification which another process may have accepted."""
         if (KIND, row) not in self._jobs:
             self._backlog.add(row)
 
     def gained(self, partitions: frozenset[int]) -> None:
-        """Take up partitions, with what an earlier owner left."""
+        """Take over partitions, including unfinished work of an earlier owner."""
         self._backlog.take_over(partitions)
 
     async def use_key(self, app: App) -> None:
-        """Take up again what failed for want of a key. Raises `StoreError`."""
+        """Retry operations that failed for lack of a key. Raises `StoreError`."""
         self._pauses.end_those_of(app.row)
         await self._backlog.try_again(app)
 
@@ -217,7 +217,7 @@ class Notifier:
             await self.failing.fail([operation], str(error), final=True)
             return
         except NotOwner:
-            self._jobs.again((KIND, row))  # it may go on here, if the partition came back meanwhile
+            self._jobs.again((KIND, row))  # it may continue here if the partition came back
             raise
         if await self.failing.settle(self._pauses, row, operation, fan_out, final=True):
             async with setting.database.read() as connection:

@@ -30,21 +30,21 @@ logger = logging.getLogger("apns_live.activities")
 
 PAGE = 2_000
 _LOOK_BACK = 60.0
-"""Seconds that a transaction certainly ends in; see the timeouts of `Database`."""
+"""Seconds after which a transaction has certainly ended; see the timeouts of `Database`."""
 _NEARLY_ALL = 2.0
-"""Seconds that nearly all end in: only now and then a look goes further back."""
+"""Seconds after which nearly all transactions have ended. Few polls go further back."""
 _SECOND = 4
-"""Looks in a second."""
+"""Polls per second."""
 _FAR = 20
-"""Looks until one goes back all the way."""
+"""Polls until one goes back all the way."""
 
 
 def _after(*columns: ColumnElement[Any]) -> Select[Any]:
-    """Return the query for a page of rows behind a row."""
+    """Return the query for a page of rows after a row."""
     return select(*columns).where(columns[0] > bindparam("after")).order_by(columns[0]).limit(PAGE)
 
 
-# Made once: making them takes longer than running them.
+# Built once: building the statements takes longer than running them.
 _operations, _tokens = schema.operations.c, schema.token_changes.c
 _ACCEPTED = _after(
     _operations.id, _operations.kind, _operations.activity_id, _operations.version
@@ -83,7 +83,7 @@ class _Window:
 
 @dataclass(eq=False, repr=False)
 class Poll:
-    """Tells courier and notifier of work that is new in the partitions held.
+    """Notifies courier and notifier of new work in the owned partitions.
 
     ``now_and_then`` is called once a second.
     """
@@ -102,11 +102,11 @@ class Poll:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Look at once: another process said that something is new."""
+        """Poll at once: another process has notified of new rows."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Look every quarter of a second, until cancelled."""
+        """Poll every quarter of a second, until cancelled."""
         await self._begin()
         while True:
             try:
@@ -122,7 +122,7 @@ class Poll:
                 await asyncio.sleep(POLL)
 
     async def _begin(self) -> None:
-        """Begin at the newest rows: what is older is found when partitions are gained."""
+        """Begin at the newest rows: older work is found when partitions are gained."""
         async with self.database.read() as connection:
             for window, table in (
                 (self._operations, schema.operations),
@@ -132,7 +132,7 @@ class Poll:
                 window.base = max((newest or 0) - PAGE, 0)
 
     async def look(self) -> None:
-        """Look once. Raises as `Database.read`."""
+        """Poll once. Raises as `Database.read`."""
         now = time.monotonic()
         self._looks += 1
         if not self._looks % _SECOND:
@@ -160,7 +160,7 @@ class Poll:
         now: float,
         back: float,
     ) -> list[Sequence[Any]]:
-        """Return the rows of a query that were not seen before; their ids come first."""
+        """Return the rows of a query that were not seen before. Their first column is the id."""
         rows: list[Sequence[Any]] = []
         after = window.floor(now, back)
         async with self.database.read(once=True) as connection:

@@ -24,11 +24,11 @@ logger = logging.getLogger("apns_live.activities")
 INTERVAL = 0.2
 """Seconds within which a result is written."""
 PATIENCE = 1.0
-"""The same while more of a shard's are about to come."""
+"""The same interval while more results of a shard are expected."""
 AT_ONCE = 2_000
-"""Results that are written without waiting for the interval: those of a shard."""
+"""Results of a shard that are written without waiting for the interval."""
 MOST = 30_000
-"""Results that may wait for the store; beyond it sending pauses."""
+"""Results that may wait for the store; above this sending pauses."""
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
 
 
@@ -44,12 +44,12 @@ Parts = dict[Fence, Batch]
 
 
 Recorded = Callable[[int], object]
-"""Called with how many more of somebody's results are in the store."""
+"""Called with how many more of an owner's results are in the store."""
 
 
 @dataclass(slots=True)
 class Totals:
-    """What a recorder has written since it was made."""
+    """What a recorder has written since it was created."""
 
     batches: int = 0
     rows: int = 0
@@ -57,11 +57,11 @@ class Totals:
 
 @dataclass(eq=False, repr=False)
 class Recorder:
-    """Collects results and writes them. ``closing`` notes what is finished by them.
+    """Collects results and writes them. ``closing`` records what the results complete.
 
-    Results of a term that is over are thrown away; ``dropped`` is told of their partitions, and the queue of
-    shards of its own. Whoever sent them must forget what it knows, and begin again from the store where it
-    is the owner.
+    Results of an earlier term are discarded. ``dropped`` is called with their partitions, and the
+    queue of shards with their shards. The sender must then forget its memory of them, and read the
+    store again where it is still the owner.
     """
 
     database: Database
@@ -76,37 +76,37 @@ class Recorder:
         self._due = asyncio.Event()
         self._timer: Timer | None = None
         self._patient = False
-        """Whether the timer waits for more."""
+        """Whether the timer waits for more results."""
         self._owners: dict[Recorded, int] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._under_way: asyncio.Task[None] | None = None
         self._parts: Parts = {}
         self._results = 0
         self.flushed: list[Callable[[], object]] = []
-        """Called when results were written: sending may go on after a pause."""
+        """Called after results were written: paused sending may continue."""
         self.totals = Totals()
         self.observed = Observed()
 
     @property
     def writing(self) -> bool:
-        """Whether a batch is on its way to the store."""
+        """Whether a batch is being written to the store."""
         return self._under_way is not None
 
     @property
     def busy(self) -> bool:
-        """Whether something is not written yet."""
+        """Whether results are not yet written."""
         return self.writing or self._timer is not None or self._due.is_set() or bool(self._parts)
 
     @property
     def full(self) -> bool:
-        """Whether sending must pause until the store has caught up."""
+        """Whether sending must pause, because the store is behind."""
         return self._results >= MOST
 
     def __len__(self) -> int:
         return self._results
 
     def noting(self, of: int | Shard) -> Batch:
-        """Return the batch that takes results of a partition, of its present term, or of a shard."""
+        """Return the batch for results of a partition in its present term, or of a shard."""
         if isinstance(of, Shard):
             fence = Fence(of.row, of.epoch, is_shard=True)
         else:
@@ -117,14 +117,14 @@ class Recorder:
         return part
 
     def count(self, owner: Recorded, results: int) -> None:
-        """Let ``owner`` know when this many of its results are written."""
+        """Notify ``owner`` when this many of its results are written."""
         self._owners[owner] = self._owners.get(owner, 0) + results
 
     def soon(self, results: int = 0, *, patient: bool = False) -> None:
-        """Write within the interval, or at once when there is much; so many results were noted.
+        """Write ``results`` new results within the interval, or at once if there are many.
 
-        Several workers that send one shard each have few results in an interval, and a transaction
-        costs as much for few: ``patient`` waits for more.
+        Workers that share a start have few results per interval, and a transaction costs as much
+        for few: ``patient`` waits for more.
         """
         self._results += results
         if self._results >= AT_ONCE:
@@ -143,7 +143,7 @@ class Recorder:
         self._due.set()
 
     async def written(self) -> None:
-        """Return when everything noted so far is in the store; it is written at once."""
+        """Write at once; return when everything noted so far is in the store."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         self.now()
@@ -154,7 +154,7 @@ class Recorder:
         self._due.set()
 
     async def run(self) -> None:
-        """Write whenever something is due, for ever."""
+        """Write whenever results are due, until cancelled."""
         while True:
             await self._due.wait()
             await self.flush()
@@ -162,10 +162,10 @@ class Recorder:
                 call()
 
     async def flush(self) -> None:
-        """Write what there is. Tries again until the store takes it.
+        """Write all results. Retries until the store accepts them.
 
-        Whoever waits here may be cancelled: what is being written goes on, and the next call waits
-        for it. A batch that was dropped half-way would be sent a second time.
+        If the caller is cancelled, the write continues, and the next call waits for it. Results of
+        an aborted write would lead to a second push.
         """
         while self._under_way is not None:
             await asyncio.wait([self._under_way])
@@ -177,7 +177,7 @@ class Recorder:
         self._under_way = None
 
     async def aclose(self, patience: float) -> bool:
-        """Write what there is within ``patience`` seconds; return whether that was enough."""
+        """Write all results within ``patience`` seconds; return whether that sufficed."""
         try:
             async with asyncio.timeout(patience):
                 await self.flush()
@@ -214,7 +214,7 @@ class Recorder:
                 future.set_result(None)
 
     async def _write(self, parts: Parts) -> list[tuple[Batch, Written]]:
-        """Write what is of terms that go on; return it."""
+        """Write the results whose term still lasts; return them."""
         pause = _RETRY_FIRST
         while True:
             terms = self.ownership.terms
@@ -250,7 +250,7 @@ class Recorder:
                 pause = min(pause * 2, _RETRY_MOST)
 
     async def _guard(self, connection: AsyncConnection, parts: Parts) -> None:
-        """Keep what results are of until the transaction ends. Raises `NotOwner`."""
+        """Lock the partitions and shards until the transaction ends. Raises `NotOwner`."""
         partitions = {fence.place: fence.epoch for fence in parts if not fence.is_shard}
         shards = {fence.place: fence.epoch for fence in parts if fence.is_shard}
         if partitions:
@@ -259,7 +259,7 @@ class Recorder:
             raise NotOwner(shards=lost)
 
     async def _write_halves(self, parts: Parts, error: Exception) -> list[tuple[Batch, Written]]:
-        """Write what the store refuses without the row that it refuses it for."""
+        """Write everything except the row that the store refuses."""
         places = list(parts)
         if len(places) > 1:
             some = set(places[: len(places) // 2])

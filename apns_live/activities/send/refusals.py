@@ -17,20 +17,20 @@ from ...reasons import TABLE, normalise
 from ...retry import REFUSED_KEY
 
 FIRST, MOST = REFUSED_KEY.delays[0], REFUSED_KEY.delays[-1]
-"""Seconds of the first pause, which doubles, and of the longest: of the one policy."""
+"""Seconds of the first pause, which doubles, and of the longest one."""
 _CREDENTIALS = frozenset(
     name
     for name, row in TABLE.items()
     if row.verdict in (Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS)
 )
 KEPT = 10_000
-"""Places whose tries are remembered; beyond it the oldest begins with the first pause again."""
+"""Pauses kept in memory. Above this the oldest ones start again with the first pause."""
 
 
 def refuses_credentials(outcome: Outcome) -> bool:
-    """Whether an outcome speaks of the credentials, by a reason that is known to.
+    """Whether an outcome refuses the credentials, by a documented reason.
 
-    A 403 with a reason that Apple has not documented may be about this device alone.
+    A 403 with an undocumented reason may be about this device alone.
     """
     if outcome.verdict is Verdict.REFRESH_CREDENTIALS:
         return True
@@ -38,7 +38,7 @@ def refuses_credentials(outcome: Outcome) -> bool:
 
 
 def refusal_of(outcome: Outcome) -> str:
-    """Return a refusal of the credentials in words."""
+    """Return the refusal of the credentials as a sentence."""
     reason = outcome.reason or outcome.verdict.value
     return f"APNs refuses the credentials: {reason} (status {outcome.status})"
 
@@ -52,7 +52,7 @@ class _Pause:
 
 
 class Pauses:
-    """Who waits after a refusal. ``again`` is called with a place when its pause is over."""
+    """The pauses after refusals. ``again`` is called with a place when its pause is over."""
 
     def __init__(self, clock: Clock, again: Callable[[Hashable], object]) -> None:
         self._clock = clock
@@ -67,7 +67,7 @@ class Pauses:
         return len(self._pauses)
 
     def put_off(self, app: int, place: Hashable, refusal: str) -> str:
-        """Let a place wait, longer each time; return why and until when, in words."""
+        """Pause a place, longer each time; return the reason and the end of the pause as a text."""
         former = self._pauses.pop(place, None)
         if former is not None and former.timer is not None:
             former.timer.cancel()
@@ -76,7 +76,7 @@ class Pauses:
         until = self._clock.time() + seconds
         timer = self._clock.call_later(seconds, lambda: self._over(place))
         self._pauses[place] = _Pause(app, tries, until, timer)
-        if len(self._pauses) > KEPT:  # forget how often those were tried that do not wait now
+        if len(self._pauses) > KEPT:  # forget the tries of places that are not paused
             idle = [one for one, pause in self._pauses.items() if pause.timer is None]
             for one in idle[: len(self._pauses) - KEPT]:
                 del self._pauses[one]
@@ -88,18 +88,18 @@ class Pauses:
         self._again(place)
 
     def done(self, place: Hashable) -> None:
-        """Forget a place: it went well, or is over."""
+        """Forget a place that succeeded or ended."""
         pause = self._pauses.pop(place, None)
         if pause is not None and pause.timer is not None:
             pause.timer.cancel()
 
     def end_those_of(self, app: int) -> None:
-        """End the pauses of an app: it has another key."""
+        """End the pauses of an app, because it has another key."""
         for place in [place for place, pause in self._pauses.items() if pause.app == app]:
             self.done(place)
             self._again(place)
 
     def close(self) -> None:
-        """Wait no more."""
+        """Cancel all pauses."""
         for place in list(self._pauses):
             self.done(place)

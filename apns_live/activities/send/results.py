@@ -21,40 +21,40 @@ from ..store.statements import change_row, hold, run, with_rows
 
 @dataclass(slots=True)
 class Batch:
-    """Results that wait to be written together, of one partition until then."""
+    """Results that are written together; until then of one partition or shard."""
 
     outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     """app, operation, device, verdict, status, reason, apns-id, priority"""
     reached: dict[tuple[int, int, str, int], list[int]] = field(default_factory=dict)
-    """devices whose push was accepted, by app, operation, what their apns-ids begin with, and priority"""
+    """devices with an accepted push, by app, operation, prefix of the apns-id, and priority"""
     counts: dict[int, list[int]] = field(default_factory=dict)
     """operation: accepted, failed"""
     acknowledged: list[tuple[int, int, str, int]] = field(default_factory=list)
     """activity, device, token, version"""
     unstarted: list[tuple[int, int]] = field(default_factory=list)
-    """activity and device of starts that certainly did not happen"""
+    """activity and device of starts that certainly were not sent"""
     doubtful: list[tuple[int, int]] = field(default_factory=list)
-    """activity and device of starts that may have happened, and that APNs did not accept"""
+    """activity and device of starts that may have been sent and that APNs did not accept"""
     not_handed_over: list[tuple[int, int]] = field(default_factory=list)
-    """activity and device of second cards whose start certainly did not happen"""
+    """activity and device of second cards whose start certainly was not sent"""
     refused_starts: list[tuple[int, str, int, str]] = field(default_factory=list)
     refused_devices: list[tuple[int, str, int, str]] = field(default_factory=list)
     refused: list[tuple[int, str, int, str]] = field(default_factory=list)
-    """app, token, milliseconds up to which a registration is over, reason"""
+    """app, token, milliseconds up to which a registration is dead, reason"""
     stamps: list[tuple[int, int, str | None]] = field(default_factory=list)
-    """activity, newest timestamp in seconds, the budget's accounts as JSON, None where they stay"""
+    """activity, newest timestamp in seconds, budget accounts as JSON or None if unchanged"""
     finished: list[tuple[int, int, str | None]] = field(default_factory=list)
-    """activity, version that everybody has, why it failed"""
+    """activity, version that all devices have, why it failed"""
     started: list[tuple[int, str, str | None, bool, int | None]] = field(default_factory=list)
-    """operation of a start, its status, why it failed, whether that is final, persons reached"""
+    """operation of a start, its status, why it failed, whether permanently, users reached"""
     sent: list[tuple[int]] = field(default_factory=list)
-    """shards whose results are all there"""
+    """shards with all results"""
     released: list[tuple[int]] = field(default_factory=list)
-    """shards that others may go on with"""
+    """shards that other workers may continue"""
     ended: list[tuple[int, int]] = field(default_factory=list)
-    """activity that ended, and the version of the end"""
+    """activity that ended, and the version of its end"""
     activities: set[int] = field(default_factory=set)
-    """Activities whose devices are written: they are held first."""
+    """Activities with changed devices: their rows are locked first."""
 
     def __len__(self) -> int:
         return len(self.outcomes) + sum(map(len, self.reached.values()))
@@ -72,7 +72,7 @@ class Batch:
 
     @classmethod
     def of(cls, parts: Iterable[Batch]) -> Batch:
-        """Return one batch of several."""
+        """Return several batches as one."""
         whole = cls()
         for part in parts:
             for name in _NOTES:
@@ -87,9 +87,9 @@ class Batch:
         return whole
 
     def halves(self) -> tuple[Batch, Batch] | None:
-        """Return two batches, to be written in this order; None for one row that cannot be cut.
+        """Return two batches, to be written in this order; None for a single row.
 
-        What finishes an operation comes last, so it is never there before its results.
+        The rows that finish an operation come last, so they are never stored before its results.
         """
         rows: list[tuple[str, Any]] = [
             ("", (key, device)) for key, devices in self.reached.items() for device in devices
@@ -110,7 +110,7 @@ class Batch:
         return parts
 
     def each(self, fewer_than: float = float("inf")) -> Iterator[tuple[Any, ...]]:
-        """Yield a row for each outcome; of devices that are accepted together only where they are fewer."""
+        """Yield a row per outcome; accepted groups only if smaller than ``fewer_than``."""
         yield from self.outcomes
         for (app, operation, ids, priority), devices in self.reached.items():
             if len(devices) < fewer_than:
@@ -119,7 +119,7 @@ class Batch:
                     yield app, operation, device, "accepted", 200, "", apns_id, priority
 
     def add(self, app: int, operation: int, device: int, outcome: Outcome) -> None:
-        """Note one outcome."""
+        """Add an outcome."""
         accepted = outcome.verdict is Verdict.ACCEPTED
         counts = self.counts.get(operation)
         if counts is None:
@@ -142,8 +142,8 @@ class Batch:
 def refusal(app: int, outcome: Outcome, now: int) -> tuple[int, str, int, str]:
     """Return how a refused token is retired; ``now`` is milliseconds.
 
-    A 410 says since when the token is dead. Another refusal is about the token as it was when the
-    push was made: one registered since then lives.
+    A 410 says since when the token is dead. Another refusal concerns the token at the time of the
+    push; a later registration lives.
     """
     moment = outcome.timestamp
     since = now - int(outcome.elapsed * 1000)
@@ -164,7 +164,7 @@ WHERE TABLE.app_id = given.app AND TABLE.token = given.token
     AND TABLE.retired_at IS NULL AND TABLE.registered_at <= given.before
 """
 
-# Of two cards it is the first one's: the second is a card that was started and gave no token yet.
+# Of two cards it was the first one's: the second card was started and has no token yet.
 _REFUSED_CARD = """
 UPDATE activity_devices SET
     retired_at = CASE WHEN activity_devices.handed_over_at IS NULL THEN given.before END,
@@ -263,18 +263,18 @@ WHERE activity_devices.activity_id = given.activity AND activity_devices.retired
 UPDATE shards SET owner = '', expires_at = 0 FROM {shard} WHERE shards.id = given.shard
 """,
 }
-"""How each part of a batch is written, in the order in which they may be written one by one."""
+"""How each part of a batch is written, in an order in which they may be written one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a batch changed beyond itself."""
+    """Further effects of writing a batch."""
 
     operations: tuple[int, ...] = ()
-    """Operations that are finished by it."""
+    """Operations that it finished."""
     finished: tuple[Finished, ...] = ()
     kept: tuple[int, ...] = ()
-    """Activities with a token that was refused and lives on: it was registered after the refusal."""
+    """Activities whose refused token lives on, because it was registered after the refusal."""
 
 
 async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Written:
@@ -283,7 +283,7 @@ async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Writt
     noted = {row[0] for rows in lists for row in rows}
     await hold(connection, schema.activities, batch.activities | noted)
     started = {row[0] for row in batch.started}
-    if started or len(batch.counts) > 1:  # one that is only counted is locked by that
+    if started or len(batch.counts) > 1:  # an operation with counts is locked by their statement
         await hold(connection, schema.operations, batch.counts.keys() | started)
     finished: list[Finished] = []
     for name, statement in _NOTES.items():
@@ -294,7 +294,7 @@ async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Writt
                 if len(devices) >= reached.LEAST:
                     await reached.store(connection, operation, ids, priority, devices, now)
         if name == "acknowledged":
-            # A device may have acknowledged two versions since; a statement touches a row once.
+            # A device may have acknowledged two versions; a statement may touch a row only once.
             rows = list({row[:3]: row for row in batch.acknowledged}.values())
         if rows:
             named = {"now": now} if ":now" in statement else {}
@@ -341,11 +341,11 @@ async def intend(
     leaves: bool = True,
     following: Collection[int] = (),
 ) -> set[int]:
-    """Note that a start is about to leave to devices; return those that it was not noted for yet.
+    """Store that a start is about to be sent to devices; return those not stored before.
 
-    With ``leaves=False`` they are left out of it. From here on a device counts as started. Those among
-    ``following`` are on the activity's channel. The caller holds the activity's row, so nobody else notes
-    a start of it. ``now`` is milliseconds since 1970.
+    With ``leaves=False`` nothing is stored. From here on a device counts as started. Devices
+    in ``following`` are on the activity's channel. The caller has locked the activity's row, so no
+    other process stores a start of it. ``now`` is milliseconds since 1970.
     """
     known = await with_rows(connection, _KNOWN, devices, activity=activity.id)
     fresh = set(devices).difference(known.scalars())
@@ -369,7 +369,7 @@ async def intend(
 async def advance(
     connection: AsyncConnection, operation: int, *, more: int = 0, cursor: int | None = None
 ) -> None:
-    """Note that a fan-out is for ``more`` devices, and up to which row its shards are cut."""
+    """Add ``more`` devices to a fan-out's target, and store up to which row shards are cut."""
     table = schema.operations
     values: dict[str, Any] = {"targeted": table.c.targeted + more} if more else {}
     if cursor is not None:
@@ -387,7 +387,7 @@ SELECT given.device FROM {*device} JOIN outcomes
 async def unsettled(
     connection: AsyncConnection, operation: int, devices: Sequence[int]
 ) -> list[int]:
-    """Return those devices that have no outcome in an operation."""
+    """Return the devices that have no outcome in an operation."""
     found = await with_rows(connection, _SETTLED, devices, operation=operation)
     settled = set(found.scalars())
     of_operation = schema.outcomes.c.operation_id == operation
@@ -411,9 +411,9 @@ async def report_unknown(
     since: int,
     now: int,
 ) -> list[int]:
-    """After a crash: give each of these devices whose start was intended its UNKNOWN; return the others.
+    """After a crash: report UNKNOWN for the devices whose start was intended; return the others.
 
-    What was intended before ``since`` is left as it is; times are milliseconds since 1970.
+    Intents from before ``since`` are left alone; times are milliseconds since 1970.
     """
     found = await with_rows(connection, _INTENDED, devices, activity=activity.id, since=since)
     doubtful, batch = set(found.scalars()), Batch()
@@ -440,7 +440,7 @@ WHERE operations.activity_id = :activity AND operations.kind = 'start'
 
 
 async def left_open(connection: AsyncConnection, activity: int, since: int) -> list[int]:
-    """Return the devices whose start an earlier release had intended, and which have no outcome."""
+    """Return the devices whose start an earlier release intended, and that have no outcome."""
     open_ = (await run(connection, _LEFT_OPEN, activity=activity, since=since)).scalars().all()
     outcomes, operations = schema.outcomes.c, schema.operations.c
     starts = select(operations.id).where(

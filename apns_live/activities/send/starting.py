@@ -42,14 +42,14 @@ from .refusals import Pauses
 from .results import Batch, advance, intend, left_open, refusal, report_unknown, write
 
 AT_ONCE = 10.0
-"""Seconds after a start within which an end lets its first page leave all the same."""
+"""Seconds after a start within which an end still lets the first page be sent."""
 
 
 LEFT_OUT = "nobody was reached: the {count} push-to-start tokens of the audience are suspect"
 SUSPECT_TOKEN = "suspect token"
 """The reason of an outcome for a device that was left out."""
 _BEHIND = 1 << 62
-"""Added to the cursor while suspect tokens are read: they come after all others, also when a start is resumed."""
+"""Added to the cursor while suspect tokens are read: they come last, also in a resumed start."""
 
 
 GiveChannel = Callable[[App, Row[Any], Further, Mapping[int, int]], Awaitable[tuple[Row[Any], str]]]
@@ -63,7 +63,7 @@ async def _no_channel(
 
 
 class StartKind(Kind):
-    """One start."""
+    """A start."""
 
     nobody = "nobody was reached: none of the audience has a push-to-start token for {type}"
 
@@ -74,23 +74,23 @@ class StartKind(Kind):
         self.activity = activity
         self._further = read_further(operation)
         self._since = int(operation.created_at) if self._further.hand_over else 0
-        """Milliseconds since 1970; earlier starts on the same devices were another operation's."""
+        """Milliseconds since 1970; earlier starts on these devices belong to another operation."""
 
     @property
     def _suspects(self) -> str:
-        """What becomes of suspect tokens: use, last or skip."""
+        """How suspect tokens are handled: use, last or skip."""
         given = self.setting.limits.settings.suspect_tokens
         return str(self.app.settings.get("suspect_tokens", given))
 
     async def passes(self) -> Sequence[Pass]:
-        """Return those whose tokens are trusted, and behind them the suspect ones."""
+        """Return the recipients with trusted tokens, then those with suspect ones."""
         kinds: dict[str, tuple[Which, ...]] = {"use": ("all",), "skip": ("trusted",)}
         return [
             await self._pass(which) for which in kinds.get(self._suspects, ("trusted", "suspect"))
         ]
 
     def _whom(self) -> tuple[Audience, int | None]:
-        """Return whom it is for, and of which activity they must have a card."""
+        """Return the audience, and the activity of which the devices must have a card."""
         stored = msgspec.json.decode(self.activity.audience, type=Audience)
         return self._further.audience or stored, None
 
@@ -115,9 +115,9 @@ class StartKind(Kind):
         return query.where(tokens.c.attributes_type == self.activity.attributes_type)
 
     async def leave_out(self, partition: Callable[[AsyncConnection], Awaitable[None]]) -> int:
-        """Give suspect tokens an outcome that says why nothing was sent to them, if so set; return how many.
+        """If so set, give suspect tokens an outcome that says why; return how many.
 
-        ``partition`` keeps the operation in a transaction.
+        ``partition`` locks the operation in a transaction.
         """
         count = 0
         if self._suspects == "skip":
@@ -150,14 +150,14 @@ class StartKind(Kind):
     async def intend(
         self, connection: AsyncConnection, page: Sequence[Recipient], *, first: bool
     ) -> Intended | None:
-        """Note the devices of a page that are not started yet, and let others of theirs give way."""
+        """Store the devices of a page that are not started yet, and end older cards if needed."""
         setting, table = self.setting, schema.activities
-        # The row is held: an end that came first is seen, and one that comes later finds
-        # these devices among those that it must reach.
+        # The row is locked: an end that came first is visible here, and a later end finds these
+        # devices.
         activity = await row_of(
             connection, select(table).where(table.c.id == self.activity.id).with_for_update()
         )
-        # A state that is accepted after this moment has a later timestamp than this page.
+        # A state that is accepted after this moment gets a later timestamp than this page.
         now = setting.clock.time()
         if activity is None or not self._may_start(activity, now, first):
             return None
@@ -175,9 +175,9 @@ class StartKind(Kind):
         self, activity: Row[Any], page: Sequence[Recipient], fresh: dict[int, bool], now: float
     ) -> list[tuple[Recipient, Any]]:
         if activity.status != "active":
-            now = min(now, activity.ended_at / 1000)  # phones want the end to be newer
+            now = min(now, activity.ended_at / 1000)  # phones require a newer timestamp for the end
         started = Started(activity, self._further)
-        # Devices on the channel and the others get another message each.
+        # Devices on the channel get another message than the others.
         messages = {
             by_channel: self._worded(
                 (activity.version, int(now), by_channel),
@@ -194,7 +194,7 @@ class StartKind(Kind):
     async def _note_intent(
         self, connection: AsyncConnection, activity: Row[Any], page: Sequence[Recipient], now: int
     ) -> dict[int, bool]:
-        """Note that a page is about to leave; return to which devices, and if they follow the channel."""
+        """Store that a page is about to be sent; return the devices, and if they follow the channel."""
         living = activity.status == "active"
         version = activity.version if living else activity.version - 1  # the end follows
         following: set[int] = set()
@@ -207,7 +207,7 @@ class StartKind(Kind):
         return {device: device in following for device in fresh}
 
     def _follows(self, recipient: Recipient) -> bool:
-        """Return True for a device that follows a channel when it is started."""
+        """Return True if a device follows a channel when it is started."""
         given = self.setting.limits.settings.channel_devices
         everyone = self.app.settings.get("channel_devices", given) == "all"
         return everyone or has_channels(recipient.os_version)
@@ -217,29 +217,29 @@ class StartKind(Kind):
             return True
         return (
             activity.status == "ended"
-            and activity.end_reason != CANCELLED  # called off: it is not to be shown at all
+            and activity.end_reason != CANCELLED  # cancelled: it must not be shown at all
             and activity.retired_at is None
             and now - self._began(activity) / 1000 < AT_ONCE
             and first
         )
 
     def _began(self, activity: Row[Any]) -> int:
-        """Return when it was to begin, in milliseconds since 1970."""
+        """Return the time at which it was to begin, in milliseconds since 1970."""
         return max(activity.started_at or 0, int(self.operation.created_at))
 
     async def again(self, connection: AsyncConnection, devices: Sequence[int]) -> Sequence[int]:
-        """Report those whose start may have left as UNKNOWN; return those that were taken back."""
+        """Report UNKNOWN for starts that may have been sent; return the devices to start again."""
         operation, since = self.operation.id, self._since
         return await report_unknown(
             connection, self.activity, operation, devices, since=since, now=self.now
         )
 
     async def left_open(self, connection: AsyncConnection) -> Sequence[Sequence[int]]:
-        """Return the devices that were intended and have no outcome."""
+        """Return the devices with an intent and no outcome."""
         return list(chunks(await left_open(connection, self.activity.id, self._since), PAGE))
 
     def noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
-        """Retire a dead token; a device that was certainly not started is no member."""
+        """Retire a dead token; remove a device that was certainly not started."""
         if outcome.verdict is Verdict.DROP_TOKEN:
             batch.refused_starts.append(refusal(self.app.row, outcome, self.now))
         if not outcome.may_have_been_sent:
@@ -248,12 +248,12 @@ class StartKind(Kind):
             batch.doubtful.append((self.activity.id, device))
 
     def put_back(self, batch: Batch, devices: Sequence[int]) -> None:
-        """Take devices out of the activity again."""
+        """Remove devices from the activity again."""
         batch.unstarted += [(self.activity.id, device) for device in devices]
 
 
 class HandOverKind(StartKind):
-    """Second cards in place of those that are soon too old; of a stream also what its audience lacks."""
+    """Second cards that replace old ones; for a stream also cards that its audience lacks."""
 
     nobody = "no card was left that could be handed over"
 
@@ -276,7 +276,7 @@ class HandOverKind(StartKind):
         return bool(activity.status == "active")
 
     def noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
-        """Keep the first card where the second certainly did not come."""
+        """Keep the first card if the second certainly was not started."""
         super().noted(batch, device, outcome)
         if not outcome.may_have_been_sent:
             batch.not_handed_over.append((self.activity.id, device))
@@ -290,13 +290,13 @@ class HandOverKind(StartKind):
 def start_kind(
     setting: Setting, app: App, activity: Row[Any], operation: Row[Any], carrier: Carrier
 ) -> StartKind:
-    """Return what a start operation is."""
+    """Return the kind of a start operation."""
     kind = HandOverKind if read_further(operation).hand_over else StartKind
     return kind(setting, app, activity, operation, carrier)
 
 
 class Starts:
-    """The starts of a courier. ``at_once`` is how many are fanned out side by side."""
+    """The starts of a courier. ``at_once`` is how many are sent in parallel."""
 
     def __init__(
         self,
@@ -315,14 +315,14 @@ class Starts:
         self._most = 2 * at_once
         self._allowed = asyncio.Semaphore(at_once)
         self._later: dict[int, None] = {}
-        """Activities whose start waits until others are done."""
+        """Activities whose start waits for others to finish."""
         self.give_channel: GiveChannel = _no_channel
 
     def __len__(self) -> int:
         return len(self._later)
 
     def begin(self, app: App, activity: Row[Any], operations: Sequence[Row[Any]]) -> None:
-        """Begin the first start of an activity that is open and need not wait."""
+        """Begin the first open start of an activity, or let it wait for its turn."""
         place = ("start", activity.id)
         starts = [
             row
@@ -346,7 +346,7 @@ class Starts:
             self._jobs.again(place)
 
     def ended(self) -> None:
-        """Look at the next that waits: a start is done."""
+        """Look at the next waiting start, because one is done."""
         if self._later:
             self._backlog.add(later := next(iter(self._later)))
             del self._later[later]
@@ -382,7 +382,7 @@ class Starts:
             self._failing.for_key.add(operation.id)
             return
         if operation.reason and not whole and not reached.accepted:
-            # It ended before anybody could be started.
+            # It ended before any device could be started.
             await self._failing.fail([operation], operation.reason, final=True)
             return
         if not whole and not reached.targeted:
