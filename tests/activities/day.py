@@ -192,6 +192,8 @@ class Card:
     """What the model knows of an activity on one phone. ``cause`` says why it is not at the newest."""
 
     shown: int | None = None
+    begun: int = 0
+    """The slot in which it was started: `LIVES` slots later iOS ends it, and its app says so."""
     running: bool = False
     known: bool = False
     """Whether the service knows of it: APNs took its start, or its token came."""
@@ -231,7 +233,8 @@ class Ought:
         """Let the service send a state, if it has where to."""
         name = sent.activity
         if sent.kind == "start":
-            card = self.cards[name] = Card(by_channel=self.phone.follows(name))
+            follows = self.phone.follows(name)
+            card = self.cards[name] = Card(begun=sent.slot, by_channel=follows)
             if not self.phone.can_be_started:
                 card.cause = "too old"
             elif self.deleted:
@@ -242,6 +245,8 @@ class Ought:
                 self._reach(sent)
         self.newest[name] = sent
         card = self.cards[name]
+        if sent.slot >= card.begun + LIVES:
+            return
         hears = card.token != "none" or (card.by_channel and card.running and not self.deleted)
         if sent.kind != "start" and hears:
             card.cause = "offline"
@@ -259,7 +264,8 @@ class Ought:
             return
         newest, told = self.newest[name], not self.killed and self.consent != "none"
         if told and not self.away and not self.deleted and not self._refuses(newest):
-            self.cards[name] = Card(newest.n, True, True, "live", handed_over=card.token)
+            begun = card.begun + HANDED_OVER
+            self.cards[name] = Card(newest.n, begun, True, True, "live", handed_over=card.token)
 
     def _reach(self, sent: Sent) -> None:
         """Let APNs have a push: it keeps the newest one for a phone that is away."""
@@ -344,7 +350,7 @@ class Ought:
                 if self.cards[name].token == "none" and not self.cards[name].by_channel:
                     self._give_token(name)
         elif event == "open":
-            self._open()
+            self._open(int(moment / SLOT))
         elif event == "rotate":
             for name in self._running():
                 if self.cards[name].token == "live":
@@ -360,7 +366,7 @@ class Ought:
     def _open_ones(self) -> list[str]:
         return [name for name, sent in self.newest.items() if sent.kind != "end"]
 
-    def _open(self) -> None:
+    def _open(self, slot: int) -> None:
         self.killed = self.silent = False
         self.told_off = self.consent == "deny"
         for name in self._running():
@@ -376,7 +382,7 @@ class Ought:
                 card = self.cards[name]
                 if not card.running and self.decodes(self.newest[name]):
                     card.shown, card.running, card.known = self.newest[name].n, True, True
-                    card.token, card.cause = "live", ""
+                    card.begun, card.token, card.cause = slot, "live", ""
 
     # What is compared.
 
