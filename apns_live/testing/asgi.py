@@ -1,4 +1,4 @@
-"""The ASGI face: the same rules behind hypercorn, a third-party HTTP/2 server.
+"""The ASGI face: the fake's rules behind hypercorn, a third-party HTTP/2 server.
 
 It is slower and cannot send broken frames. It shows that the rules do not depend on our own HTTP/2. ASGI
 does not identify connections, so the client's address and port do. Calls that ASGI cannot do (SETTINGS,
@@ -31,7 +31,7 @@ from .wire import ConnectionSnapshot, FaceOptions
 
 
 class _LettingGo(TCPServer):
-    """A connection that ends when its client has closed it.
+    """A hypercorn connection that ends when its client closes it.
 
     hypercorn (0.17, 0.18) keeps the connection, and without TLS its descriptor, until the time for idle
     connections is over, because its timer is not stopped.
@@ -53,11 +53,11 @@ _LARGEST_BODY = 65_536
 
 
 class Served:
-    """hypercorn on sockets that listen already, until it is closed. ``settings`` are its own."""
+    """Runs hypercorn on sockets that listen already, until `close`. ``settings`` are hypercorn's."""
 
     def __init__(self, app: Any, listeners: Sequence[socket.socket], **settings: Any) -> None:
         config = Config()
-        # Hypercorn makes its own sockets of the numbers, and closes them.
+        # Hypercorn creates its own sockets from the descriptors, and closes them.
         config.bind = [f"fd://{listener.detach()}" for listener in listeners]
         config.include_server_header = False
         config.errorlog = None
@@ -69,7 +69,7 @@ class Served:
         )
 
     async def started(self) -> None:
-        """Raise FakeError for a wrong certificate or option, which shows at once."""
+        """Wait for the start. Raise FakeError for a wrong certificate or option."""
         await asyncio.sleep(0)
         if self._task.done():
             raise FakeError("hypercorn did not start") from self._task.exception()
@@ -109,7 +109,7 @@ class AsgiFace:
             alpn_protocols=["h2"],
             h2_max_concurrent_streams=self._options.max_streams,
             include_date_header=False,
-            # As long as closing takes: cut off, it would leave sockets open.
+            # Closing takes up to this time. A shorter limit would leave sockets open.
             graceful_timeout=5.0,
             keep_alive_max_requests=MAX_REQUESTS,
             keep_alive_timeout=self._options.idle_timeout or 3600.0,
@@ -129,14 +129,14 @@ class AsgiFace:
             await self._serve(scope, receive, send)
 
     def snapshots(self) -> list[ConnectionSnapshot]:
-        """Return what is known of the connections: little."""
+        """Return snapshots of the connections. ASGI tells only their address and age."""
         return [
             ConnectionSnapshot.of(identity, f"{address[0]}:{address[1]}", since)
             for address, (identity, since) in self._known.items()
         ]
 
     def forget_closed(self) -> None:
-        """Nothing: this face does not see connections close."""
+        """Do nothing: ASGI does not report closed connections."""
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = bytearray()
@@ -184,7 +184,7 @@ class AsgiFace:
 
 
 def _fields(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """Return the header fields with the pseudo-header fields that ASGI takes apart."""
+    """Return the header fields, with the pseudo-header fields rebuilt from the ASGI scope."""
     path = scope.get("raw_path") or scope["path"].encode("utf-8")
     if scope.get("query_string"):
         path += b"?" + scope["query_string"]

@@ -35,7 +35,7 @@ _RENEW = datetime.timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Where the files are: the authority to trust, the leaf with its chain, the leaf's key."""
+    """Paths of the files: the authority to trust, the leaf with its chain, the leaf's key."""
 
     ca_file: Path
     certificate_file: Path
@@ -57,9 +57,9 @@ class Certificates:
 
 
 class Folder:
-    """Where a fake keeps certificates and keys: a directory that was given, else a temporary one.
+    """The directory of a fake's certificates and keys: the given one, else a temporary one.
 
-    ``names`` are those in the certificate; ``made`` is what is in the directory, once it is.
+    ``names`` are the certificate's host names; ``made`` has the certificates once they exist.
     """
 
     def __init__(self, given: str | Path | None, names: Sequence[str]) -> None:
@@ -70,7 +70,7 @@ class Folder:
 
     @property
     def path(self) -> Path:
-        """The directory, which is made when it is first asked for."""
+        """The directory, which is created at first use."""
         if self._given is not None:
             self._given.mkdir(mode=0o700, parents=True, exist_ok=True)
             return self._given
@@ -88,7 +88,7 @@ class Folder:
 def certificates_in(
     directory: Path, names: Sequence[str] = LOCAL_NAMES, *, ca: str = "ca", leaf: str = "localhost"
 ) -> Certificates:
-    """Return the certificates in ``directory``, made anew unless valid ones for ``names`` are there."""
+    """Return the certificates in ``directory``. Create them unless valid ones for ``names`` exist."""
     made = Certificates(*(directory / f"{name}.pem" for name in (ca, leaf, f"{leaf}-key")))
     if not _usable(made, names):
         _make(made, names)
@@ -96,12 +96,12 @@ def certificates_in(
 
 
 def untrusted_certificates(directory: Path) -> Certificates:
-    """Return certificates of an authority that nobody trusts, for TLS failures on demand."""
+    """Return certificates of an untrusted authority, to make TLS handshakes fail."""
     return certificates_in(directory, ca="untrusted-ca", leaf="untrusted")
 
 
 def provider_key_in(directory: Path, key_id: str) -> tuple[Path, ec.EllipticCurvePublicKey]:
-    """Return the ``.p8`` file of ``key_id`` and its public key; made unless it is there."""
+    """Return the ``.p8`` file of ``key_id`` and its public key. Create the file if it is missing."""
     path = directory / f"AuthKey_{key_id}.p8"
     if path.exists():
         try:
@@ -170,7 +170,7 @@ def _make(files: Certificates, names: Sequence[str]) -> None:
         (x509.SubjectKeyIdentifier.from_public_key(leaf_key.public_key()), False),
         (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id), False),
     )
-    # The authority's key is not kept: nobody can sign a second leaf with it.
+    # The authority's key is not stored, so no second leaf can be signed with it.
     files.ca_file.write_bytes(authority)
     write_private(files.key_file, _pem(leaf_key))
     files.certificate_file.write_bytes(leaf + authority)
@@ -183,7 +183,7 @@ def _signed(
     issuer_key: ec.EllipticCurvePrivateKey,
     *extensions: tuple[x509.ExtensionType, bool],
 ) -> bytes:
-    """Return a certificate as PEM; an extension comes with whether it is critical."""
+    """Return a certificate as PEM. Each extension is paired with its critical flag."""
     subject, signer = (
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer)
     )

@@ -55,7 +55,7 @@ class Channels:
         return channel
 
     def get(self, bundle_id: str, channel_id: str) -> Channel | None:
-        """Return the live channel of that id, or None."""
+        """Return the live channel with this id, or None."""
         live = self._live.get(bundle_id)
         return live.get(channel_id) if live else None
 
@@ -64,11 +64,11 @@ class Channels:
         return list(self._live.get(bundle_id, {}).values())
 
     def delete(self, bundle_id: str, channel_id: str) -> bool:
-        """Delete for good; False when there is no such channel."""
+        """Delete a channel permanently. Return False if it does not exist."""
         return self._live.get(bundle_id, {}).pop(channel_id, None) is not None
 
     def standing(self, bundle_id: str, channel_id: str) -> Standing:
-        """Say what is known of an id: live, deleted, the other environment's, never issued."""
+        """Return the state of an id: live, deleted, of the other environment, or never issued."""
         if self.get(bundle_id, channel_id) is not None:
             return "live"
         if not is_well_formed(channel_id):
@@ -104,7 +104,7 @@ class Channels:
 
 
 def is_well_formed(channel_id: str) -> bool:
-    """Whether the text is base64 of a sane length."""
+    """Whether the text is base64 of an allowed length."""
     if not channel_id or len(channel_id) > LONGEST_ID:
         return False
     try:

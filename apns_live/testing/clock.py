@@ -1,8 +1,8 @@
 """Movable clocks for tests and for the served fake.
 
 ``SimulatedClock`` stands still until it is advanced. ``RealClock`` runs with the machine and can be
-moved forward. Both are what ``apns_live.clock.Clock`` asks for. Neither may be used from several
-threads: a fake on its own thread is advanced through its own handle, which moves to that thread.
+moved forward. Both implement ``apns_live.clock.Clock``. Neither may be used from several threads.
+Advance a fake on its own thread through its handle, which uses that thread.
 
 Real sockets and simulated time meet in ``settle``: bytes on a loopback socket need passes of the
 event loop, not seconds. ``await clock.settle()`` gives the loop a number of passes;
@@ -39,7 +39,7 @@ class Timer(Protocol):
 
 
 class FakeClock(Protocol):
-    """What the fake needs of a clock; ``SimulatedClock`` and ``RealClock`` are such."""
+    """The clock interface of the fake. ``SimulatedClock`` and ``RealClock`` implement it."""
 
     def time(self) -> float:
         """Return epoch seconds."""
@@ -54,7 +54,7 @@ class FakeClock(Protocol):
 async def _quiet() -> None:
     """Return when the event loop has nothing left to do now, or after ``_UNREST`` seconds.
 
-    asyncio does not tell, so this looks inside its own loops; others get the passes alone.
+    asyncio has no such query, so this reads private fields of its loops; others get the passes only.
     """
     loop = asyncio.get_running_loop()
     ready, selector = getattr(loop, "_ready", None), getattr(loop, "_selector", None)
@@ -93,9 +93,10 @@ class ClockTimer:
 
 
 class _MovableClock:
-    """What the two clocks share: a heap of timers, and moving forward through it.
+    """The common base of both clocks: a heap of timers, and moving forward through it.
 
-    Timers are ordered by due time and then by age. Cancelled ones leave the heap when they are half of it.
+    Timers are ordered by due time and then by age. Cancelled ones are removed when they are half of the
+    heap.
     """
 
     def __init__(self) -> None:
@@ -116,7 +117,7 @@ class _MovableClock:
         return timer
 
     def forget_one(self) -> None:
-        """Take note that a timer was cancelled."""
+        """Count a cancelled timer."""
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2].callback is not None]
@@ -176,7 +177,7 @@ class _MovableClock:
         """Move forward by ``seconds``; due timers run in time order, each at its own time.
 
         The event loop settles before the first timer, after each moment at which timers ran, and
-        at the end, so what one timer causes is in place before the next one runs.
+        at the end, so the effects of one timer are complete before the next one runs.
         """
         with closing(self._steps(seconds)) as steps:
             for _ in steps:
@@ -226,10 +227,10 @@ class _MovableClock:
             self._arrange()
 
     def _arrange(self) -> None:
-        """See to it that timers run when time passes by itself."""
+        """Schedule the next timer where time passes by itself."""
 
     def _run_due(self, moment: float) -> None:
-        # What a timer adds for this same moment runs in this round too.
+        # Timers that are added for this same moment run in this round too.
         while (due := self.next_due) is not None and due <= moment:
             timer = heapq.heappop(self._heap)[2]
             callback, timer.callback = timer.callback, None
@@ -270,7 +271,7 @@ class RealClock(_MovableClock):
     """The machine's time plus an offset that ``advance`` adds to. For the served fake.
 
     Timers run on the event loop in which they were made. Its heap of timers has one timer of the
-    event loop behind it, so that moving the clock runs what has become due at once and in order.
+    event loop behind it, so that moving the clock runs due timers at once and in order.
     """
 
     def __init__(self) -> None:
@@ -320,11 +321,11 @@ class RealClock(_MovableClock):
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            # Without a loop, advance_sync and the next call_later inside one run the timers.
+            # Without a running loop, timers run in advance_sync or after the next call_later in a loop.
             self._wakeup = None
             return
         self._wakeup_due = due
-        # An event loop need not take any delay; a day on, it is arranged anew.
+        # Event loops may limit delays, so the timer is set again after a day.
         delay = min(max(0.0, due - self.monotonic()), _LONGEST_DELAY)
         self._wakeup = loop.call_later(delay, self._on_wakeup)
 

@@ -1,4 +1,4 @@
-"""Shared by both faces: takes a request and returns a plan of what to do about it.
+"""The engine of both faces: takes a request and returns its response, or a plan.
 
 The engine applies faults first, then the rules, and records the result. A face executes the plan as far
 as its HTTP/2 implementation allows.
@@ -32,10 +32,10 @@ Act = Literal["answer", "withhold", "stall", "reset", "goaway", "disconnect", "s
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a face is to do with a request.
+    """What a face must do with a request.
 
-    ``response`` is the answer, if there is to be one; ``delay`` seconds from now. ``fault`` holds
-    the details of whatever else is to be done.
+    ``response`` is the answer, or None; it is sent after ``delay`` seconds. ``fault`` has the details
+    of the action.
     """
 
     act: Act
@@ -49,8 +49,8 @@ class Engine:
     """Rules, faults, latency and record of one fake.
 
     ``latency`` and ``spread`` are seconds: every answer waits ``latency`` plus an exponentially
-    distributed time with mean ``spread``, drawn like a fault. ``wall`` returns the epoch seconds
-    that provider tokens are held against.
+    distributed time with mean ``spread``, drawn like a fault. ``wall`` returns the epoch seconds by
+    which provider tokens are checked.
     """
 
     state: ApnsState
@@ -63,7 +63,7 @@ class Engine:
     token_offset: float = 0.0
     """Seconds that the clock of provider tokens was moved ahead of ``wall``."""
     faults_of: Callable[[str], Faults] | None = None
-    """The faults for a token or channel, where namespaces have faults of their own."""
+    """Returns the faults for a token or channel, if namespaces have their own faults."""
     connections: int = 0
 
     def next_connection_id(self) -> int:
@@ -72,7 +72,7 @@ class Engine:
         return self.connections
 
     def answer(self, request: Request, connection: ConnectionIdentity) -> Response | Plan:
-        """Return the response to send at once, or a plan when it is not that simple."""
+        """Return the response to send at once, or a plan for a delay or a fault."""
         faults = self.faults
         if self.faults_of is not None:
             faults = self.faults_of(key_of(dict(request.headers)))
@@ -140,7 +140,7 @@ class Engine:
                 effects = (Effect.RAISE_STREAMS,)
         response = self._made_up(fault, fields, connection)
         if response.reason == "ExpiredProviderToken":
-            # A client that obeys mints a new token at once: it does not count as one too many.
+            # The client must now sign a new token at once, so that one is never too early.
             for seen in connection.seen.values():
                 seen.since = -math.inf
         self._record_refusal(request, connection, response)
@@ -151,7 +151,7 @@ class Engine:
     def _made_up(
         self, fault: Fault, fields: dict[bytes, bytes], connection: ConnectionIdentity
     ) -> Response:
-        """Return the answer that the fault asks for, whatever it is."""
+        """Return the answer that the fault describes."""
         reason = fault.reason or ("TooManyRequests" if fault.action == "throttle" else "")
         row = find(reason)
         status = fault.status or (row.status if row is not None else 429)
@@ -224,7 +224,7 @@ def _text(fields: dict[bytes, bytes], name: bytes) -> str:
 
 
 def key_of(fields: dict[bytes, bytes]) -> str:
-    """Return what a request is addressed to: the device token, else the channel id, else the path."""
+    """Return the target of a request: the device token, else the channel id, else the path."""
     path = fields.get(b":path", b"").decode("latin-1")
     if path.startswith("/3/device/"):
         return path[len("/3/device/") :].lower()

@@ -1,9 +1,10 @@
-"""One request on its way through the rules: its provider token, its ids, and the answer to it.
+"""One request as the rules see it: its provider token, its ids, and its answer.
 
 Sources: Apple, "Handling notification responses from APNs", "Handling error responses from Apple Push
 Notification service" and "Establishing a token-based connection to APNs": the first push binds a connection
-to a team and its key, a token lives for an hour, and a connection may see a new one every 20 minutes at
-most. Where Apple names no reason (a second team on one connection) the choice is ours: ``Forbidden``.
+to a team and its key, a token is valid for an hour, and a connection may present a new one every 20
+minutes at most. Apple names no reason for a second team on one connection; this fake answers
+``Forbidden``.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ def _body(name: str) -> bytes:
 
 
 class Exchange(msgspec.Struct, gc=False):
-    """One request on its way through the rules: what it says, on which connection, and when.
+    """One request, its connection and its time, as the rules see it.
 
-    ``fields`` are the first of each name; ``duplicated`` says whether one that APNs reads is repeated.
-    ``id_name`` is the header that its answer carries. ``now`` is epoch seconds for the phones and
-    channels, ``wall`` those that provider tokens are held against.
+    ``fields`` has the first value of each name; ``duplicated`` says whether a name that APNs reads is
+    repeated. ``id_name`` is the header that its answer carries. ``now`` is epoch seconds for the phones
+    and channels, ``wall`` those for checks of provider tokens.
     """
 
     request: Request
@@ -106,7 +107,7 @@ class Exchange(msgspec.Struct, gc=False):
         body: bytes = b"",
         push: Push | None = None,
     ) -> Response:
-        """Return the answer to a request that was taken."""
+        """Return the answer to an accepted request."""
         if push is not None and push.apns_unique_id:
             headers = (*headers, (b"apns-unique-id", push.apns_unique_id.encode("ascii")))
         connection = self.connection
@@ -123,7 +124,7 @@ class Exchange(msgspec.Struct, gc=False):
 def penalty(
     status: int, name: str, connection: ConnectionIdentity, state: ApnsState
 ) -> tuple[Effect, ...]:
-    """Return what a refusal does to the connection. A 410 does not count as an error."""
+    """Return the effects of a refusal on the connection. A 410 does not count as an error."""
     if status == 410 or not 400 <= status < 500:
         return ()
     effects: tuple[Effect, ...] = ()
@@ -140,9 +141,9 @@ def penalty(
 def authorize(
     authorization: bytes | None, connection: ConnectionIdentity, state: ApnsState, wall: float
 ) -> str:
-    """Return ``""`` if the token is taken, else the reason. Binds the connection on first use.
+    """Return ``""`` for an accepted token, else the reason. The first token binds the connection.
 
-    ``wall`` is epoch seconds on the clock that provider tokens are held against.
+    ``wall`` is epoch seconds on the clock by which provider tokens are checked.
     """
     if not authorization:
         return "MissingProviderToken"

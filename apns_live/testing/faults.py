@@ -1,4 +1,4 @@
-"""Faults as data: what happens, to whom, when, and how often.
+"""Faults as data: the action, the targets, the time and the number of times.
 
 A fault is matched against every request, or, for some actions, against every new connection. The
 draw for a ``fraction`` is a hash of (seed, fault, token, nth push to that token): it does not
@@ -113,12 +113,12 @@ class Fault:
 
     @property
     def is_processed(self) -> bool:
-        """Whether the push reaches the phones although the client is not told."""
+        """Whether the push reaches the phones although the client gets no answer."""
         return self.action in _PROCESSED if self.processed is None else self.processed
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Fault:
-        """Make a fault of a table from a file or of JSON; raises FakeError for what is not a valid fault."""
+        """Create a fault from a table of a file or from JSON. Raises FakeError if it is not valid."""
         unknown = sorted(set(data) - set(FAULT_FIELDS))
         if unknown:
             known = ", ".join(sorted(FAULT_FIELDS))
@@ -187,8 +187,8 @@ def _problem(fault: Fault) -> str:
 class ActiveFault:
     """A fault in force; ``matched`` and ``fired`` count, ``since`` is on the fake's clock.
 
-    ``draws_as`` is its name, or its place since the last ``clear``, so that a scenario that is
-    played again draws the same.
+    ``draws_as`` is its name, or its place since the last ``clear``, so that a repeated scenario draws
+    the same numbers.
     """
 
     fault_id: int
@@ -202,7 +202,7 @@ class ActiveFault:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a fault is matched against: a request, or a new connection (``token`` is None)."""
+    """The target that a fault is matched against: a request, or a new connection (``token`` None)."""
 
     connection: int
     face: str
@@ -222,8 +222,8 @@ def draw(seed: int, name: str, token: str, nth: int) -> float:
 class Faults:
     """The faults in force.
 
-    ``seed`` makes the draws; ``monotonic`` returns seconds; ``possible`` are the actions that can be
-    done: another server's HTTP/2 stack cannot break frames, and a namespace has no connections.
+    ``seed`` makes the draws; ``monotonic`` returns seconds; ``possible`` are the supported actions:
+    another server's HTTP/2 stack cannot break frames, and a namespace has no connections.
     """
 
     seed: int = 0
@@ -275,7 +275,7 @@ class Faults:
     def nth(self, token: str) -> int:
         """Count a push to ``token`` (or a request of that key) and return its number, from 1.
 
-        A million tokens are remembered, the longest unused forgotten first.
+        A million tokens are stored; the least recently used are dropped first.
         """
         counts = self._counts
         number = counts.pop(token, 0) + 1
@@ -285,12 +285,12 @@ class Faults:
         return number
 
     def choose(self, target: Target, nth: int) -> list[ActiveFault]:
-        """Return the faults that strike a request, or a new connection, in the order they were added."""
+        """Return the faults that strike a request or a new connection, oldest fault first."""
         faults = self.for_connections if target.token is None else self.for_requests
         return [each for each in faults if self._strikes(each, target, nth)]
 
     def over_limit(self, active: ActiveFault, key: str) -> bool:
-        """Whether a throttle refuses this request: a bucket per key, refilled evenly."""
+        """Whether a throttle refuses this request. Each key has a bucket that refills evenly."""
         fault, now = active.fault, self.monotonic()
         room, then = active.buckets.pop(key, (float(fault.limit), now))
         room = min(float(fault.limit), room + (now - then) * fault.limit / fault.per)

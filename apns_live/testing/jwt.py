@@ -62,7 +62,7 @@ class RegisteredKey:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """A genuine provider token: its key, and ``issued_at`` in epoch seconds."""
+    """A verified provider token: its key, and ``issued_at`` in epoch seconds."""
 
     key: RegisteredKey
     issued_at: float
@@ -92,8 +92,8 @@ class _StrictClaims(_Claims):
 class TokenVerifier:
     """Verifies provider tokens against the registered keys, each distinct token only once.
 
-    The cache is bounded, least recently used out first, and emptied when the keys change.
-    ``strict`` takes only what the documentation describes.
+    The cache drops the least recently used tokens, and is cleared when the keys change.
+    ``strict`` accepts only tokens as the documentation describes them.
     """
 
     def __init__(self, *, strict: bool = False, cache_size: int = 4096) -> None:
@@ -109,12 +109,12 @@ class TokenVerifier:
         return tuple(self._keys.values())
 
     def register(self, key: RegisteredKey) -> None:
-        """Take ``key`` into the portal; replaces one of the same id."""
+        """Register ``key``; it replaces one of the same id."""
         self._keys[key.key_id] = key
         self._cache.clear()
 
     def revoke(self, key_id: str) -> None:
-        """Forget a key; its tokens are refused from now on, as after a revocation."""
+        """Remove a key. Its tokens are refused from now on."""
         self._keys.pop(key_id, None)
         self._cache.clear()
 
@@ -123,7 +123,7 @@ class TokenVerifier:
         return self._keys.get(token.key.key_id) is token.key
 
     def verify(self, token: bytes) -> VerifiedToken | None:
-        """Return what ``token`` (without the scheme) proves, or None if it proves nothing."""
+        """Return the verified ``token`` (without the scheme), or None if it is not valid."""
         cache = self._cache
         try:
             known = cache[token]

@@ -1,4 +1,4 @@
-"""The wire face: listens, accepts or breaks TLS, and keeps the connections."""
+"""The wire face: listens, does or breaks the TLS handshake, and keeps the connections."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class WireFace(Connections):
         self._accept()
 
     def stop_listening(self) -> None:
-        """Refuse new connections as a host without a server does; open ones go on."""
+        """Refuse new connections, as a host without a server does. Open ones continue."""
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             # Before the number can be given to another socket.
@@ -95,7 +95,7 @@ class WireFace(Connections):
             loop.add_reader(listener.fileno(), self._accept_from, listener)
 
     def _accept_from(self, listener: socket.socket) -> None:
-        # Not with the loop's own sock_accept: what it has accepted is lost when it is cancelled.
+        # Not the loop's sock_accept: if it is cancelled, an accepted socket is lost.
         for _ in range(_AT_ONCE):
             try:
                 accepted, _ = listener.accept()
@@ -144,8 +144,8 @@ class WireFace(Connections):
 
         def done(task: asyncio.Task[None]) -> None:
             self._handshakes.discard(task)
-            # Once there is a protocol the socket is its transport's, which closes it. Before, the
-            # task may have been cancelled without having begun.
+            # A protocol's transport owns the socket and closes it. Without one, the task may have been
+            # cancelled before it began.
             if not taken:
                 accepted.close()
 
@@ -156,7 +156,7 @@ class WireFace(Connections):
     async def _shake_hands(
         self, accepted: socket.socket, make: Callable[[], WireConnection], context: ssl.SSLContext
     ) -> None:
-        # A client that gives up, speaks no TLS, or does not trust us: its own affair.
+        # Ignore clients that give up, do not use TLS, or do not trust the certificate.
         with contextlib.suppress(OSError, EOFError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -179,7 +179,7 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
             listener = _listen(family, address, port)
         except OSError as error:
             if listeners:
-                continue  # no IPv6 here, or its port is taken: IPv4 serves
+                continue  # no IPv6 here, or its port is taken: IPv4 is enough
             raise FakeError(
                 f"cannot listen on {address}, port {port}: {error.strerror or error}"
             ) from error
@@ -199,7 +199,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_reach(host: str, token: str | None) -> None:
-    """Raise FakeError for an address that other machines can reach, without a token to guard it."""
+    """Raise FakeError if other machines can reach the address and no token guards it."""
     if not token and not is_loopback(host):
         raise FakeError(
             f"{host} can be reached from other machines: give a token, or serve on localhost"

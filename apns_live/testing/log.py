@@ -1,4 +1,4 @@
-"""What a fake records, in bounded buffers with listeners: all that happens, and what became of each push.
+"""The records of a fake, in bounded buffers with listeners: each event, and the result of each push.
 
 Apple's console calls a push received, stored, delivered, delivered from storage or discarded
 ("Viewing the status of push notifications using Metrics and APNs"), and ends there. The delivery log also
@@ -111,9 +111,9 @@ Listener = Callable[[Happening], object]
 
 
 class Ring(Sequence[T], Generic[T]):
-    """The newest ``limit`` of a series that is numbered from 1; ``total`` counts all there ever were.
+    """The newest ``limit`` items of a series numbered from 1; ``total`` counts all items ever added.
 
-    As a sequence it is what is kept, the oldest first. Adding and looking up take constant time.
+    As a sequence it has the kept items, oldest first. Adding and lookup take constant time.
     """
 
     __slots__ = ("_items", "limit", "total")
@@ -129,7 +129,7 @@ class Ring(Sequence[T], Generic[T]):
         return self.total - len(self._items) + 1
 
     def append(self, item: T) -> None:
-        """Add the item that has number ``total + 1``; the oldest goes when the ring is full."""
+        """Add an item with number ``total + 1``. A full ring drops its oldest item."""
         self.total = number = self.total + 1
         if len(self._items) < self.limit:
             self._items.append(item)
@@ -143,7 +143,7 @@ class Ring(Sequence[T], Generic[T]):
         return None
 
     def after(self, number: int) -> Iterator[T]:
-        """Iterate over what came after ``number``, oldest first."""
+        """Iterate over the items after ``number``, oldest first."""
         items, limit = self._items, self.limit
         for index in range(max(number + 1, self.first), self.total + 1):
             yield items[(index - 1) % limit]
@@ -183,11 +183,10 @@ class Ring(Sequence[T], Generic[T]):
 
 
 class Recorder:
-    """The rings of one fake, and who listens.
+    """The rings of one fake, and its listeners.
 
     ``limit`` bounds accepted pushes and refusals each. A listener is called on the fake's event
-    loop, at once, for everything that happens; it must not block; one that
-    raises is called no more.
+    loop, at once, for everything that happens; it must not block; one that raises is removed.
     """
 
     def __init__(self, limit: int = 10_000) -> None:
@@ -202,7 +201,7 @@ class Recorder:
             FaultStruck: self.faults,
         }
         self.on_refusal: Callable[[Refusal], object] | None = None
-        """Called for each refusal before the listeners: the delivery log, which sees no others."""
+        """Called for each refusal before the listeners. The delivery log uses it."""
         self._listeners: tuple[Listener, ...] = ()
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -215,7 +214,7 @@ class Recorder:
         return stop
 
     def record(self, happening: Happening) -> None:
-        """Keep it, and call every listener; one that raises is called no more: the fake goes on."""
+        """Store an event, and call every listener. One that raises is removed, and the fake goes on."""
         self._rings[type(happening)].append(happening)
         if self.on_refusal is not None and isinstance(happening, Refusal):
             self.on_refusal(happening)
@@ -233,13 +232,13 @@ class Recorder:
 
 
 class PushRecord(msgspec.Struct, gc=False, eq=False):
-    """One request to the push port, and what became of it.
+    """One request to the push port, and its result.
 
     ``number`` counts every recorded request from 1. ``status`` and ``reason`` are APNs' answer;
     ``state``, ``why`` and ``detail`` say what the phone did (``state`` is ``""`` for a refused
     one). ``event`` and ``timestamp`` are the payload's, once a phone has read it. A broadcast
     counts its ``subscribers`` and to how many it was ``delivered``; its state is ``received``.
-    ``demoted``: it came over the budget and was delayed.
+    ``demoted``: it exceeded the budget and was delayed.
     """
 
     number: int
@@ -276,7 +275,7 @@ class DeliveryLog:
 
     ``pushes`` and ``entries`` say how many of each are kept.
     ``listeners`` are called with a record when it is new and whenever its state changes.
-    ``generation`` counts how often everything was forgotten.
+    ``generation`` counts the calls of `clear`.
     """
 
     def __init__(self, *, pushes: int = 10_000, entries: int = 20_000) -> None:
@@ -289,14 +288,14 @@ class DeliveryLog:
         self.generation = 0
 
     def received(self, push: Push) -> PushRecord:
-        """Record a push that APNs took, before a phone is asked."""
+        """Record a push that APNs accepted, before a phone gets it."""
         pushes = self.pushes
         record = PushRecord(pushes.total + 1, push)
         pushes.append(record)
         return record
 
     def refusal(self, refusal: Refusal) -> None:
-        """Record what the fake refused at the push port; the management port is not recorded."""
+        """Record a refusal at the push port. Refusals at the management port are not recorded."""
         if refusal.face != "device":
             return
         push = Push(
@@ -354,7 +353,7 @@ class DeliveryLog:
         return [entry for entry in self.entries if entry.record.number == number]
 
     def clear(self) -> None:
-        """Forget pushes, entries and counts, and count from 1 again."""
+        """Delete pushes, entries and counts, and count from 1 again."""
         self.pushes.clear()
         self.entries.clear()
         self.by_state.clear()

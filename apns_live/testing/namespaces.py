@@ -2,7 +2,8 @@
 
 Each has its own phones, tokens, channels, faults, delivery log and, unless the fake was given a clock,
 clock. They share ports, certificates, keys, apps and connections. A push belongs to the namespace whose
-phone has its token, a broadcast to the one that has its channel. All else belongs to the fake itself.
+phone has its token, a broadcast to the one that has its channel. Everything else belongs to the fake
+itself.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ class Part:
 
 
 class Namespace(Part):
-    """One part of a fake. What is not its own (endpoint, keys, connections) is the fake's.
+    """One part of a fake. Endpoint, keys and connections are the fake's.
 
-    Its tokens follow from the fake's seed and its name, so no two namespaces share one.
+    Its tokens are derived from the fake's seed and its name, so no two namespaces share one.
     """
 
     def __init__(self, fake: Part, name: str) -> None:
@@ -124,7 +125,7 @@ class Namespace(Part):
         return channel
 
     async def advance(self, seconds: float, *, tokens: bool = False) -> None:
-        """Move this namespace's clock. Raises `FakeError` where it is not its own, and for ``tokens``."""
+        """Move this namespace's clock. Raises `FakeError` if it is shared, and for ``tokens``."""
         if self.clock is self._fake.clock or not isinstance(self.clock, RealClock):
             raise FakeError(
                 "this fake was given a clock that all namespaces share: advance that one"
@@ -137,8 +138,8 @@ class Namespace(Part):
 class Namespaces:
     """The namespaces of one fake by name, and the phones behind all of them.
 
-    Implements ``apns_live.testing.state.Phones``. ``channels`` says whose a channel is: of the namespace
-    that made it, or whose phone was the first to follow it.
+    Implements ``apns_live.testing.state.Phones``. ``channels`` maps a channel to its namespace: the one
+    that created it, or whose phone followed it first.
     """
 
     def __init__(self, fake: Part) -> None:
@@ -148,7 +149,7 @@ class Namespaces:
         self.channels: dict[str, Namespace] = {}
 
     def __getitem__(self, name: str) -> Namespace:
-        """Return a namespace. Raises `FakeError` when there is none of that name."""
+        """Return a namespace. Raises `FakeError` if the name is unknown."""
         found = self._by_name.get(name)
         if found is None:
             raise FakeError(f"there is no namespace {name!r:.80}: make it first")
@@ -161,9 +162,10 @@ class Namespaces:
         return name in self._by_name
 
     def add(self, name: str | None = None) -> Namespace:
-        """Make a namespace; without a name it gets one that no other had.
+        """Create a namespace. Without a name it gets one that was never used.
 
-        Raises `FakeError` for a name that cannot be or is taken, and where the fake has phones of the caller's.
+        Raises `FakeError` for a name that is invalid or taken, and if the caller replaced the fake's
+        phones.
         """
         fake, known = self._fake, self._by_name
         while name is None:
@@ -187,7 +189,7 @@ class Namespaces:
         return made
 
     def remove(self, name: str) -> None:
-        """Forget a namespace with its phones, tokens, channels, faults and pushes. Raises `FakeError`."""
+        """Delete a namespace with all of its phones, tokens, channels, faults and pushes."""
         gone = self[name]
         del self._by_name[name]
         gone.reset()
@@ -200,9 +202,9 @@ class Namespaces:
                 state.channels.delete(bundle_id, channel_id)
 
     def adopt(self, where: Part, text: str) -> Token:
-        """Give a phone to a token that was not issued here: pushes to it then belong to ``where``.
+        """Create a phone for a token that was not issued here. Pushes to it then belong to ``where``.
 
-        Raises `FakeError` for what is no token, and for one that a phone elsewhere has.
+        Raises `FakeError` for an invalid token, and for one of a phone in another namespace.
         """
         token = normal_token(text.encode("utf-8", "replace"))
         if not token:
@@ -214,18 +216,18 @@ class Namespaces:
             raise FakeError("a phone of another namespace has this token: use it in one test only")
         return where.devices.mark(token, LIVE)
 
-    # What APNs calls.
+    # Calls from APNs.
 
     def token_status(self, token: str, topic: str) -> TokenStatus:
-        """Return what APNs knows of a token for a topic."""
+        """Return the status of a token for a topic, as APNs sees it."""
         return (self._of_token(token) or self._fake).devices.token_status(token, topic)
 
     def receive(self, push: Push) -> None:
-        """Take a device push that was answered with 200."""
+        """Receive a device push that was answered with 200."""
         self._hand(self._of_token(push.token), push, SimulatedPhones.receive)
 
     def receive_broadcast(self, push: Push) -> None:
-        """Take a broadcast that was answered with 200."""
+        """Receive a broadcast that was answered with 200."""
         owner = self.channels.get(push.channel_id or "")
         self._hand(owner, push, SimulatedPhones.receive_broadcast)
 
@@ -253,7 +255,7 @@ class Namespaces:
         return None
 
     def _note_followers(self, owner: Namespace) -> None:
-        """Give a channel to a namespace when its phone is the first to follow it."""
+        """Assign a channel to the namespace whose phone follows it first."""
         kit, of_fake = owner.devices.kit, self._fake.devices.feeds
         join = kit.join
 

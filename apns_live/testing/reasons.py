@@ -28,9 +28,9 @@ ALL: frozenset[Where] = DEVICE | CHANNELS
 class Reason:
     """One reason: its status, where it is given, what makes the fake give it, and the source.
 
-    ``name`` is the spelling of the documentation, ``wire`` the one seen on the wire. ``needs``
-    says what produces it: a ``request`` alone, the history of a ``connection``, something in the
-    ``state`` (a token's status, an app's capability, a key), or a ``fault`` that was asked for.
+    ``name`` is the spelling of the documentation, ``wire`` the one seen on the wire. ``needs`` says
+    what produces it: a ``request`` alone, the history of a ``connection``, the ``state`` (a token's
+    status, an app's capability, a key), or a configured ``fault``.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Apple's rules as one function from request, connection identity and state to response.
 
-``respond`` does no I/O and reads no clock. It changes nothing but the connection identity, the
-state's counters and channels, and what the phones make of an accepted push.
+``respond`` does no I/O and reads no clock. It changes only the connection identity, the state's
+counters and channels, and the phones.
 
 Sources: Apple, "Sending notification requests to APNs", "Sending broadcast push notification requests to
 APNs", "Sending channel management requests to APNs" and "Handling error responses from Apple Push
@@ -54,8 +54,8 @@ def respond(
 ) -> Response:
     """Answer one request as APNs would.
 
-    ``now`` is epoch seconds for the phones and channels; ``wall`` is epoch seconds that provider
-    tokens are held against, ``now`` unless given.
+    ``now`` is epoch seconds for the phones and channels; ``wall`` is epoch seconds for checks of
+    provider tokens, by default ``now``.
     """
     unbound = connection.key is None
     response = _respond(request, connection, state, now, now if wall is None else wall)
@@ -111,7 +111,7 @@ def _first_of_each(headers: Sequence[tuple[bytes, bytes]]) -> tuple[dict[bytes, 
 
 
 def _push_to_device(exchange: Exchange) -> Response:
-    """Judge one device push; an accepted one reaches the phones."""
+    """Answer one device push. An accepted one is passed to the phones."""
     connection, state, refuse = exchange.connection, exchange.state, exchange.refuse
     fields = exchange.fields
     get = fields.get
@@ -193,7 +193,7 @@ def normal_token(token: bytes) -> str:
         raw = bytes.fromhex(token.decode("ascii"))
     except ValueError:
         return ""
-    # fromhex skips white space.
+    # bytes.fromhex skips white space.
     return raw.hex() if len(raw) * 2 == length else ""
 
 
@@ -212,7 +212,7 @@ def _priority_fits(priority: int, verdict: TopicVerdict, fields: dict[bytes, byt
 
 
 def _push_to_channel(exchange: Exchange) -> Response:
-    """Judge one broadcast; an accepted one reaches the phones."""
+    """Answer one broadcast. An accepted one is passed to the phones."""
     connection, state, refuse = exchange.connection, exchange.state, exchange.refuse
     get = exchange.fields.get
     bundle_id = exchange.fields[b":path"][len(_BROADCAST) :].decode("latin-1")
@@ -270,7 +270,7 @@ def _app_problem(bundle_id: str, connection: ConnectionIdentity, state: ApnsStat
 
 
 def _manage(exchange: Exchange) -> Response:
-    """Judge one channel management request and do what it asks."""
+    """Answer one channel management request, and execute it."""
     connection, state, fields = exchange.connection, exchange.state, exchange.fields
     refuse, accept = exchange.refuse, exchange.accept
     app, _, resource = fields[b":path"][len(_MANAGE) :].partition(b"/")

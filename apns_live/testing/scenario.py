@@ -14,7 +14,7 @@
     team_id = "DEF123GHIJ"
     broadcast = true
 
-    [[token]]                   # what APNs answers for a token, whatever the phones know
+    [[token]]                   # APNs' answer for a token, independent of the phones
     token = "8f..."
     condition = "expired"       # live, unknown, expired, unregistered, wrong_topic, other_environment
     since = 1800000000          # seconds
@@ -67,7 +67,7 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TokenTable(msgspec.Struct, forbid_unknown_fields=True):
-    """What APNs answers for a token, whatever the phones know; ``since`` is seconds since 1970."""
+    """APNs' answer for a token, independent of the phones; ``since`` is seconds since 1970."""
 
     token: str
     condition: TokenCondition
@@ -98,14 +98,14 @@ class ScenarioFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A checked scenario. ``values`` holds what is not a fault; ``faults`` are ready to use."""
+    """A checked scenario: its ``faults``, ready to use, and all other ``values``."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any] | None) -> Scenario:
-        """Read a file or take a mapping; raises FakeError that names what is wrong in it."""
+        """Read a scenario from a file or mapping. Raises FakeError that names the wrong value."""
         if source is None:
             return cls()
         if isinstance(source, Mapping):
@@ -119,7 +119,7 @@ class Scenario:
             raise FakeError(f"the scenario {path} is not TOML: {error}") from error
         schemas = data.get("schemas", {})
         if isinstance(schemas, dict):
-            # A file named in a scenario is looked for beside it.
+            # A file name in a scenario is relative to the scenario's directory.
             data["schemas"] = {
                 name: path.parent / each if isinstance(each, str) else each
                 for name, each in schemas.items()
@@ -151,7 +151,7 @@ class Scenario:
         return cls(values, tuple(faults))
 
     def choose(self, name: str, given: T | None, default: T) -> T:
-        """Return what was given, else what the scenario says, else the default; durations in seconds."""
+        """Return the given value, else the scenario's, else the default; durations are seconds."""
         value: Any = given if given is not None else self.values.get(name, default)
         if name in _DURATIONS and value is not None:
             value = parse_duration(value, name)

@@ -49,7 +49,7 @@ async def serve(
 
     ``ready`` gets the ready line once every port listens: ``endpoint``, ``manage``, ``ca_file``,
     ``key_file``, ``key_id``, ``team_id``, ``bundle_id``, ``inspector`` (a URL, or None where the
-    extra ``fake`` is not installed). Raises FakeError for options that cannot be.
+    extra ``fake`` is not installed). Raises FakeError for invalid options.
     """
     check_reach(host, token)
     fixed, spread = parse_latency(latency)
@@ -64,15 +64,15 @@ async def serve(
 
                 control = serve_control(fake, host=host, port=inspector_port, token=token)
                 inspector = await stack.enter_async_context(control)
-        # A hundred thousand phones are a million objects that live long, and almost nothing here is a
-        # cycle: by the default thresholds the collector takes a third of the time.
+        # A hundred thousand phones are a million long-lived objects with almost no cycles. With the
+        # default thresholds the collector would take a third of the time.
         gc.freeze()
         stack.callback(gc.unfreeze)
         gc.set_threshold(100_000, 50, 50)
         stack.callback(gc.set_threshold, *before)
         facts = facts_of(fake, inspector)
         if ready_file is not None:
-            # It appears whole: whoever waits for it may read it at once.
+            # The file appears complete, so that a waiting program can read it at once.
             partial = ready_file.with_name(ready_file.name + ".partial")
             partial.write_bytes(msgspec.json.encode(facts) + b"\n")
             partial.replace(ready_file)
@@ -81,7 +81,7 @@ async def serve(
 
 
 def facts_of(fake: FakeApns, inspector: str | None) -> dict[str, Any]:
-    """Return what a program must know to reach a fake that runs."""
+    """Return the addresses and keys with which a program reaches a running fake."""
     return {
         "endpoint": fake.url,
         "manage": fake.manage_url,

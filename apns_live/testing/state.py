@@ -35,14 +35,14 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Effect(enum.Enum):
-    """What the face must do to the connection besides answering."""
+    """An effect on the connection that the face must apply besides the answer."""
 
     RAISE_STREAMS = "raise_streams"
     """The first provider token was accepted, or a success ended the penalty: allow many streams."""
     CUT_STREAMS = "cut_streams"
     """The request was refused and the penalty is switched on: allow one stream."""
     DISCONNECT = "disconnect"
-    """Too many refusals: say goodbye and close (Apple, "Handling notification responses")."""
+    """Too many refusals: send GOAWAY and close (Apple, "Handling notification responses")."""
     MALFORMED = "malformed"
     """No HTTP answer: reset the stream with PROTOCOL_ERROR (RFC 9113, section 8.1.1)."""
 
@@ -69,7 +69,7 @@ class Push(msgspec.Struct, frozen=True, gc=False):
     whole apns-topic; a broadcast has none on the wire and gets that of its bundle id here.
     ``expiration`` is None when the header is absent; else epoch seconds, 0 for "one attempt".
     ``priority`` is 10 when the header is absent, as APNs takes it. ``push_type`` is ``""`` when
-    absent. ``received_at`` is epoch seconds on the fake's clock. ``body`` is not judged.
+    absent. ``received_at`` is epoch seconds on the fake's clock. ``body`` is not validated.
     """
 
     number: int
@@ -98,7 +98,7 @@ class TokenCondition(enum.Enum):
 
     LIVE = "live"
     UNKNOWN = "unknown"
-    """Never issued. Live all the same while the fake's ``devices`` is ``auto``."""
+    """Never issued. It counts as live while the fake's ``devices`` is ``auto``."""
     EXPIRED = "expired"
     UNREGISTERED = "unregistered"
     WRONG_TOPIC = "wrong_topic"
@@ -142,13 +142,13 @@ class QuietPhones:
         """Do nothing."""
 
     def token_status(self, token: str, topic: str) -> TokenStatus:
-        """Return what ``statuses`` says."""
+        """Return the token's status from ``statuses``, else UNKNOWN."""
         return self.statuses.get(token, UNKNOWN)
 
 
 @dataclass(slots=True, eq=False)
 class SeenKey:
-    """What a connection remembers of one key: its current token, since when, and its apps.
+    """A connection's data of one key: its current token, since when, and its apps.
 
     ``since`` is epoch seconds on the token clock. ``apps`` are the bundle ids that the key covered
     at its first use; a later App ID needs a new connection.
@@ -161,7 +161,7 @@ class SeenKey:
 
 @dataclass(slots=True, eq=False)
 class ConnectionIdentity:
-    """What APNs remembers about one connection. Changed by the rules alone.
+    """The state that APNs keeps of one connection. Only the rules change it.
 
     ``key`` is the key of the first accepted provider token: it binds the connection.
     ``token`` and ``authorization`` are the last accepted provider token and its header value.
@@ -187,16 +187,16 @@ class ConnectionIdentity:
 
 @dataclass(slots=True, eq=False)
 class ApnsState:
-    """Everything that the rules read and change. One per fake APNs.
+    """The state that the rules read and change. Each fake APNs has one.
 
-    ``strict`` refuses what production clients get away with (see ``apns_live.testing.jwt`` and
+    ``strict`` refuses deviations that APNs tolerates (see ``apns_live.testing.jwt`` and
     ``rules``). ``devices`` ``auto`` takes every well-formed token for a live device.
     ``cut_streams`` switches the penalty of one stream after a 4xx other than 410. ``error_limit``
     is how much refusal a connection may collect before it is closed (0: any amount); a
     BadDeviceToken weighs five, a 410 nothing, and a success takes one away.
     ``token_age`` and ``token_interval`` are seconds (Apple, "Establishing a token-based connection
-    to APNs"); ``future_tolerance`` is how far ahead an ``iat`` may be. ``overrides``
-    says what is known of a token (lower-case hex) whatever the phones say.
+    to APNs"); ``future_tolerance`` is how far ahead an ``iat`` may be. ``overrides`` has statuses of
+    tokens (lower-case hex) that override the phones'.
     """
 
     environment: Environment
@@ -223,7 +223,7 @@ class ApnsState:
         return seen.apps if seen is not None else frozenset()
 
     def add_app(self, bundle_id: str, team_id: str, *, broadcast: bool = True) -> App:
-        """Register an App ID. Connections that are bound already do not learn of it."""
+        """Register an App ID. Connections that are already bound do not accept it."""
         app = App(bundle_id, team_id, broadcast)
         self.apps[bundle_id] = app
         return app

@@ -69,7 +69,7 @@ class ThreadedFakeApns:
         self._stack.close()
 
     def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
-        """Enter ``manager`` in the fake's thread; it is left before the fake stops."""
+        """Enter ``manager`` in the fake's thread. It exits before the fake stops."""
         return self._stack.enter_context(self._open().wrap_async_context_manager(manager))
 
     def call(

@@ -37,7 +37,7 @@ BROADCAST_LIMIT = 5120
 
 
 class TopicVerdict(msgspec.Struct, frozen=True):
-    """What is to be said of a topic and push type; the reasons are ``""`` where nothing is wrong.
+    """The verdict on a topic and push type. A reason is ``""`` if nothing is wrong.
 
     Three reasons, for three places in the order of checks. ``limit`` is the payload's, in bytes.
     """
@@ -61,7 +61,7 @@ def split(topic: str) -> tuple[str, str]:
 def judge(
     topic: bytes | None, push_type: bytes | None, apps: frozenset[str], strict: bool
 ) -> TopicVerdict:
-    """Judge the headers apns-topic and apns-push-type against the bundle ids a key covers."""
+    """Check the headers apns-topic and apns-push-type against the bundle ids of a key."""
     text = topic.decode("latin-1") if topic else ""
     kind = push_type.decode("latin-1") if push_type else ""
     push_type_reason = "" if kind in SUFFIXES or (not kind and not strict) else "InvalidPushType"

@@ -1,7 +1,7 @@
 """One connection of the wire face: the sans-I/O HTTP/2 server on an asyncio transport.
 
-Everything a request needs happens in the callback that brought its bytes: no task, no future, and
-one write for all answers of a read. Delayed answers wait on a timer wheel that they share.
+The callback that receives a request's bytes also answers it: no task, no future, and one write for all
+answers of a read. Delayed answers wait on a timer wheel that they share.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class FaceOptions:
 
 @dataclass(eq=False)
 class Connections:
-    """The connections of one port: the open ones, and what the last closed ones were."""
+    """The connections of one port: the open ones, and snapshots of the last closed ones."""
 
     engine: Engine
     kind: Face
@@ -104,7 +104,7 @@ class Connections:
     )
 
     def forget(self, connection: WireConnection) -> None:
-        """Keep only a snapshot of a connection that was lost."""
+        """Replace a lost connection by its snapshot."""
         if self.connections.pop(connection.identity.connection_id, None) is not None:
             self._closed.append(connection.snapshot())
 
@@ -113,20 +113,20 @@ class Connections:
         return [*self._closed, *(each.snapshot() for each in self.connections.values())]
 
     def forget_closed(self) -> None:
-        """Forget the connections that are closed."""
+        """Delete the snapshots of closed connections."""
         self._closed.clear()
 
 
 @dataclass(slots=True)
 class SlowWindow:
-    """Gives windows back at the rate that a fault names, never more than was received."""
+    """Grants windows at the rate of a fault, never more than was received."""
 
     fault: Fault
     received: int = 0
     granted: int = 0
 
     def grant(self, http: ServerConnection) -> None:
-        """Give back what is due for one interval."""
+        """Grant the bytes of one interval."""
         amount = min(int(self.fault.rate * _GRANT_INTERVAL), self.received - self.granted)
         if amount > 0:
             self.granted += amount
@@ -136,7 +136,7 @@ class SlowWindow:
 
 
 class WireConnection(asyncio.Protocol):
-    """One client. ``faults`` are those that struck the connection as it was opened."""
+    """The connection of one client. ``faults`` are those that struck it when it was opened."""
 
     def __init__(
         self, face: Connections, connection_id: int, faults: tuple[ActiveFault, ...]
@@ -195,7 +195,7 @@ class WireConnection(asyncio.Protocol):
         self._tell("closed", type(exc).__name__ if exc is not None else "")
 
     def data_received(self, data: bytes) -> None:
-        """Serve everything that these bytes complete."""
+        """Serve the requests that these bytes complete."""
         if self.silent:
             return
         if self._slow is not None:
@@ -216,16 +216,16 @@ class WireConnection(asyncio.Protocol):
         self.flush()
 
     def eof_received(self) -> bool:
-        """Close as well."""
+        """Close, because the client has closed its side."""
         return False
 
     def pause_writing(self) -> None:
-        """Read no more from a client that does not read our answers."""
+        """Stop reading from a client that does not read our answers."""
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read on."""
+        """Continue: the client reads again."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -278,7 +278,7 @@ class WireConnection(asyncio.Protocol):
             self._apply(response.effects, stream_id)
             if fault is not None and fault.in_pieces:
                 self.http.send_raw(_response_in_pieces(stream_id, response))
-                # The stream is over for the client; this lets the server forget it too.
+                # The client has closed the stream; this closes it in the server as well.
                 self.http.reset_stream(stream_id, ErrorCode.NO_ERROR)
             else:
                 self.http.send_response(stream_id, response.status, response.headers, response.body)
@@ -302,7 +302,7 @@ class WireConnection(asyncio.Protocol):
     # --- what may be asked for from outside ------------------------------------------------------
 
     def allow_streams(self, streams: int) -> None:
-        """Tell the client how many streams it may have open from now on."""
+        """Announce how many streams the client may have open from now on."""
         if streams != self.max_streams:
             self.change_settings({Setting.MAX_CONCURRENT_STREAMS: streams})
 
@@ -311,7 +311,7 @@ class WireConnection(asyncio.Protocol):
         try:
             self.http.change_settings(changes)
         except InvalidSetting:
-            # A client that acknowledges nothing has had a thousand of them.
+            # Stop after a thousand SETTINGS that the client has not acknowledged.
             self.abort()
             return
         streams = changes.get(Setting.MAX_CONCURRENT_STREAMS)
@@ -331,8 +331,8 @@ class WireConnection(asyncio.Protocol):
     ) -> None:
         """Send GOAWAY: with Apple's JSON if there is a ``reason``, or ``debug`` as it is.
 
-        ``last`` is the last stream that was or will be served; by default every one so far. What
-        comes after it is ignored. The connection stays open until the client closes it.
+        ``last`` is the last stream that was or will be served; by default every one so far. Later
+        streams are ignored. The connection stays open until the client closes it.
         """
         data = debug.encode("utf-8") if debug is not None else b""
         if debug is None and reason is not None:
@@ -354,24 +354,24 @@ class WireConnection(asyncio.Protocol):
         self._tell("silent")
 
     def abort(self) -> None:
-        """Break the connection without a word."""
+        """Abort the connection without sending anything."""
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
-        """Close after what is written."""
+        """Close once everything is written."""
         if self._transport is not None:
             self._transport.close()
 
     def flush(self) -> None:
-        """Write everything that is to be written, at once."""
+        """Write all pending bytes now."""
         self._flush_planned = False
         data = self.http.data_to_send()
         if data and self._transport is not None and not self.silent:
             self._transport.write(data)
 
     def snapshot(self) -> ConnectionSnapshot:
-        """Return what is to be known of this connection now."""
+        """Return a snapshot of this connection."""
         slow = self._slow
         state: Literal["open", "going away", "silent", "closed"] = "open"
         if self.closed_at is not None:
@@ -432,7 +432,7 @@ class WireConnection(asyncio.Protocol):
         )
 
 
-# Frames for answers that no HTTP/2 library would send. All of it is legal HTTP/2, only unusual
+# Frames for answers that no HTTP/2 library would send. They are legal HTTP/2, but unusual
 # (RFC 9113, sections 4 and 6). Header fields are literals without indexing (RFC 7541, 6.2.2): they need
 # no table.
 

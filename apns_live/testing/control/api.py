@@ -38,7 +38,7 @@ Timeout = Annotated[float, Meta(ge=0, le=LONGEST_POLL)]
 
 
 def _filters(own: str, **more: str | Callable[[Any], object]) -> Filters:
-    """Return filters by attributes: those of the same name, and more by their path or a function."""
+    """Return filters by attribute; ``more`` maps names to an attribute's path or a function."""
     paths = dict.fromkeys(own.split()) | more
     return {
         name: read if callable(read) else attrgetter(read or name) for name, read in paths.items()
@@ -91,7 +91,7 @@ class ControlApi:
             each.hub.close()
 
     def found(self, path: str, places: Mapping[str, str]) -> list[object]:
-        """Return what a path names, if anything. Raises ``BadRequestError`` when it is not there."""
+        """Return the object that a path names, or None. Raises ``BadRequestError`` if it is missing."""
         phones = self.fake.devices
         kinds: dict[str, tuple[Callable[[str], object], str]] = {
             "devices": (phones.devices.get, "there is no such phone"),
@@ -108,7 +108,7 @@ class ControlApi:
         return []
 
     def shown(self, thing: object) -> object:
-        """Return what is sent of a result; a pair is a page and the number of the next one."""
+        """Return the JSON form of a result. A pair is a page and the number of the next one."""
         if isinstance(thing, tuple):
             items, following = thing
             return {"items": [rows.row_of(each, self.fake) for each in items], "next": following}
@@ -145,7 +145,7 @@ class ControlApi:
             raise BadRequestError("there is no such open connection", field="id", status=404)
         return {"id": number}
 
-    # Namespaces, each with these same endpoints below its own path.
+    # Namespaces. Each has these endpoints below its own path.
 
     @route("GET", "/v1/namespaces", rows.NamespaceRow, lists=True)
     def list_namespaces(self) -> object:
@@ -481,7 +481,7 @@ class ControlApi:
         given: int | None,
         timeout: float,  # noqa: ASYNC109
     ) -> T | None:
-        # The ring is scanned again as a whole: a push that was stored may fit once it is delivered.
+        # Scan the whole ring again, because a stored push may fit once it is delivered.
         after = ring.total if given is None else given
         waiter = self.hub.add_waiter()
         loop = asyncio.get_running_loop()
@@ -511,7 +511,7 @@ def _page(items: Iterator[T], limit: int, number: Callable[[T], int]) -> tuple[l
 
 
 def _listed(items: Iterator[T], after: int, limit: int) -> tuple[list[T], int | None]:
-    """Return a page of what has no number of its own: counted from the beginning."""
+    """Return a page of items without numbers, by their position in the list."""
     return _page(islice(items, after, None), limit, lambda _: after + limit)
 
 

@@ -29,7 +29,7 @@ _MOST_COLLECTED = 5000
 
 @dataclass(slots=True, eq=False)
 class Subscriber:
-    """One reader of the event stream, and what it has not been told yet."""
+    """One reader of the event stream, and the changes that it has not received yet."""
 
     most_devices: int
     most_pushes: int
@@ -45,7 +45,7 @@ class Subscriber:
 
 
 class Hub:
-    """Collects changes for subscribers. ``started_at`` is what the Fake shape says."""
+    """Collects changes for subscribers. ``started_at`` is the start time that `FakeRow` shows."""
 
     def __init__(self, fake: rows.Fake) -> None:
         self.fake = fake
@@ -65,9 +65,9 @@ class Hub:
         self._detach()
 
     def changed(self, *, phones: bool = False) -> None:
-        """Say that something changed that nobody else tells of: the clock, the faults.
+        """Report a change that has no listener of its own: of the clock or the faults.
 
-        With ``phones`` every phone in a stream is told again: budgets refill as time passes.
+        With ``phones`` every phone in a stream is sent again, because budgets refill with time.
         """
         for subscriber in self._subscribers:
             if phones:
@@ -95,14 +95,14 @@ class Hub:
         return waiter
 
     def remove_waiter(self, waiter: asyncio.Event) -> None:
-        """Let go of a waiter."""
+        """Remove a waiter."""
         self._waiters.discard(waiter)
         self._detach()
 
     # The event stream.
 
     async def stream(self, devices: int, pushes: int, payload: bool) -> AsyncIterator[bytes]:
-        """Yield server-sent events until the reader goes or the server stops."""
+        """Yield server-sent events until the reader disconnects or the server stops."""
         subscriber = Subscriber(devices, pushes, payload)
         self._subscribers.add(subscriber)
         self._attach()
@@ -116,7 +116,7 @@ class Hub:
                     async with asyncio.timeout(LOOK_AGAIN):
                         await subscriber.wakeup.wait()
                 except TimeoutError:
-                    # Nobody tells of a fake that was reset by other ways than this API.
+                    # A reset outside of this API sends no notice, so compare the generations.
                     if (phones.registry.generation, log.generation) == generation:
                         quiet += LOOK_AGAIN
                         if quiet >= KEEP_ALIVE:
@@ -142,7 +142,7 @@ class Hub:
 
     @property
     def is_full(self) -> bool:
-        """Whether the event stream has as many readers as it takes."""
+        """Whether the event stream has reached its limit of readers."""
         return len(self._subscribers) >= MOST_SUBSCRIBERS
 
     def _snapshot(self, subscriber: Subscriber) -> bytes:
@@ -181,7 +181,7 @@ class Hub:
         pushes: list[PushRecord],
         content: dict[str, Any],
     ) -> bytes:
-        """Return an event with these phones and pushes, and with lists that differ from the last."""
+        """Return an event with these phones and pushes, and with the lists that have changed."""
         fake = self.fake
         subscriber.devices.clear()
         subscriber.pushes.clear()
@@ -223,7 +223,7 @@ class Hub:
         self._stop_listening = stop_listening
 
     def _detach(self) -> None:
-        """Stop listening to the fake, unless somebody still waits."""
+        """Stop listening to the fake if no subscriber or waiter is left."""
         stop = self._stop_listening
         if stop is not None and (self.closed.is_set() or not (self._subscribers or self._waiters)):
             self._stop_listening = None
@@ -235,7 +235,7 @@ class Hub:
         for subscriber in self._subscribers:
             waiting = subscriber.pushes
             waiting[record.number] = record
-            if len(waiting) > _MOST_COLLECTED:  # a reader that does not read misses the oldest
+            if len(waiting) > _MOST_COLLECTED:  # a slow reader misses the oldest
                 del waiting[next(iter(waiting))]
                 subscriber.skipped += 1
             subscriber.wakeup.set()

@@ -1,8 +1,8 @@
-"""The table of endpoints: what each takes and gives, as checks of requests and as OpenAPI 3.1.
+"""The table of endpoints: the input and output of each, for validation and for OpenAPI 3.1.
 
-The signature of an endpoint is its description. If its path has a place in braces, the first parameter
-is what that place names (`ControlApi.found`). Every other parameter is a field of the JSON body, or of the
-query of a GET. A trailing underscore of a name is left out.
+The signature of an endpoint is its description. If its path has a parameter in braces, the first
+argument is the object that it names (`ControlApi.found`). Every other parameter is a field of the JSON
+body, or of the query of a GET. A trailing underscore of a name is dropped.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ Fits = Callable[[Any], bool]
 
 
 class Empty(msgspec.Struct, forbid_unknown_fields=True):
-    """A body or query without fields. An unknown one is refused: a misspelt filter must not pass all."""
+    """A body or query without fields. An unknown field is refused, so that a misspelt filter fails."""
 
 
 class BadRequestError(Exception):
-    """A request that cannot be served as it is. ``status`` is the answer's."""
+    """A request that is refused. ``status`` is the HTTP status."""
 
     def __init__(
         self, problem: str, *, field: str = "", remedy: str = "", status: int = 400
@@ -83,7 +83,7 @@ class Route:
 
     @property
     def body(self) -> type | None:
-        """What the body is, None where there is none."""
+        """The type of the body, or None."""
         return None if self.method in {"GET", "DELETE"} else self.raw or self.fields
 
     def values(self, query: Mapping[str, str], body: bytes) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Routes(list[Route]):
         self.append(made)
 
     def phones(self, *table: Any, **more: Any) -> None:
-        """Add what `SimulatedPhones` does. It gives what is returned, else what the path names."""
+        """Add a method of `SimulatedPhones`. The answer is its result, else the object of the path."""
         self.add(*table, of_phones=True, **more)
 
 
@@ -264,7 +264,7 @@ def _operation(route: Route, by_type: Mapping[type | None, Any]) -> dict[str, An
 
 
 def _query(shape: type[msgspec.Struct]) -> Iterator[dict[str, Any]]:
-    """Yield the parameters of a query; one that is left out is not null."""
+    """Yield the parameters of a query. They may be absent, but not null."""
     _, components = msgspec.json.schema_components([shape])
     for name, schema in components[shape.__name__].get("properties", {}).items():
         yield {"name": name, "in": "query", "schema": schema.get("anyOf", [schema])[0]}

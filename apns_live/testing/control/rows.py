@@ -1,4 +1,4 @@
-"""The JSON objects that the control API gives, and how each is made of the fake's records.
+"""The JSON objects of the control API, and how they are made from the fake's records.
 
 Times are seconds since 1970 on the fake's clock.
 """
@@ -181,7 +181,7 @@ class BudgetRow(msgspec.Struct):
 
     @classmethod
     def of(cls, activity: Activity, fake: Fake) -> BudgetRow | None:
-        """Return the budget that an activity's pushes are counted in."""
+        """Return the budget that counts an activity's pushes."""
         kit, now = fake.devices.kit, fake.clock.time()
         law, budget = kit.law_of(activity.device), kit.budget_of(activity)
         if law is None or budget is None:
@@ -249,7 +249,7 @@ _FAULT_DEFAULTS: dict[str, Any] = {
 
 
 def _fault_row(active: ActiveFault, _fake: Fake) -> dict[str, object]:
-    """Return a fault as it would stand in a scenario file, with its id and what it did."""
+    """Return a fault in the format of a scenario file, with its id and counts."""
     row: dict[str, object] = {"id": active.fault_id, "action": active.fault.action}
     for name, default in _FAULT_DEFAULTS.items():
         value = getattr(active.fault, name)
@@ -259,9 +259,9 @@ def _fault_row(active: ActiveFault, _fake: Fake) -> dict[str, object]:
 
 
 def shown_json(data: bytes) -> object:
-    """Return decoded JSON, or None when it is empty, cannot be decoded, or is too deep to be sent on.
+    """Return decoded JSON, or None if it is empty, cannot be decoded, or is too deep to encode.
 
-    What decodes at the interpreter's recursion limit does not encode inside an answer.
+    JSON at the interpreter's recursion limit can be decoded, but not encoded inside an answer.
     """
     decoded = as_json(data)
     if data.count(b"[") + data.count(b"{") > _DEEP:
@@ -275,20 +275,20 @@ def shown_json(data: bytes) -> object:
     return decoded
 
 
-# Rows of records: most of their fields are the record's own.
+# Rows of records. Most of their fields are the record's.
 
 Read = Callable[[Any, Fake], object]
 _READERS: dict[type, Read] = {Namespace: NamespaceRow.of, ActiveFault: _fault_row}
 
 
 def row_of(thing: object, fake: Fake) -> Any:
-    """Return what is sent of a thing: the row of a record, anything else as it is."""
+    """Return the row of a record; return anything else unchanged."""
     read = _READERS.get(type(thing))
     return thing if read is None else read(thing, fake)
 
 
 def _row(name: str, about: str, record: type, *more: type, without: str, **own: Any) -> Any:
-    """Return the struct of a record's row, and remember how to make one.
+    """Return the struct of a record's row, and register how to create one.
 
     It has the fields of ``record`` and ``more`` but for those ``without``, and its ``own``: a type, for
     an attribute of that name, or a type with the attribute's path or a function of record and fake.
@@ -340,7 +340,7 @@ def _alert(activity: Activity, _fake: Fake) -> object:
 
 
 def event_of(record: PushRecord, _fake: object = None) -> str | None:
-    """Return the event of a push, read from its body when no phone has done so."""
+    """Return the event of a push. Read it from the body if no phone has done so."""
     event = record.event or peek_event(record.push.body)
     return event if event in {"start", "update", "end"} else None
 
@@ -438,7 +438,7 @@ ConnectionRow = _row(
 
 
 def with_payload(record: PushRecord, fake: Fake) -> dict[str, Any]:
-    """Return a push with its decoded body, or the beginning of one that is not JSON."""
+    """Return a push with its decoded body, or with the first bytes of a body that is not JSON."""
     row: dict[str, Any] = row_of(record, fake)
     row["payload"] = shown_json(record.push.body)
     if row["payload"] is None:

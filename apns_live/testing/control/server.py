@@ -1,4 +1,4 @@
-"""The control API and the inspector page as an ASGI app with its guard, and serving it with a fake.
+"""The ASGI app of the control API and the inspector page, its guard, and its server.
 
 Web pages that a developer visits must not reach the fake. So the Host header must name this machine
 (against DNS rebinding). A change needs a JSON content type (other pages cannot send it without a
@@ -59,7 +59,7 @@ def make_app(
 ) -> ASGIApp:
     """Return the ASGI application of an API, with its guard in front.
 
-    ``beside``: further routes behind the same guard. The page shows calls where ``/gateway`` is one.
+    ``beside``: further routes behind the same guard. With a route ``/gateway`` the page shows calls.
     """
 
     @functools.cache
@@ -69,7 +69,7 @@ def make_app(
     itself = Routes()
     itself.add("GET", "/v1/openapi.json", openapi)
     by_path: dict[str, dict[str, Route]] = {}
-    # A path with a place in it would take those below it that have a name.
+    # A path with a parameter would also match fixed paths, so fixed ones come first.
     for row in sorted([*route, *itself], key=lambda row: ("{" in row.path, row.path)):
         by_path.setdefault(row.path, {})[row.method] = row
     table: list[Any] = [
@@ -91,7 +91,7 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 def _endpoint(
     api: ControlApi, methods: Mapping[str, Route]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return what answers the requests of one path; a method that it has not is a 405."""
+    """Return the handler of one path. An unsupported method gets 405."""
 
     async def handle(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
@@ -152,7 +152,7 @@ async def serve_control(
 ) -> AsyncIterator[str]:
     """Serve the control API and the inspector of a running fake; yields its URL.
 
-    On an address other than this machine's own it needs ``token``: raises ``FakeError`` without.
+    An address that other machines can reach requires ``token``; without it raises ``FakeError``.
     ``beside``: further routes behind the same guard.
     """
     check_reach(host, token)
@@ -171,7 +171,7 @@ async def serve_control(
 
 
 class Guard:
-    """An ASGI application in front of another one. ``token`` None trusts whoever is on loopback."""
+    """Guards another ASGI application. Without ``token`` it trusts every loopback caller."""
 
     def __init__(self, app: ASGIApp, *, token: str | None) -> None:
         self._app = app
@@ -205,7 +205,7 @@ class Guard:
         await self._app(scope, receive, send_safely)
 
     def _is_known(self, headers: Mapping[str, str]) -> bool | None:
-        """Whether the caller has the token; None where there is none."""
+        """Whether the caller has the token; None if no token is set."""
         if self._token is None:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -226,9 +226,9 @@ class Guard:
 def refusal(
     method: str, headers: Mapping[str, str], *, is_known: bool | None = None
 ) -> tuple[int, str]:
-    """Return status and problem of a request that is not served; the problem is ``""`` else.
+    """Return status and problem of a refused request, or (0, "") for one that is allowed.
 
-    ``is_known``: whether its token is the right one; None where being on this machine is enough.
+    ``is_known``: whether its token is right; None if a call from this machine needs none.
     """
     host, origin = headers.get("host", ""), headers.get("origin")
     try:
@@ -251,7 +251,7 @@ def refusal(
 
 
 def _entered(token: str) -> Response:
-    """Return the way to the page, with the token as a cookie that scripts cannot read."""
+    """Return a redirect to the page that sets the token as a cookie hidden from scripts."""
     cookie: SimpleCookie = SimpleCookie()
     cookie[COOKIE] = token
     cookie[COOKIE]["httponly"] = True

@@ -83,12 +83,12 @@ class DeviceView:
 
     @property
     def activities(self) -> list[ActivityView]:
-        """Its activities; the dismissed ones that it still remembers are among them."""
+        """Its activities, including the dismissed ones that it still keeps."""
         return self._read(lambda _, device: [ActivityView(each) for each in device.activities])
 
     @property
     def activity(self) -> ActivityView:
-        """The newest activity. AssertionError when there is none."""
+        """The newest activity. Raises AssertionError if there is none."""
         activities = self.activities
         if not activities:
             raise AssertionError(f"{self.id} shows no activity{self._why_not()}")
@@ -117,7 +117,7 @@ class DeviceView:
         )
 
     def shows(self, content_state: Any = ..., **wanted: Any) -> bool:
-        """Whether the newest activity that is visible looks as described.
+        """Whether the newest visible activity matches the description.
 
         ``wanted`` names fields of ``ActivityView``: ``state="ended"``, ``is_stale=True``.
         """
@@ -126,9 +126,9 @@ class DeviceView:
     def assert_shows(
         self, content_state: Any = ..., *, timeout: float = PATIENCE, **wanted: Any
     ) -> ActivityView:
-        """Return what it shows if it looks as described; AssertionError with the differences else.
+        """Return the activity if it matches; raise AssertionError with the differences otherwise.
 
-        Waits for it as ``PushBook.assert_one`` does.
+        Waits as ``PushBook.assert_one`` does.
         """
 
         def look(late: bool) -> ActivityView | None:
@@ -181,11 +181,11 @@ class DeviceView:
         self._read(lambda fake, device: fake.devices.dismiss(device.activities[-1]))
 
     def go_offline(self, seconds: float | None = None) -> None:
-        """Take the network away, for good or for a while of the fake's clock."""
+        """Take the network away, permanently or for some seconds of the fake's clock."""
         self._read(lambda fake, device: fake.devices.go_offline(device, seconds))
 
     def go_online(self) -> None:
-        """Bring the network back; what was stored arrives."""
+        """Bring the network back; stored pushes arrive."""
         self.configure(online=True)
 
     def configure(self, **switches: bool) -> None:
@@ -193,7 +193,7 @@ class DeviceView:
         self._read(lambda fake, device: fake.devices.configure(device, switches))
 
     def kill_token(self, text: str, condition: Fate = "unregistered") -> None:
-        """Let a token die: ``unregistered`` or ``expired`` (410), or ``silent`` (200 for ever)."""
+        """Invalidate a token: ``unregistered`` or ``expired`` (410), or ``silent`` (always 200)."""
 
         def kill(fake: FakeApns) -> None:
             token = fake.devices.token(text)
@@ -212,7 +212,7 @@ class DeviceView:
 
 
 class DeviceBook(Mapping[str, DeviceView]):
-    """The phones by id; a token finds its phone as well."""
+    """The phones, found by id or by token."""
 
     def __init__(self, running: ThreadedFakeApns) -> None:
         self._running = running

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Sent:
-    """What a push said: its body, and what is in it as it was sent.
+    """The content of a push: its body, and the values in it as they were sent.
 
     ``event`` is ``start``, ``update``, ``end``, or None.
     """
@@ -44,7 +44,7 @@ class Sent:
 
 
 class PushView(Sent):
-    """A push as it arrived, what APNs answered and what the phone did.
+    """A push, APNs' answer, and the result on the phone.
 
     ``state`` is ``delivered``, ``discarded`` (then ``why`` says why), ``stored`` and so on; ``""``
     for a refused push, whose ``status`` and ``reason`` say what was wrong.
@@ -120,7 +120,7 @@ class PushBook(Sequence[PushView]):
         return [push for push in self._all() if not differences(push, wanted)]
 
     def assert_one(self, *, timeout: float = PATIENCE, **wanted: Any) -> PushView:
-        """Return the one push that fits; AssertionError when there is none or more than one.
+        """Return the one push that matches. Raises AssertionError if there is none or more than one.
 
         Waits up to ``timeout`` seconds for it. Inside a running event loop it does not wait, since
         that would keep the code under test from sending: use ``await pushes.expect_one(...)``.
@@ -128,7 +128,7 @@ class PushBook(Sequence[PushView]):
         return self.verify(1, timeout=timeout, **wanted)[0]
 
     def verify(self, count: int, *, timeout: float = PATIENCE, **wanted: Any) -> list[PushView]:
-        """Return the pushes that fit when there are exactly ``count``; AssertionError else.
+        """Return the pushes that match. Raises AssertionError unless there are exactly ``count``.
 
         Waits as `assert_one` does. The error shows the closest push and how it differs.
         """
@@ -136,7 +136,7 @@ class PushBook(Sequence[PushView]):
         return waited(lambda late: self._fitting(count, wanted, late=late), timeout)
 
     async def expect_one(self, *, timeout: float = PATIENCE, **wanted: Any) -> PushView:  # noqa: ASYNC109
-        """Do as ``assert_one``, letting the event loop run while it waits."""
+        """Like ``assert_one``, but the event loop runs while it waits."""
         _check(wanted)
         give_up = monotonic() + timeout
         while (found := self._fitting(1, wanted, late=monotonic() >= give_up)) is None:  # noqa: ASYNC110
@@ -144,14 +144,14 @@ class PushBook(Sequence[PushView]):
         return found[0]
 
     def assert_none(self, **wanted: Any) -> None:
-        """AssertionError when a push fits."""
+        """Raise AssertionError if a push matches."""
         _check(wanted)
         found = fitting(self._all(), wanted)[0]
         if found:
             raise AssertionError(f"expected no push with {_text(wanted)}, but there is {found[0]}")
 
     def _fitting(self, count: int, wanted: dict[str, Any], *, late: bool) -> list[PushView] | None:
-        """Return the pushes that fit, None while there may be more to come."""
+        """Return the pushes that match; None while more may arrive."""
         pushes = self._all()
         found = fitting(pushes, wanted)[0]
         if len(found) == count:
@@ -168,7 +168,7 @@ class PushBook(Sequence[PushView]):
 def fitting(
     pushes: Sequence[PushView], wanted: Mapping[str, Any]
 ) -> tuple[list[PushView], PushView | None, list[Difference]]:
-    """Return the pushes that fit, and of the others the closest with its differences."""
+    """Return the pushes that match, and the closest other push with its differences."""
     misfits = [(differences(push, wanted), push) for push in pushes]
     found = [push for different, push in misfits if not different]
     others = [each for each in misfits if each[0]]
@@ -185,7 +185,7 @@ def explain_misfit(
     count: int,
     kind: str = "push",
 ) -> str:
-    """Return why not exactly ``count`` pushes fit: those that do, or the closest that does not."""
+    """Explain why not exactly ``count`` pushes match: list those, or the closest other push."""
     number = "one" if count == 1 else str(count)
     if found:
         listed = "".join(f"\n  {push!r}" for push in found[:20])
@@ -216,10 +216,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def waited(look: Callable[[bool], T | None], timeout: float) -> T:
-    """Return what ``look`` finds, as soon as it is something.
+    """Call ``look`` until it returns something, and return that.
 
-    It is told whether it is late: after ``timeout`` seconds, or at once inside an event loop, where waiting
-    would stop everything. Then it finds something or raises.
+    Its argument is True after ``timeout`` seconds, or at once inside an event loop, which waiting would
+    block. Then it must return something or raise.
     """
     try:
         asyncio.get_running_loop()
@@ -233,7 +233,7 @@ def waited(look: Callable[[bool], T | None], timeout: float) -> T:
 
 
 def differences(thing: object, wanted: Mapping[str, Any]) -> list[Difference]:
-    """Return the fields of ``thing`` that do not equal what is wanted. Tokens: any case."""
+    """Return the fields of ``thing`` that differ from the wanted ones. Tokens match in any case."""
     different = []
     for name, expected in wanted.items():
         found = getattr(thing, name)
@@ -247,7 +247,7 @@ def differences(thing: object, wanted: Mapping[str, Any]) -> list[Difference]:
 
 
 def describe(found: list[Difference]) -> str:
-    """Return text that shows the differences, one block a field; of objects as a diff."""
+    """Return text with one block for each differing field; objects are shown as a diff."""
     lines = []
     for each in found:
         expected, actual = each.expected, each.found

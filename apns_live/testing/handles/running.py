@@ -1,4 +1,4 @@
-"""A fake APNs on its own thread, with everything that a test needs."""
+"""A fake APNs on its own thread, for tests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FaultBook:
         self._running.call(lambda fake: fake.faults.clear())
 
     def go_away(self, reason: str | None = "Shutdown") -> int:
-        """Send GOAWAY on every connection; return on how many."""
+        """Send GOAWAY on every connection; return their number."""
         return self._running.call(lambda fake: fake.go_away(reason))
 
     def __iter__(self) -> Iterator[ActiveFault]:
@@ -47,7 +47,7 @@ class FaultBook:
 
 
 class ClockHandle:
-    """The fake's clock: the machine's time plus what it was advanced by."""
+    """The fake's clock: the machine's time plus an offset that `advance` adds to."""
 
     def __init__(self, running: ThreadedFakeApns) -> None:
         self._running = running
@@ -57,7 +57,7 @@ class ClockHandle:
         return self._running.call(lambda fake: fake.clock.time())
 
     def advance(self, seconds: float, *, tokens: bool = False) -> None:
-        """Move forward; what falls due happens, in order, before this returns.
+        """Move forward. Everything due happens, in order, before this returns.
 
         ``tokens`` ages provider tokens too.
         """
@@ -65,7 +65,7 @@ class ClockHandle:
 
 
 class _Told(Generic[T]):
-    """An attribute that is read of the fake, on its thread while it runs."""
+    """An attribute that is read from the fake, on the fake's thread while it runs."""
 
     def __init__(self, read: Callable[[FakeApns], T]) -> None:
         self._read = read
@@ -109,7 +109,7 @@ class RunningFake(ThreadedFakeApns):
         super().close()
 
     def run(self, function: Callable[[FakeApns], Coroutine[Any, Any, T]]) -> T:
-        """Await what ``function`` makes of the ``FakeApns``, on its thread."""
+        """Call ``function`` with the ``FakeApns`` on its thread, and await the result."""
         result: T = self.call(cast("Any", function))
         return result
 
@@ -138,11 +138,11 @@ class RunningFake(ThreadedFakeApns):
     connections = _Told(lambda fake: fake.connections)
     """The connections."""
     log = _Told(lambda fake: list(fake.log.entries))
-    """What became of the pushes, in the words of Apple's delivery log."""
+    """The results of the pushes, in the terms of Apple's delivery log."""
 
     @property
     def inspector(self) -> str:
-        """URL of the inspector and the control API; they are started when first asked for."""
+        """URL of the inspector and the control API, which start at first use."""
         if not self._inspector:
             # Starlette and hypercorn belong to the extra ``fake``.
             from apns_live.testing.control import serve_control  # noqa: PLC0415
@@ -151,9 +151,9 @@ class RunningFake(ThreadedFakeApns):
         return self._inspector
 
     def namespace(self, name: str | None = None) -> RunningNamespace:
-        """Make a part of this fake with its own phones, tokens, channels, faults, pushes and time.
+        """Create a part of this fake with its own phones, tokens, channels, faults, pushes and time.
 
-        Leave it, as a context manager, or ``close`` it to forget all of that. Raises ``FakeError`` for a
+        Use it as a context manager, or ``close`` it, to delete all of that. Raises ``FakeError`` for a
         name that is taken.
         """
         return RunningNamespace(self, self.call(lambda fake: fake.namespaces.add(name).name))
@@ -182,7 +182,7 @@ class RunningNamespace(RunningFake):
         self._open_books()
 
     def start(self) -> None:
-        """Do nothing: it runs with its fake."""
+        """Do nothing: a namespace runs with its fake."""
 
     def close(self) -> None:
         """Forget its phones, tokens, channels, faults and pushes."""
@@ -190,7 +190,7 @@ class RunningNamespace(RunningFake):
 
     @property
     def fake(self) -> FakeApns:
-        """The namespace itself, which has what a ``FakeApns`` has."""
+        """The namespace itself. It has the same parts as a ``FakeApns``."""
         return cast("FakeApns", self._running.fake.namespaces[self.name])
 
     @property

@@ -40,8 +40,8 @@ class ActivityKit:
     """Starts, updates, ends and ages activities.
 
     ``join`` and ``leave`` subscribe an activity to its channel; ``channel_exists`` says whether a
-    start may name one; ``hold`` keeps a push that came over the budget for the next burst; ``touch`` is
-    called with a phone whose look has changed. `SimulatedPhones` sets all of them.
+    start may name one; ``hold`` keeps a push over the budget for the next burst; ``touch`` is
+    called with a phone whose display has changed. `SimulatedPhones` sets all of them.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ActivityKit:
         now: float,
         state: str,
     ) -> None:
-        """Take a push, without ``token`` a broadcast; ``state`` is how the log calls a shown one."""
+        """Handle a push, a broadcast if ``token`` is None. ``state`` is the log's for a shown one."""
         try:
             aps = decode_activity(record.push.body)
         except UndecodableError as error:
@@ -87,7 +87,7 @@ class ActivityKit:
     def _change(
         self, record: PushRecord, activity: Activity, aps: Aps, now: float, state: str
     ) -> None:
-        """Apply an update or an end to an activity, if it is due and fits."""
+        """Apply an update or an end to an activity, if the phone accepts it."""
         device, push = activity.device, record.push
         law = self.law_of(device)
         ends, timestamp = aps.event == "end", aps.timestamp or 0
@@ -134,7 +134,7 @@ class ActivityKit:
     def _time_problem(
         self, activity: Activity, timestamp: float, now: float
     ) -> tuple[str, str] | None:
-        """Return why an update's timestamp does not count, as (why, detail)."""
+        """Return why an update's timestamp is refused, as (why, detail), or None."""
         held = activity.timestamp
         if timestamp < held or (
             timestamp == held and activity.content and self.settings.equal_timestamp == "discard"
@@ -147,7 +147,7 @@ class ActivityKit:
         return None
 
     def _show(self, activity: Activity, content: bytes, now: float, *, at_once: bool) -> str:
-        """Show a content state, at once or with the next refresh; return what the log says of it."""
+        """Show a content state, at once or with the next refresh. Return the detail for the log."""
         interval = self.settings.refresh_interval
         if not interval or activity.device.os_version < REFRESHES:
             activity.content = content or activity.content
@@ -294,12 +294,12 @@ class ActivityKit:
     # Budgets.
 
     def law_of(self, device: Device) -> BudgetLaw | None:
-        """Return the law of priority-10 pushes on a phone."""
+        """Return the budget rule for priority-10 pushes on a phone."""
         law = self.settings.budget
         return BEFORE_17_2 if law == OBSERVED and device.os_version < PUSH_TO_START else law
 
     def budget_of(self, activity: Activity) -> Budget | None:
-        """Return the budget that an activity's pushes are counted in; None when there is no law."""
+        """Return the budget that counts an activity's pushes; None if pushes have no budget."""
         device = activity.device
         law = self.law_of(device)
         if law is None:
@@ -311,7 +311,7 @@ class ActivityKit:
         return budgets[key]
 
     def capacity_of(self, activity: Activity, law: BudgetLaw) -> int:
-        """Return how many priority-10 pushes an activity, or its app, has in each window."""
+        """Return how many priority-10 pushes an activity, or its app, may have in each window."""
         device = activity.device
         capacity = law.frequent_capacity if device.frequent_pushes else law.capacity
         if isinstance(capacity, int):
@@ -321,7 +321,7 @@ class ActivityKit:
         return low + int((high - low + 1) * self.settings.draw("budget", who))
 
     def start_budget_of(self, device: Device, bundle_id: str) -> Budget | None:
-        """Return the push-to-start budget of an app on a phone; None when there is no law."""
+        """Return the push-to-start budget of an app on a phone; None if starts have no budget."""
         law = self.settings.start_budget
         if law is None:
             return None
@@ -332,7 +332,7 @@ class ActivityKit:
     # Consent.
 
     def consent(self, device: Device, answer: Consent, now: float) -> None:
-        """Let the owner answer: for the cards that ask now, and, but for Allow, for those to come."""
+        """Apply the owner's answer to the cards that ask now and, except for Allow, to later ones."""
         device.consent = answer
         for activity in list(device.activities):
             if answer == "deny" and activity.state == "active":
@@ -354,7 +354,7 @@ class ActivityKit:
         content: bytes,
         now: float,
     ) -> Activity:
-        """Put a new activity on a phone."""
+        """Create an activity on a phone."""
         device.starts += 1
         who = f"{device.id}\0{bundle_id}"
         activity = Activity(
@@ -375,7 +375,7 @@ class ActivityKit:
     def end(
         self, activity: Activity, now: float, ended_by: str, dismissal_date: float | None = None
     ) -> None:
-        """End an activity: it stays on the Lock Screen until its dismissal date, 4 h at most."""
+        """End an activity. It stays on the Lock Screen until its dismissal date, at most 4 hours."""
         if activity.state != "active":
             return
         latest = now + self.settings.shown_after_end
@@ -399,7 +399,7 @@ class ActivityKit:
         self.wake(activity, now)
 
     def dismiss(self, activity: Activity, now: float) -> None:
-        """Let the user swipe it away: it is ended and gone."""
+        """Let the user swipe an activity away, which ends and removes it."""
         if activity.state == "active":
             self.end(activity, now, "user", now)
         elif activity.state == "ended":
@@ -407,7 +407,7 @@ class ActivityKit:
             self.wake(activity, now)
 
     def wake(self, activity: Activity, now: float) -> None:
-        """Do what is due for an activity at ``now``."""
+        """Apply the events of an activity that are due at ``now``."""
         device = activity.device
         if device.removed:
             return
@@ -447,7 +447,7 @@ class ActivityKit:
                     self.registry.bury(activity.token)
 
     def plan(self, activity: Activity) -> None:
-        """Put the activity's next own event into the schedule."""
+        """Schedule the next event of an activity."""
         due = activity.next_due()
         if due is not None:
             self.schedule.add(activity, due)
@@ -491,9 +491,9 @@ class ActivityKit:
             activity.rotate_at = now + self.settings.rotate_activity_token
 
     def rotate(self, token: Token, now: float, *, quietly: bool = False) -> Token:
-        """Replace a token; APNs goes on answering 200 for the old one, and nothing happens.
+        """Replace a token. APNs still answers 200 for the old one, and the phone shows nothing.
 
-        ``quietly`` keeps the app's token stream silent: the app learns of it when it is opened.
+        ``quietly`` hides the new token from the app's token stream; the app finds it when it is opened.
         """
         token.silent = True
         self.registry.bury(token)
@@ -515,7 +515,7 @@ class ActivityKit:
         )
 
     def kill(self, token: Token, condition: str, since: float) -> None:
-        """Let a token die: ``unregistered``, ``expired`` (410 since ``since``) or ``silent``."""
+        """Invalidate a token: ``unregistered``, ``expired`` (410 since ``since``) or ``silent``."""
         if condition == "silent":
             token.silent = True
         else:
@@ -526,7 +526,7 @@ class ActivityKit:
 def _address_problem(
     aps: Aps, activity: Activity | None, token: Token | None
 ) -> tuple[str, str] | None:
-    """Return why a push came to the wrong place, as (why, detail); without a token it is a broadcast."""
+    """Return why a push has the wrong kind of token, as (why, detail). None is a broadcast's token."""
     if aps.event == "start":
         if token is None:
             return words.WRONG_TOKEN, "a start cannot be broadcast"

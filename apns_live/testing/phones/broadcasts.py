@@ -1,4 +1,4 @@
-"""Subscribers of broadcast channels, and the stored message for those who come later.
+"""Subscribers of broadcast channels, and the stored message for later subscribers.
 
 Storage policy 1 keeps the newest message, eight hours at most; policy 0 keeps nothing (Apple,
 "Sending channel management requests to APNs"). A broadcast is not counted against an activity's
@@ -27,7 +27,7 @@ class Feed:
 
 
 def kept_until(record: PushRecord) -> float:
-    """Return when a broadcast is forgotten; 0 if it was never to be stored."""
+    """Return when a stored broadcast is deleted; 0 if it is not stored."""
     push = record.push
     if push.storage_policy != 1 or push.expiration == 0:
         return 0.0
@@ -36,7 +36,7 @@ def kept_until(record: PushRecord) -> float:
 
 
 class Feeds:
-    """All channels that somebody listens to, or that keep a message."""
+    """All channels that have a listener or a stored message."""
 
     def __init__(self) -> None:
         self._feeds: dict[tuple[str, str], Feed] = {}
@@ -47,18 +47,18 @@ class Feeds:
         feed = self._feeds.get(key)
         if feed is None:
             if len(self._feeds) >= MOST_FEEDS:
-                # Deleted channels leave feeds behind; those without listeners go first.
+                # Feeds of deleted channels remain. Drop those without listeners.
                 self._feeds = {each: kept for each, kept in self._feeds.items() if kept.activities}
             feed = self._feeds[key] = Feed()
         return feed
 
     def leave(self, activity: Activity) -> None:
-        """Stop listening."""
+        """Remove an activity from its channel."""
         if activity.channel is not None:
             feed = self._feeds.get((activity.bundle_id, activity.channel))
             if feed is not None:
                 feed.activities.pop(activity, None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all channels."""
         self._feeds.clear()

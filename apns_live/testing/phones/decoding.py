@@ -17,7 +17,7 @@ _NOTHING = msgspec.Raw(b"")
 
 
 class Aps(msgspec.Struct, rename="kebab", gc=False):
-    """The ``aps`` dictionary of a Live Activity push; what is not needed stays undecoded."""
+    """The ``aps`` dictionary of a Live Activity push. Unneeded parts stay undecoded."""
 
     timestamp: int | float | None = None
     event: str | None = None
@@ -39,7 +39,7 @@ class Payload(msgspec.Struct, gc=False):
 
 
 class UndecodableError(Exception):
-    """The phone cannot make anything of the payload; the message says why."""
+    """The phone cannot decode the payload; the message says why."""
 
 
 _decode = msgspec.json.Decoder(Payload).decode
@@ -54,7 +54,7 @@ def decode_activity(body: bytes) -> Aps:
     try:
         aps = _decode(body).aps
         if not body.isascii() or b"\\u" in body:
-            # What stays undecoded has not been looked at: bytes that are not UTF-8, half surrogates.
+            # The undecoded parts are not validated: they may have invalid UTF-8 or lone surrogates.
             msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UndecodableError(str(error)) from None
@@ -105,7 +105,7 @@ def has_alert(aps: Aps) -> bool:
 
 
 def shows_alert(aps: Aps) -> bool:
-    """Whether an alert is announced: without a title it is silent and shows nothing."""
+    """Whether an alert is announced. Without a title it is silent and invisible."""
     alert = as_json(bytes(aps.alert))
     title = alert.get("title") if isinstance(alert, dict) else alert
     if isinstance(title, dict):

@@ -26,10 +26,10 @@ ENDED_KEPT = 3
 
 
 class Token(msgspec.Struct, eq=False):
-    """One token that APNs knows, and whose it is.
+    """One token that APNs knows, and its owner.
 
     ``status`` is what APNs answers. ``silent`` means that APNs still answers 200 and nothing
-    happens. ``told`` is False while the app does not know of it: its token stream was silent.
+    happens. ``told`` is False while the app's token stream has not delivered it.
     ``sequence`` counts all tokens of one fake in the order of issue. ``attributes_type`` of a
     control's token is the control's kind.
     """
@@ -63,7 +63,7 @@ class Token(msgspec.Struct, eq=False):
 
 
 class Refresh(msgspec.Struct, eq=False):
-    """When what is shown was last refreshed, and what waits for the next time (``due``)."""
+    """The time of the last refresh, and the content that waits for the next one (``due``)."""
 
     at: float
     content: bytes = b""
@@ -71,9 +71,9 @@ class Refresh(msgspec.Struct, eq=False):
 
 
 class Card(msgspec.Struct, eq=False):
-    """What a Live Activity shows. Content is kept as the JSON bytes that arrived.
+    """The display of a Live Activity. Content is kept as the received JSON bytes.
 
-    ``content`` is what is shown; ``refresh`` holds the newer one that waits for the next refresh.
+    ``content`` is shown now; ``refresh`` has the newer one that waits for the next refresh.
     """
 
     attributes_type: str | None = None
@@ -123,7 +123,7 @@ class Activity(Card, kw_only=True, eq=False):
     wake_at: float | None = None
 
     def next_due(self) -> float | None:
-        """Return when something next happens to it by itself, or None."""
+        """Return the time of its next scheduled event, or None."""
         due = [self.token_due, self.rotate_at, self.expires_at]
         if self.refresh is not None:
             due.append(self.refresh.due)
@@ -141,7 +141,7 @@ class Activity(Card, kw_only=True, eq=False):
 
 
 class PushToPhone(msgspec.Struct, frozen=True, eq=False):
-    """A push on its way to a phone. ``token`` is None for a broadcast to one ``activity``."""
+    """A push on delivery to a phone. ``token`` is None for a broadcast to one ``activity``."""
 
     record: PushRecord
     device: Device
@@ -150,15 +150,15 @@ class PushToPhone(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def shown(self) -> Activity | None:
-        """The activity that it changes, as far as it is still known."""
+        """The activity that it changes, or None if that is unknown."""
         return self.activity if self.token is None else self.token.activity
 
 
 class Switches(msgspec.Struct, kw_only=True, eq=False):
-    """What an owner sets on a phone, and what kind of phone it is.
+    """The owner's settings of a phone, and its model.
 
-    ``awake``: in use, so that pushes of priority 5 arrive at once. ``app_version`` decides by which
-    contract it decodes.
+    ``awake``: in use, so that pushes of priority 5 arrive at once. ``app_version`` selects the contract
+    by which it decodes.
     """
 
     os_version: tuple[int, int] = (18, 0)
@@ -174,7 +174,7 @@ class Switches(msgspec.Struct, kw_only=True, eq=False):
 class Device(Switches, kw_only=True, eq=False):
     """One simulated phone.
 
-    ``offline_until`` ends a stretch without a network; infinite when it was taken away for good.
+    ``offline_until`` is the end of a time without a network; infinite if it has no end.
     ``budgets`` are those of ``("starts", bundle id)`` and ``("pushes", bundle id)``, or
     ``("pushes", activity id)`` unpooled.
     """
@@ -196,7 +196,7 @@ class Device(Switches, kw_only=True, eq=False):
 
     @property
     def online(self) -> bool:
-        """False while its network was taken away for good."""
+        """False while it is offline without an end."""
         return self.offline_until != inf
 
     @property

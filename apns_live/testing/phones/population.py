@@ -35,15 +35,16 @@ HELD_AT_MOST = 32
 class SimulatedPhones:
     """The phones behind the tokens. Implements ``apns_live.testing.state.Phones``.
 
-    Pure and repeatable: what happens follows from the settings, the calls and their times. With a
-    ``clock`` what falls due happens as the clock moves; without one, at the next push or at
-    ``advance_to``. Use it from one thread only.
+    Pure and repeatable: the results depend only on the settings, the calls and their times. With a
+    ``clock`` due events happen as the clock moves; without one, at the next push or ``advance_to``. Use
+    it from one thread only.
 
     ``bundle_id`` is the app of phones that are added without one. ``watch`` is called with a phone
-    whose look has changed; ``on_token`` are callables that get (device, activity, token) when an activity
-    token is issued. ``devices`` and ``activities`` are by id: phones in the order in which they were made,
-    of activities also the last few dismissed ones of each phone. ``channel_exists(bundle_id, channel_id)`` may be set, so that a start on
-    an unknown channel fails as on a phone.
+    whose display has changed; ``on_token`` are callables that get (device, activity, token) when an
+    activity token is issued. ``devices`` and ``activities`` are by id: phones in the order in which
+    they were made, of activities also the last few dismissed ones of each phone.
+    ``channel_exists(bundle_id, channel_id)`` may be set, so that a start on an unknown channel fails as
+    on a phone.
     """
 
     def __init__(
@@ -81,17 +82,17 @@ class SimulatedPhones:
         """Return the time of the clock; without a clock that of the latest push."""
         return self._last if self._clock is None else self._clock.time()
 
-    # What APNs calls.
+    # Calls from APNs.
 
     def token_status(self, token: str, topic: str) -> TokenStatus:
-        """Return what APNs knows of ``token`` (lower-case hex) for ``topic``."""
+        """Return the status of ``token`` (lower-case hex) for ``topic``, as APNs sees it."""
         heap = self.schedule.heap
         if heap and self._clock is not None and heap[0][0] <= self._clock.time():
             self.schedule.run(self._clock.time())
         return self.registry.status(token, topic)
 
     def receive(self, push: Push) -> None:
-        """Take a device push that was answered with 200."""
+        """Receive a device push that was answered with 200."""
         now = self._last = push.received_at
         heap = self.schedule.heap
         if heap and heap[0][0] <= now:
@@ -105,7 +106,7 @@ class SimulatedPhones:
         self._send(PushToPhone(record, token.device, token.activity, token), now)
 
     def receive_broadcast(self, push: Push) -> None:
-        """Take a broadcast that was answered with 200."""
+        """Receive a broadcast that was answered with 200."""
         now = self._last = push.received_at
         self.schedule.run(now)
         record = self.log.received(push)
@@ -130,7 +131,7 @@ class SimulatedPhones:
             self._deliver(item, now, words.DELIVERED)
 
     def advance_to(self, now: float) -> None:
-        """Let everything happen that is due by ``now``; for use without a clock."""
+        """Apply all events that are due by ``now``; for use without a clock."""
         self._last = max(self._last, now)
         self.schedule.run(now)
 
@@ -192,11 +193,11 @@ class SimulatedPhones:
         return device
 
     def token(self, text: str) -> Token | None:
-        """Return what is known of a token."""
+        """Return a token, or None if it is unknown."""
         return self._tokens.get(text.lower())
 
     def mark(self, text: str, status: TokenStatus) -> Token:
-        """Make APNs answer as ``status`` says for a token; it need not have been seen before."""
+        """Make APNs answer for a token with ``status``. The token may be unknown."""
         token = self._tokens.get(text)
         if token is None:
             device = self._automatic_device(text)
@@ -351,7 +352,7 @@ class SimulatedPhones:
         self.kit.end(activity, self.now(), "app", dismissal_date)
 
     def clear(self) -> None:
-        """Forget all phones, tokens and channels. The log is left; listeners stay."""
+        """Remove all phones, tokens and channels. The log and the listeners stay."""
         self.schedule.clear()
         self.registry.clear()
         self.feeds.clear()
@@ -403,7 +404,7 @@ class SimulatedPhones:
         elif token is None or token.topic.endswith(LIVE_ACTIVITY):
             self.kit.take(record, device, shown, token, now, state)
         elif token.kind in {"widgets", "controls"}:
-            # They reload: the body says that content changed, and nothing else.
+            # Widgets and controls reload. The body says only that content has changed.
             body = as_json(record.push.body)
             aps = body.get("aps") if isinstance(body, dict) else None
             if isinstance(aps, dict) and aps.get("content-changed") is True:
@@ -423,7 +424,7 @@ class SimulatedPhones:
             item = PushToPhone(feed.latest, activity.device, activity)
             self._deliver(item, now, words.DELIVERED_FROM_STORAGE)
 
-    # Storage: APNs keeps a message for a phone without a network, and saves power by waiting.
+    # Storage: APNs stores messages for offline phones, and delays some to save power.
 
     def _store(self, item: PushToPhone, now: float, until: float) -> None:
         record, device, token, shown = item.record, item.device, item.token, item.shown
@@ -468,7 +469,7 @@ class SimulatedPhones:
         self.kit.discard(item.record, now, item.device, item.shown, why)
 
     def _release(self, device: Device, now: float, *, held: bool) -> None:
-        """Deliver what waited for power (``held``), or for a network."""
+        """Deliver the pushes that waited for power (``held``) or for a network."""
         waiting: Iterable[PushToPhone]
         if held:
             waiting, device.held, device.burst_at = device.held or (), None, None
@@ -476,7 +477,7 @@ class SimulatedPhones:
             stored, device.stored = device.stored, None
             waiting = (stored or {}).values()
         for item in waiting:
-            # One attempt (expiration 0) may wait for power, but not for a network.
+            # A push for one attempt (expiration 0) may wait for power, but not for a network.
             expires = (item.record.push.expiration or inf) if held else _expires(item)
             if expires <= now:
                 self._discard_waiting(item, now, words.EXPIRED)
@@ -505,7 +506,7 @@ class SimulatedPhones:
 
 
 def _expires(item: PushToPhone) -> float:
-    """Return until when APNs keeps a push; a time in the past when it may not be stored."""
+    """Return until when APNs stores a push; a past time if it may not be stored."""
     push = item.record.push
     if item.token is None:
         return kept_until(item.record)

@@ -29,7 +29,7 @@ class Registry:
 
     ``on_token`` is called with (device, activity, token text) when an activity token is issued;
     ``on_issue`` with every ``Token`` that a phone issues. They must be quick and must not raise.
-    ``generation`` counts how often everything was forgotten.
+    ``generation`` counts the calls of `clear`.
     """
 
     def __init__(self, settings: PhoneSettings) -> None:
@@ -46,9 +46,9 @@ class Registry:
         self._dead: deque[str] = deque()
 
     def status(self, text: str, topic: str) -> TokenStatus:
-        """Return what APNs knows of a token for a topic.
+        """Return the status of a token for a topic, as APNs sees it.
 
-        An automatic token was never issued for a topic, so it fits every one.
+        An automatic token was not issued for a topic, so it is valid for every topic.
         """
         token = self.tokens.get(text)
         if token is None:
@@ -60,7 +60,7 @@ class Registry:
     # Phones.
 
     def add_device(self, device: Device) -> None:
-        """Take a phone in. Raises ``FakeError`` when its id is taken."""
+        """Register a phone. Raises ``FakeError`` if its id is taken."""
         if device.id in self.devices:
             raise FakeError(f"there is a phone {device.id!r} already; choose another id")
         self.devices[device.id] = device
@@ -71,7 +71,7 @@ class Registry:
                 self.forget_device(self._automatic.popleft())
 
     def forget_device(self, device: Device) -> None:
-        """Remove a phone, its tokens and activities without a trace."""
+        """Remove a phone with all of its tokens and activities."""
         if self.devices.get(device.id) is not device:
             return
         del self.devices[device.id]
@@ -85,7 +85,7 @@ class Registry:
     # Tokens.
 
     def adopt(self, text: str, kind: TokenKind, topic: str, device: Device) -> Token:
-        """Take a token that was not issued here for one of ``device``."""
+        """Register a token that was not issued here as one of ``device``."""
         token = Token(text, kind, topic, device, automatic=True)
         self.tokens[second_key(text, topic) if text in self.tokens else text] = token
         device.tokens.append(token)
@@ -102,9 +102,9 @@ class Registry:
         nth: int = 0,
         told: bool = True,
     ) -> Token:
-        """Issue a token; its bytes follow from the seed, whose it is and how many it had before.
+        """Issue a token. Its bytes depend on the seed, its owner and the number of its earlier tokens.
 
-        ``told`` False keeps it from the app until `tell`.
+        ``told`` False hides it from the app until `tell`.
         """
         who = (
             f"{device.id}\0{bundle_id}\0{attributes_type or ''}\0{activity.id if activity else ''}"
@@ -127,7 +127,7 @@ class Registry:
         return token
 
     def tell(self, token: Token) -> None:
-        """Let the app, and whoever listens, know of a token."""
+        """Report a token to the app and the listeners."""
         token.told = True
         token.sequence = self.issued.total + 1
         self.issued.append(token)
@@ -138,7 +138,7 @@ class Registry:
                 _call(on_token, token.device, token.activity, token.text)
 
     def bury(self, token: Token) -> None:
-        """Let a token that is of no more use be forgotten once there are many of them."""
+        """Mark a token as dead. The oldest dead tokens are deleted at a limit."""
         if token in token.device.tokens:
             token.device.tokens.remove(token)
         self._dead.append(token.text)
@@ -146,7 +146,7 @@ class Registry:
             self.tokens.pop(self._dead.popleft(), None)
 
     def clear(self) -> None:
-        """Forget all tokens, phones and activities; listeners stay."""
+        """Delete all tokens, phones and activities. Listeners stay."""
         self.tokens.clear()
         self.devices.clear()
         self.activities.clear()
@@ -166,5 +166,5 @@ def _call(listener: Callable[..., object], *arguments: object) -> None:
     try:
         listener(*arguments)
     except Exception:  # noqa: BLE001
-        # A listener is somebody's test; the phones and the push port go on.
+        # A listener belongs to a test. Its error must not stop the phones or the push port.
         _log.exception("a listener for tokens raised")

@@ -1,4 +1,4 @@
-"""Scheduled events of the phones, as a heap over the fake's time; and when a phone can be reached.
+"""The phones' scheduled events, as a heap over the fake's time, and when phones are reachable.
 
 There is no timer per activity. An object with a ``wake_at`` has one valid entry; an earlier time adds
 another entry, and the old one is ignored. One timer of the clock covers the first entry. ``run`` runs
@@ -23,7 +23,7 @@ Sleeper = Activity | Device
 
 
 class Schedule:
-    """A heap of (time, age, who). ``wake(who, time)`` is called for each entry that counts."""
+    """A heap of (time, age, who). ``wake(who, time)`` is called for each valid entry."""
 
     __slots__ = ("_armed", "_armed_at", "_clock", "_count", "_running", "heap", "wake")
 
@@ -37,7 +37,7 @@ class Schedule:
         self._running = False
 
     def add(self, who: Sleeper, due: float) -> None:
-        """Wake ``who`` at ``due``, unless an earlier entry of it does so already."""
+        """Wake ``who`` at ``due``, unless it has an earlier entry."""
         if who.wake_at is not None and who.wake_at <= due:
             return
         who.wake_at = due
@@ -47,7 +47,7 @@ class Schedule:
             self._arm()
 
     def run(self, now: float) -> None:
-        """Wake everybody whose time has come, in order of time, each with its own time."""
+        """Wake all objects that are due, in order of time, each with its own time."""
         if self._running:
             return
         heap = self.heap
@@ -64,7 +64,7 @@ class Schedule:
             self._arm()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         for _, _, who in self.heap:
             who.wake_at = None
         self.heap.clear()
@@ -91,9 +91,9 @@ class Schedule:
 
 
 def away_until(device: Device, settings: PhoneSettings, now: float) -> float:
-    """Return until when a phone has no network: 0 when it has one, infinite when nobody knows.
+    """Return when a phone's offline time ends: 0 if it is online, infinite if there is no end.
 
-    The stretches of ``settings.offline`` follow from the seed, the phone and the time alone.
+    The offline times of ``settings.offline`` depend only on the seed, the phone and the time.
     """
     until = device.offline_until
     if until is not None:
@@ -119,7 +119,7 @@ def is_held(device: Device, settings: PhoneSettings, priority: int) -> bool:
 
 
 def next_burst(device: Device, settings: PhoneSettings, now: float) -> float:
-    """Return when a phone that saves power next takes what waits for it."""
+    """Return when a phone that saves power next receives its waiting pushes."""
     interval = settings.burst_interval
     shift = interval * settings.draw("burst", device.id)
     return ((now - shift) // interval + 1) * interval + shift

@@ -1,7 +1,7 @@
 """Checks content states against the app's Swift source, or against JSON Schemas.
 
 ActivityKit decodes with default decoders: a missing key that is not optional, an unknown enum case
-or a date as text discards the whole push without a word (Apple, "Starting and updating Live
+or a date as text discards the whole push silently (Apple, "Starting and updating Live
 Activities with ActivityKit push notifications"; seen on a device). Extra keys are ignored by Swift,
 so a schema should not forbid them.
 """
@@ -20,13 +20,13 @@ _REMEMBERED = 1024
 
 
 class ContentStateSchemas:
-    """Checks by attributes type; the verdict on the same bytes is remembered for a while."""
+    """Checks by attributes type. Verdicts on the same bytes are cached."""
 
     def __init__(self, schemas: Mapping[str, Mapping[str, object]]) -> None:
         self._validators: dict[str, Any] = {}
         self._verdicts: dict[tuple[str, bytes], str] = {}
         self.contracts: dict[str, Contract] = {}
-        """The app's Swift source by version, whose decoder the phones have; ``""`` is for all others."""
+        """The app's Swift source by version, as phones decode; ``""`` is for all other versions."""
         for name, schema in schemas.items():
             self.add(name, schema)
 
@@ -34,7 +34,7 @@ class ContentStateSchemas:
         return len(self._validators) + len(self.contracts)
 
     def add(self, attributes_type: str, schema: Mapping[str, object]) -> None:
-        """Hold content states of ``attributes_type`` to ``schema`` from now on.
+        """Check content states of ``attributes_type`` by ``schema`` from now on.
 
         Raises ``FakeError`` when it is not a valid JSON Schema or when jsonschema is not installed.
         """
@@ -57,9 +57,9 @@ class ContentStateSchemas:
     def problem(
         self, attributes_type: str | None, attributes: bytes, content: bytes, app_version: str = ""
     ) -> str:
-        """Return what keeps a card's state or attributes from decoding, ``""`` if nothing is known.
+        """Return why a card's state or attributes do not decode, or ``""``.
 
-        An unknown type (None) is held to the contract or schema if there is exactly one.
+        An unknown type (None) is checked by the contract or schema if there is exactly one.
         """
         contract = self.contracts.get(app_version) or self.contracts.get("")
         if contract is not None and content:
@@ -92,7 +92,7 @@ class ContentStateSchemas:
         return problem
 
 
-def _judge(validator: Any, content: bytes) -> str:  # jsonschema's class is made at run time
+def _judge(validator: Any, content: bytes) -> str:  # jsonschema creates the class at run time
     try:
         state = msgspec.json.decode(content)
     except (msgspec.DecodeError, RecursionError) as error:

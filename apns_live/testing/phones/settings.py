@@ -1,4 +1,4 @@
-"""Settings of the simulated phones, every rule that Apple does not publish: budgets and chances.
+"""Settings of the simulated phones, for all rules that Apple does not publish: budgets and chances.
 
 Defaults are the most likely values by public reports. If reports disagree, the docstring says so.
 All durations are seconds, all shares are fractions between 0 and 1.
@@ -22,16 +22,16 @@ Consent = Literal["none", "allow", "always", "deny"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetLaw:
-    """The budget of pushes with priority 10. docs/phones.md says who saw what; Apple publishes nothing.
+    """The budget of pushes with priority 10. docs/phones.md has the reports; Apple publishes nothing.
 
     ``kind``: ``window`` begins with the first counted push after the last window ended; ``rolling``
-    counts the pushes of the last ``window`` seconds; ``clock hour`` starts afresh at each full window
-    of the clock; ``bucket`` refills steadily. ``capacity`` is for a phone without frequent updates,
-    ``frequent_capacity`` with them; either may be a range from which the seed draws.
-    ``pooled`` counts all activities of one app on a phone together, and ``demotes`` delays a push
-    over the budget to the phone's next burst, where it is dropped otherwise. Left out, both hold for
-    ``window`` and for no other kind. ``exempt_end`` lets an end through when the budget is spent.
-    ``None`` instead of a law switches it off.
+    counts the pushes of the last ``window`` seconds; ``clock hour`` starts again at each full window of
+    the clock; ``bucket`` refills steadily. ``capacity`` is for a phone without frequent updates,
+    ``frequent_capacity`` with them; either may be a range from which the seed draws. ``pooled`` counts
+    all activities of one app on a phone together, and ``demotes`` delays a push over the budget to the
+    phone's next burst, where it is dropped otherwise. By default both are on for ``window`` and off for
+    the other kinds. ``exempt_end`` delivers an end when the budget is spent. ``None`` instead of a law
+    means no budget.
     """
 
     kind: BudgetKind = "window"
@@ -61,8 +61,8 @@ class Budget(msgspec.Struct, eq=False):
     """``capacity`` uses in ``window`` seconds, counted as ``kind`` says (`BudgetLaw`).
 
     With ``counts_refused`` a use over the capacity is counted too, so that ``remaining`` falls below 0.
-    ``used`` is right at ``since``: the start of a window, or the last look at a bucket. ``uses`` are the
-    times of a rolling window.
+    ``used`` is the count at ``since``: the start of a window, or the last update of a bucket. ``uses``
+    are the times of a rolling window.
     """
 
     capacity: int
@@ -87,7 +87,7 @@ class Budget(msgspec.Struct, eq=False):
         return int((self.capacity - self.used) // 1)
 
     def spend(self, now: float) -> bool:
-        """Use one; False when none is left."""
+        """Use one. Return False if none is left."""
         allowed = self.remaining(now) >= 1
         if allowed or self.counts_refused:
             if self.kind == "rolling":
@@ -108,7 +108,7 @@ class Budget(msgspec.Struct, eq=False):
         return (self.uses[0] if self.kind == "rolling" else self.since) + self.window
 
     def refill(self) -> None:
-        """Give everything back."""
+        """Reset the budget to its capacity."""
         self.used, self.uses = 0, []
 
 
@@ -122,8 +122,8 @@ BEFORE_17_2 = BudgetLaw(kind="rolling", frequent_capacity=60)
 class StartBudgetLaw:
     """How many push-to-starts one app may have on one phone in a window of ``window`` seconds.
 
-    The window begins with the first try after the last one ended. A start below 1 is refused on the
-    phone and still counted, so that further tries make it worse. Opening the app refills it.
+    The window begins with the first try after the last one ended. A start without budget is refused on
+    the phone and still counted. Opening the app refills it.
     """
 
     capacity: int = 10
@@ -213,8 +213,8 @@ class PhoneSettings:
                 raise FakeError(f"phone setting {name} wants seconds above 0")
         parse_version(self.os_version)
 
-    # Choices without a generator: a hash of the seed and of what is chosen. So a choice does not depend on
-    # other events, and a run can be repeated.
+    # Choices are a hash of the seed and of the name of the choice, not from a generator. So a choice
+    # does not depend on other events, and a run can be repeated.
 
     def draw(self, what: str, who: str, nth: int = 0) -> float:
         """Return a number in [0, 1) for the ``nth`` time that ``what`` is drawn for ``who``."""
@@ -231,7 +231,7 @@ class PhoneSettings:
         return shake_128(f"{self.seed}\0token\0{what}\0{who}\0{nth}".encode()).hexdigest(size)
 
     def short_id(self, what: str, who: str, nth: int = 0) -> str:
-        """Return twelve hex digits that name something."""
+        """Return twelve hex digits, for use as an id."""
         text = f"{self.seed}\0id\0{what}\0{who}\0{nth}".encode()
         return blake2b(text, digest_size=6).hexdigest()
 
