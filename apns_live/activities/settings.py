@@ -14,7 +14,7 @@ from ..errors import InvalidSetting
 from .times import LATEST_HAND_OVER
 
 HAND_OVER_AFTER = 7.5 * 3600
-"""Seconds: half an hour before iOS ends a card, so that one that was offline for a while gets there."""
+"""Seconds: half an hour before iOS ends a card, so that an offline card arrives in time."""
 
 
 def setting(
@@ -32,7 +32,7 @@ def setting(
 
 
 def check_least(settings: Any) -> None:
-    """Raise InvalidSetting for a number that is less than it may be, or no number."""
+    """Raise InvalidSetting unless the value is a number of at least ``least``."""
     for one in fields(settings):
         least, value = one.metadata.get("least"), getattr(settings, one.name)
         if least is not None and value is not None and not least <= value < float("inf"):
@@ -57,7 +57,8 @@ class ServiceSettings:
         least=1.0,
         metavar="SECONDS",
     )
-    # Of apps that set none themselves. Two unanswered starts in a row make a token suspect.
+    # The default of apps that set none themselves. Two unanswered starts in a row make a token
+    # suspect.
     suspect_tokens: Literal["use", "last", "skip"] = setting(
         "last", "Start suspect tokens like the others, after them, or not at all."
     )
@@ -78,25 +79,28 @@ class ServiceSettings:
     device_limit_ends: Literal["oldest", "least relevant"] = setting(
         "oldest", "Which card ends when the limit is exceeded."
     )
-    # Only while its caller is at work, and where the last start gave a token, or on a channel.
+    # Only while its caller still updates it, and if the last start gave a token or follows a
+    # channel.
     hand_over_after: float = setting(
         HAND_OVER_AFTER,
         "Age at which a card is replaced by a new one, before iOS ends it at 8 hours; 0: never.",
         least=0.0,
         metavar="SECONDS",
     )
-    # A start that names a channel fails before iOS 18; a device that told no version may be older.
+    # A start that names a channel fails before iOS 18; a device that reported no version may be
+    # older.
     channel_devices: Literal["ios18", "all"] = setting(
         "ios18", "Which devices follow an activity's channel; the others use activity tokens."
     )
-    # Apple advises channels from hundreds of viewers up. Not where a device limit is set, nor for vendors' APIs.
+    # Apple advises channels from hundreds of viewers on. Not used where a device limit is set, nor
+    # for vendors' APIs.
     channel_from: int = setting(
         500,
         "Devices from which on the service makes an activity's channel itself; 0: never.",
         least=0,
     )
-    # By default an hour's pushes at priority 10 may be spent at once, down to the reserve; default
-    # and frequent have a pace.
+    # By default an hour's pushes at priority 10 may be sent at once, down to the reserve; the
+    # presets default and frequent have a pace.
     budget: Literal["default", "frequent", "observed", "observed-frequent"] = setting(
         "observed", "Priority budget of apps that do not set their own."
     )
@@ -109,7 +113,7 @@ class ServiceSettings:
     key_check: float = setting(
         60.0, "Interval of checks for new provider keys.", least=1.0, metavar="SECONDS"
     )
-    # Times their environments; beyond it the one that idles longest is closed.
+    # Multiplied by the number of their environments. Above this the longest idle one is closed.
     carriers_open: int = setting(100, "Maximum of apps that keep connections to APNs.", least=1)
     # On PostgreSQL.
     lease: float = setting(

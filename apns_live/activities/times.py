@@ -9,7 +9,7 @@ from ..clock import Clock
 ACTIVE_MILLISECONDS = 8 * 3600 * 1000
 """How long the system keeps a card active (Apple, "Displaying live data with Live Activities")."""
 EARLIEST_HAND_OVER, LATEST_HAND_OVER = 300.0, 7.9 * 3600
-"""Ages of a card in seconds: starts are few, and a second look must fit in before 8 hours."""
+"""Valid ages of a card in seconds: starts are limited, and a look must fit in before 8 hours."""
 
 
 def milliseconds(clock: Clock) -> int:

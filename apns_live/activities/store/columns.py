@@ -28,47 +28,47 @@ metadata = MetaData(
     }
 )
 
-# SQLite gives a growing 64-bit row id only to a column of the exact type INTEGER PRIMARY KEY.
+# SQLite auto-increments a 64-bit row id only in a column of the exact type INTEGER PRIMARY KEY.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def table(name: str, *parts: SchemaItem, **options: Any) -> Table:
-    """Return a table whose rows have an id that grows."""
+    """Return a table with an auto-incremented row id."""
     row_id = Column("id", RowId, primary_key=True, autoincrement=True)
     return Table(name, metadata, row_id, *parts, **options)
 
 
 def app_id() -> Column[int]:
-    """Return the app that a row belongs to."""
+    """Return the column for the app that owns a row."""
     return Column("app_id", RowId, ForeignKey("apps.id", ondelete="CASCADE"), nullable=False)
 
 
 def app_id_of_parent() -> Column[int]:
-    """Return the app of a row that goes with its device, activity or operation anyway.
+    """Return the column for the app of a row that a device, activity or operation owns.
 
-    No foreign key: it would say nothing new, and costs PostgreSQL a look-up for every row, which is
-    a fifth of what a start or a registration takes there.
+    It has no foreign key: the owner implies one, and PostgreSQL would look it up for every row,
+    which is a fifth of the cost of a start or a registration.
     """
     return Column("app_id", RowId, nullable=False)
 
 
 def few(name: str, *columns: str, where: str) -> Index:
-    """Return an index over the few rows that ``where`` holds for; the others cost it nothing."""
+    """Return an index over the few rows for which ``where`` holds; other rows cost it nothing."""
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def partition() -> Column[int]:
-    """Return the partition that a row belongs to: who owns it sends. See store/ownership."""
+    """Return the column for a row's partition, whose owner sends. See store/ownership."""
     return Column("partition", SmallInteger, nullable=False, server_default="0")
 
 
 def device_id() -> Column[int]:
-    """Return the device that a row belongs to."""
+    """Return the column for the device that owns a row."""
     return Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE"), nullable=False)
 
 
 def token() -> tuple[Column[Any], ...]:
-    """Return the columns of a token of a device; ``retired_reason`` says why it is sent to no more."""
+    """Return the columns of a device's token; ``retired_reason`` says why it gets no more pushes."""
     return (
         Column("environment", String(16), nullable=False),
         Column("token", String(512), nullable=False),

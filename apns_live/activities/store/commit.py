@@ -40,11 +40,11 @@ Together = Callable[[AsyncConnection, Sequence[Item]], Awaitable[Sequence[Result
 
 @dataclass(eq=False, repr=False, slots=True)
 class Batch(Generic[Item, Result]):
-    """A kind of request that is handled many at once.
+    """A kind of request of which many are handled together.
 
-    ``together`` returns for each item its result, or the exception that it is to get; it must leave
-    nothing behind of an item that it refuses. When it raises, every item is tried by itself.
-    ``committed`` is called after the commit with the results, whether or not their callers still wait.
+    ``together`` returns for each item its result or its exception; of a refused item it must leave
+    nothing in the database. If ``together`` raises, every item is tried by itself. ``committed`` is
+    called after the commit with the results, even if their callers no longer wait.
     """
 
     together: Together[Item, Result]
@@ -53,7 +53,7 @@ class Batch(Generic[Item, Result]):
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """One request in the queue: work of its own, or an item of a batch."""
+    """A request in the queue: a separate piece of work, or an item of a batch."""
 
     work: Work[Any] | None = None
     committed: Callable[[Any], object] | None = None
@@ -68,9 +68,9 @@ _Result = tuple[_Waiting, Any, BaseException | None]
 
 
 class GroupCommit:
-    """Runs writes in groups. Needs no start: a worker lives as long as something waits.
+    """Runs writes in groups. Needs no start: a worker runs while requests wait.
 
-    ``waiting`` is how many requests may stand in the queue, ``group`` how many share a commit.
+    ``waiting`` is the maximum number of waiting requests, ``group`` how many share a commit.
     """
 
     def __init__(self, database: Database, *, waiting: int = WAITING, group: int = GROUP) -> None:
@@ -88,7 +88,7 @@ class GroupCommit:
         return len(self._queue)
 
     def limit(self, waiting: int) -> None:
-        """Set how many requests may stand in the queue."""
+        """Set the maximum number of waiting requests."""
         self._waiting_limit = waiting
 
     async def run(
@@ -96,9 +96,9 @@ class GroupCommit:
     ) -> Result:
         """Run ``work`` inside a transaction, behind a savepoint; return when it is committed.
 
-        ``committed`` is called with the result after the commit. Raises what ``work`` raises, what
-        `Database.write` does, and `Busy` when too much waits. A caller that is cancelled leaves the queue;
-        once its turn has come, the work is done all the same, and so is what follows the commit.
+        ``committed`` is called with the result after the commit. Raises the errors of ``work`` and
+        of `Database.write`, and `Busy` if the queue is full. A cancelled caller leaves the queue.
+        If its turn has come already, the work and ``committed`` still run.
         """
         if self._database.is_sqlite:
             done: Result = await self._wait(_Waiting(work, committed))
@@ -109,7 +109,7 @@ class GroupCommit:
         return result
 
     async def run_with(self, batch: Batch[Item, Result], item: Item) -> Result:
-        """Let ``item`` be handled with others of its kind. As `run`."""
+        """Handle ``item`` together with others of its kind. As `run`."""
         result: Result = await self._wait(_Waiting(batch=batch, item=item))
         return result
 
@@ -122,8 +122,8 @@ class GroupCommit:
         try:
             return await waiting.future
         finally:
-            # The traceback of an error has this frame. With the future, which has the error, it would
-            # be a cycle, and the request would stay until the garbage collector comes.
+            # The traceback of an error refers to this frame. A reference to the future, which has
+            # the error, would be a cycle that keeps the request until the garbage collector runs.
             del waiting
 
     async def _work(self) -> None:
@@ -134,22 +134,22 @@ class GroupCommit:
                 await self._commit(taken)
         finally:
             self._worker = None
-            # Cancelled with the event loop: nobody must wait for ever.
+            # Cancelled with the event loop: no caller may wait forever.
             for waiting in (*taken, *self._queue):
                 waiting.future.cancel()
             self._queue.clear()
 
     async def _commit(self, taken: list[_Waiting]) -> None:
-        """Run one group; ``taken`` is filled with it. Errors go to those who wait."""
+        """Run one group, which is added to ``taken``. The waiting callers get its errors."""
         results: list[_Result] = []
         batch: Batch[Any, Any] | None = None
         try:
             async with self._database.write() as connection:
                 if not taken:
-                    self._take(taken)  # only now: while others wrote, more have come
+                    self._take(taken)  # only now: more requests arrived during the last commit
                 batches = {waiting.batch for waiting in taken}
                 batch = batches.pop() if len(batches) == 1 else None
-                # What is alone in its transaction needs no savepoint.
+                # A single request in its transaction needs no savepoint.
                 if batch is None and len(taken) == 1 and (work := taken[0].work) is not None:
                     results.append((taken[0], await work(connection), None))
                 elif batch is None:
@@ -161,7 +161,7 @@ class GroupCommit:
             if not taken:
                 self._take(taken)
             if batch is not None and not results and len(taken) > 1:
-                for waiting in taken:  # one bad item must not cost the others their write
+                for waiting in taken:  # One bad item must not fail the other writes.
                     await self._commit([waiting])
                 return
             for waiting in taken:
@@ -175,7 +175,8 @@ class GroupCommit:
             if waiting.future.done():
                 continue
             if isinstance(failure, SQLAlchemyError | OSError):
-                # Of the database: told as `Database.write` tells it. Its savepoint was rolled back.
+                # Database errors are converted as `Database.write` does. The savepoint was rolled
+                # back.
                 waiting.future.set_exception(explained(failure, self._database))
             elif failure is not None:
                 waiting.future.set_exception(failure)
@@ -194,7 +195,7 @@ class GroupCommit:
 
 
 def _announce(results: Sequence[_Result]) -> None:
-    """Call what is to follow the commit, once for each batch."""
+    """Call the callbacks that follow the commit, once for each batch."""
     batches: dict[Batch[Any, Any], list[Any]] = {}
     calls: list[tuple[Callable[[Any], object], Any]] = []
     for waiting, result, failure in results:
@@ -240,7 +241,7 @@ async def _together(
     except Exception as error:  # noqa: BLE001 - the requester is told
         if len(some) == 1:
             return [(some[0], None, error)]
-        # One bad item must not cost the others their write.
+        # One bad item must not fail the other writes.
         return [
             entry for waiting in some for entry in await _together(connection, batch, [waiting])
         ]

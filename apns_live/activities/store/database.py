@@ -31,17 +31,18 @@ from .one_hop import connect
 Synchronous = Literal["NORMAL", "FULL"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 TIMEOUT = 10.0
-"""Seconds that a statement, a lock, or a free connection may take."""
+"""Maximum seconds for a statement, a lock, or a free connection."""
 IDLE_TIMEOUT = 3.0
-"""Seconds for which a process may hold a transaction in silence. One that was stopped holds rows and leases no longer."""
+"""Seconds for which a process may keep an idle transaction. After that a stopped process no longer holds rows and leases.
+"""
 _CONNECT_TIMEOUT = 5.0
 _FOR_EVER = 3_600.0
 _GRACE = 1.0
-"""Seconds after which a server that does not keep to its own timeout is given up."""
+"""Seconds after which the client gives up on a server that ignores its own timeout."""
 _LOG_PAGES = 10_000
-"""Pages of SQLite's write-ahead log, 40 MB, at which a commit copies what is left of it, and it begins anew."""
+"""Pages of SQLite's write-ahead log (40 MB) at which a commit copies the rest of it and restarts it."""
 _WRITER_CACHE_KIB, _READER_CACHE_KIB = 8_192, 2_048
-"""Pages that a connection to SQLite keeps. There are several, and the system keeps the file's too."""
+"""Pages in an SQLite connection's cache. There are several, and the system caches the file too."""
 
 
 class Database:
@@ -94,7 +95,7 @@ class Database:
 
     @property
     def transaction_pooling(self) -> bool:
-        """Whether connections go through a pooler in transaction mode, where LISTEN fails."""
+        """Whether connections use a pooler in transaction mode, where LISTEN fails."""
         return self._url.query.get("transaction_pooling") == "1"
 
     @property
@@ -155,9 +156,10 @@ class Database:
             return (await connection.execute(statement, values)).rowcount
 
     async def checkpoint(self) -> None:
-        """Copy SQLite's write-ahead log into the file, beside readers and writers.
+        """Copy SQLite's write-ahead log into the file, in parallel with readers and writers.
 
-        Left to commits, one in forty would wait for the disk, and all that share it. Raises as `read`.
+        Otherwise one commit in forty would wait for the disk, with all writes that share it. Raises
+        as `read`.
         """
         async with self.read(once=True) as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
@@ -188,7 +190,7 @@ class Database:
                 raise
             finally:
                 if self._closed:
-                    await connection.invalidate()  # it came from a pool that is gone
+                    await connection.invalidate()  # it came from a pool that no longer exists
 
     async def aclose(self) -> None:
         """Close all connections; one in use is closed when its transaction ends."""
@@ -239,7 +241,7 @@ def _postgres_engine(url: URL, size: int, timeout: float | None) -> AsyncEngine:
     url = url.difference_update_query(["transaction_pooling"])
     options: dict[str, Any] = {"timeout": _CONNECT_TIMEOUT}
     if pooled:
-        # Another client's connection may serve the next transaction: names must be unique.
+        # Another client's connection may serve the next transaction, so names must be unique.
         options |= {"statement_cache_size": 0, "prepared_statement_name_func": _statement_name}
     if timeout is not None:
         options["command_timeout"] = timeout + _GRACE
@@ -260,7 +262,8 @@ def _postgres_engine(url: URL, size: int, timeout: float | None) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "checkout")
     def replace_closed(connection: Any, *_: object) -> None:
-        # A server that stops or restarts says so; to ask it each time would cost three answers.
+        # A server that stops or restarts reports it; asking it each time would cost three round
+        # trips.
         if connection.driver_connection.is_closed():
             raise DisconnectionError
 
@@ -285,7 +288,7 @@ def _sqlite_engine(
         "temp_store = MEMORY",
     )
     place, options = url.get_dialect()().create_connect_args(url)
-    # The driver's own BEGIN comes too late; transactions are begun below instead.
+    # The driver's own BEGIN comes too late; transactions are started below instead.
     options = {**options, "isolation_level": None, "settings": settings}
     engine = create_async_engine(
         url,
@@ -294,8 +297,8 @@ def _sqlite_engine(
         pool_size=size,
         max_overflow=0,
         pool_timeout=timeout or _FOR_EVER,
-        pool_use_lifo=True,  # few are busy at once; the others need not fill their caches
-        hide_parameters=True,  # they are tokens, and errors go into logs
+        pool_use_lifo=True,  # few are busy at once; idle ones need no full cache
+        hide_parameters=True,  # they include tokens, and errors are logged
     )
 
     @event.listens_for(engine.sync_engine, "begin")
@@ -303,7 +306,7 @@ def _sqlite_engine(
         if begin == "BEGIN":
             driver: Any = connection.connection.driver_connection
             driver.begin_with_next(begin)
-        else:  # at once, so that a writer waits for another process before it does its work
+        else:  # at once, so that a writer waits for another process before its work
             connection.exec_driver_sql(begin)
 
     return engine

@@ -11,16 +11,16 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from ...errors import Busy, StoreError
 
 STORE_FAILURES = (SQLAlchemyError, StoreError, Busy, OSError)
-"""What to catch where work on the store is tried again."""
+"""The errors after which work on the store is tried again."""
 _AGAIN = frozenset(
     {
         "40001",  # serialization failure
-        "40P01",  # deadlock: the other one goes on
+        "40P01",  # deadlock: the other transaction continues
         "53300",  # too many connections
-        "55P03",  # a lock was not given in time
+        "55P03",  # a lock was not granted in time
         "57014",  # cancelled: it took too long
         "57P03",  # cannot connect now: it is starting
-        "25P03",  # the transaction stood idle too long
+        "25P03",  # the transaction was idle too long
     }
 )
 _UNUSABLE = ("08", "25006", "53", "57P", "58", "XX")
@@ -38,9 +38,9 @@ _FILE = (
 
 
 def explained(error: Exception, database: object, *, committing: bool = False) -> Exception:
-    """Return what callers are told of an error; the error itself when it is one of a statement.
+    """Return the error for callers; a statement's own error is returned unchanged.
 
-    ``committing``: the commit was under way, so nobody knows whether it counts.
+    ``committing``: the commit was running, so its result is unknown.
     """
     kind = _kind(error)
     if kind is None:
@@ -61,7 +61,7 @@ def explained(error: Exception, database: object, *, committing: bool = False) -
 
 
 def is_temporary(error: BaseException) -> bool:
-    """Whether the same work may succeed later; otherwise it is the work that is wrong."""
+    """Whether the same work may succeed later. Otherwise the work itself is wrong."""
     if isinstance(error, Busy | StoreError):
         return True
     return isinstance(error, SQLAlchemyError | OSError) and _kind(error) is not None

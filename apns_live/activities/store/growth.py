@@ -14,7 +14,7 @@ from .database import Database
 FIRST_LOOK = 1_000
 """Rows after which a writer checks for the first time; then at twice as many, and so on."""
 TABLES = ("devices", "start_tokens", "device_tokens", "activity_devices", "users", "attributes")
-# relpages is what the planner knew last; a fresh table has 0 there.
+# relpages is the planner's last known size; a fresh table has 0 there.
 _OUTGROWN = text(
     "SELECT relname FROM pg_class "
     "WHERE oid = to_regclass(relname) AND relname = ANY(:names) "
@@ -23,7 +23,7 @@ _OUTGROWN = text(
 
 
 class Growth:
-    """Counts what one writer stored, and looks at the tables now and then. SQLite needs none of it."""
+    """Counts rows that a writer stored, and checks the tables now and then. Not needed on SQLite."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,7 +31,7 @@ class Growth:
         self._next = FIRST_LOOK
 
     async def stored(self, rows: int) -> None:
-        """Say that rows were stored. Call it outside of a transaction."""
+        """Report stored rows. Call it outside a transaction."""
         self._stored += rows
         if self._database.is_sqlite or self._stored < self._next:
             return
@@ -41,7 +41,7 @@ class Growth:
 
 
 async def analyse_outgrown(database: Database) -> list[str]:
-    """Let PostgreSQL look at the tables that have doubled since it last did; return their names."""
+    """Run ANALYZE on tables that have doubled since the last ANALYZE; return their names."""
     async with database.read() as connection:
         found = (await connection.execute(_OUTGROWN, {"names": list(TABLES)})).scalars().all()
     names = sorted(found)

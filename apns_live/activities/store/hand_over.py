@@ -18,13 +18,14 @@ from ..times import ACTIVE_MILLISECONDS
 from . import schema
 
 STARTS_PER_HOUR = 9
-"""Starts on a device within an hour up to which there is a hand-over: the phone takes about ten."""
+"""Starts on a device within an hour up to which a hand-over is allowed: the phone takes about ten.
+"""
 _HOUR = 3_600_000
 _members = schema.activity_devices
 
 
 def begun(table: Any) -> ColumnElement[int]:
-    """Return when a device's newest card began, in milliseconds since 1970."""
+    """Return the time of a device's newest card, in milliseconds since 1970."""
     columns = table.c
     return func.coalesce(
         columns.handed_over_at, columns.started_at, columns.joined_at, columns.registered_at
@@ -32,7 +33,7 @@ def begun(table: Any) -> ColumnElement[int]:
 
 
 def due(activity: Row[Any], now: int) -> ColumnElement[bool]:
-    """Return the condition that a living card is old enough and not over yet."""
+    """Return the condition that a living card is old enough and has not ended."""
     began = begun(_members)
     return and_(
         _members.c.activity_id == activity.id,
@@ -43,7 +44,7 @@ def due(activity: Row[Any], now: int) -> ColumnElement[bool]:
 
 
 def eligible(activity: Row[Any], now: int) -> ColumnElement[bool]:
-    """Return the condition that a card is due, and that its device can take a successor."""
+    """Return the condition that a card is due, and that its device can get a second card."""
     with_token = and_(
         _members.c.token.is_not(None), _members.c.handed_over_at.is_(None), _gave_a_token()
     )
@@ -52,7 +53,7 @@ def eligible(activity: Row[Any], now: int) -> ColumnElement[bool]:
 
 
 def over(activity: Row[Any], now: int) -> ColumnElement[bool]:
-    """Return the condition that iOS, and nothing else, has ended a card; a stream then starts another."""
+    """Return the condition that only iOS has ended a card; a stream then starts another."""
     return and_(
         _members.c.activity_id == activity.id,
         or_(_members.c.retired_at.is_(None), _members.c.retired_reason == "expired"),
@@ -62,7 +63,7 @@ def over(activity: Row[Any], now: int) -> ColumnElement[bool]:
 
 
 def awaited(activity: Row[Any]) -> ColumnElement[bool]:
-    """Return the condition that updates still go to the first of two cards: the second has no token yet."""
+    """Return the condition that updates still go to the first card: the second has no token yet."""
     return and_(
         _members.c.activity_id == activity.id,
         _members.c.retired_at.is_(None),
@@ -72,15 +73,15 @@ def awaited(activity: Row[Any]) -> ColumnElement[bool]:
 
 
 def first_begun() -> ColumnElement[int]:
-    """Return when the first of two cards began, in milliseconds since 1970."""
+    """Return the start time of the first of two cards, in milliseconds since 1970."""
     columns = _members.c
     return func.coalesce(columns.started_at, columns.joined_at, columns.registered_at)
 
 
 async def leave_first(connection: AsyncConnection, activity: Row[Any], now: int) -> list[str]:
-    """Take back the tokens of first cards that iOS has ended; return them.
+    """Remove the tokens of first cards that iOS has ended; return these tokens.
 
-    What is left is a card that was started and gave no token yet.
+    The remaining card was started and has no token yet.
     """
     table: Table = _members
     over = and_(awaited(activity), first_begun() <= now - ACTIVE_MILLISECONDS)
@@ -96,9 +97,9 @@ async def leave_first(connection: AsyncConnection, activity: Row[Any], now: int)
 
 
 def _gave_a_token() -> ColumnElement[bool]:
-    """Return the condition that the device's last card that was started by push has a token, if there was one.
+    """Return the condition that the last card that push started on a device, if any, has a token.
 
-    A card on a channel gives no token, and so says nothing about the device.
+    A card on a channel has no token, and so says nothing about the device.
     """
     other = schema.activity_devices.alias()
     pushed = func.coalesce(other.c.handed_over_at, other.c.started_at)
@@ -137,13 +138,14 @@ def _can_be_started(activity: Row[Any], now: int) -> ColumnElement[bool]:
 async def hand_over(
     connection: AsyncConnection, activity: Row[Any], devices: Sequence[int], now: int
 ) -> dict[int, bool]:
-    """Note that a successor is about to leave to devices; return those that are to get it.
+    """Store that the start of a second card is about to be sent; return the devices that get it.
 
-    With each stands whether it follows the channel. ``now`` is milliseconds. Whoever calls holds the activity's row.
+    Each is returned with whether it follows the channel. ``now`` is milliseconds. The caller has
+    locked the activity's row.
     """
     table: Table = _members
     among = table.c.device_id.in_(devices)
-    # On a channel no token tells that the card before has come.
+    # On a channel no token shows that the previous card arrived.
     second = {"started_at": func.coalesce(table.c.handed_over_at, table.c.started_at)}
     handed = (
         update(table)

@@ -23,7 +23,7 @@ _CHUNK = 64
 
 
 class OneHopCursor:
-    """What SQLAlchemy needs of a cursor. Rows are in memory once `execute` returns."""
+    """The cursor methods that SQLAlchemy uses. Rows are in memory once `execute` returns."""
 
     def __init__(self, connection: OneHopConnection) -> None:
         self._connection = connection
@@ -35,21 +35,21 @@ class OneHopCursor:
 
     @property
     def description(self) -> Any:
-        """The columns; None when the statement gives no rows."""
+        """The columns; None if the statement returns no rows."""
         return None if self._done is None else self._done.description
 
     @property
     def rowcount(self) -> int:
-        """Rows that were changed; -1 when that is not known."""
+        """The number of changed rows; -1 if unknown."""
         return -1 if self._done is None else self._done.rowcount
 
     @property
     def lastrowid(self) -> int | None:
-        """The row that was inserted last."""
+        """The row id of the last insert."""
         return None if self._done is None else self._done.lastrowid
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> OneHopCursor:
-        """Run a statement and fetch what it gives. Raises `sqlite3.Error`."""
+        """Run a statement and fetch its rows. Raises `sqlite3.Error`."""
 
         def work(connection: sqlite3.Connection) -> tuple[sqlite3.Cursor, list[Any]]:
             cursor = connection.execute(sql, parameters)
@@ -71,11 +71,11 @@ class OneHopCursor:
         return self._rows
 
     async def close(self) -> None:
-        """Nothing is open: everything was fetched."""
+        """Do nothing: all rows were fetched."""
 
 
 class OneHopConnection(aiosqlite.Connection):
-    """A connection of aiosqlite with other cursors, and with a thread that no closed loop can break."""
+    """An aiosqlite connection with faster cursors, and with a thread that survives a closed loop."""
 
     def __init__(
         self, open_file: Callable[[], sqlite3.Connection], settings: Sequence[str]
@@ -85,7 +85,7 @@ class OneHopConnection(aiosqlite.Connection):
         self._opened: sqlite3.Connection | None = None
         self._begin = ""
         super().__init__(self._open, _CHUNK)
-        # A daemon: nobody waits for it when the program ends.
+        # A daemon: the program does not wait for it when it ends.
         self._thread = threading.Thread(target=_serve, args=(self._tx,), daemon=True)
 
     def _open(self) -> sqlite3.Connection:
@@ -100,7 +100,7 @@ class OneHopConnection(aiosqlite.Connection):
         self._connection = None
 
     def stop(self) -> asyncio.Future[Any] | None:
-        """End the thread. Closes what it opened for a caller that was cancelled meanwhile."""
+        """End the thread. Closes a connection that was opened for a cancelled caller."""
         self._running = False
         try:
             done: asyncio.Future[Any] | None = asyncio.get_running_loop().create_future()
@@ -111,19 +111,19 @@ class OneHopConnection(aiosqlite.Connection):
         return done
 
     def cursor(self) -> Any:
-        """Return a cursor; the thread hears of it with the first statement."""
+        """Return a cursor; the thread is not used before its first statement."""
         return OneHopCursor(self)
 
     async def create_function(self, *details: Any, **options: Any) -> None:
-        """Add a function, before whatever comes next on this connection."""
+        """Add a function, before the next statement on this connection."""
         self._tx.put_nowait((None, partial(self._conn.create_function, *details, **options)))
 
     def begin_with_next(self, statement: str) -> None:
-        """Let the next visit begin a transaction with this statement."""
+        """Begin a transaction with this statement in the next visit."""
         self._begin = statement
 
     async def visit(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Run work on the connection's thread, in the transaction that is to begin with it."""
+        """Run work on the connection's thread, in the transaction that is about to begin."""
         begin, self._begin = self._begin, ""
 
         def begun(connection: sqlite3.Connection) -> Any:
@@ -133,14 +133,14 @@ class OneHopConnection(aiosqlite.Connection):
         return await self._execute(begun if begin else work, self._conn)  # type: ignore[no-untyped-call]
 
     async def commit(self) -> None:
-        """Commit what has begun."""
+        """Commit the transaction that has begun."""
         if self._begin:
             self._begin = ""
         else:
             await super().commit()
 
     async def rollback(self) -> None:
-        """Roll back what has begun, before whatever comes next on this connection."""
+        """Roll back the transaction, before the next statement on this connection."""
         if self._begin:
             self._begin = ""
         else:
@@ -148,14 +148,14 @@ class OneHopConnection(aiosqlite.Connection):
 
 
 def _last() -> None:
-    """Stand for the end of a thread in its queue."""
+    """Mark the end of a thread in its queue."""
 
 
 def _serve(queue: aiosqlite.core._TxQueue) -> None:
-    """Run what the queue holds, as aiosqlite's own thread does, but outlive a loop that is closed.
+    """Run the queued work as aiosqlite's own thread does, but survive a closed event loop.
 
-    aiosqlite's thread dies when it answers a call whose event loop was closed meanwhile, with the
-    file still open. Nobody waits for that answer; the rest of the queue must run all the same.
+    aiosqlite's thread dies, with the file still open, when it answers a call whose event loop was
+    closed. That answer is not needed, but the rest of the queue must run.
     """
     while (item := queue.get())[1] is not _last:
         future, work = item
@@ -170,7 +170,7 @@ def _serve(queue: aiosqlite.core._TxQueue) -> None:
 
 
 async def connect(*place: Any, settings: Sequence[str] = (), **options: Any) -> OneHopConnection:
-    """Open a connection and set these pragmas in one visit; the rest is for `sqlite3.connect`."""
+    """Open a connection and set pragmas in one visit; other arguments are for `sqlite3.connect`."""
     connection = OneHopConnection(partial(sqlite3.connect, *place, **options), settings)
     await connection
     return connection

@@ -39,7 +39,7 @@ from .wakeups import CHANNEL, RELEASED
 
 try:
     import fcntl
-except ImportError:  # Windows; there a file is served without this guard
+except ImportError:  # Windows: there the file is not protected by a lock
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("apns_live.activities")
@@ -48,16 +48,16 @@ PARTITIONS = 256
 LEASE = 5.0
 """Seconds that a lease lasts by default."""
 PATIENCE = 5.0
-"""Seconds that a process which was just killed may take to be gone, on SQLite."""
+"""Seconds that a killed process may need to disappear, on SQLite."""
 _RENEWALS = 4
 """Renewals within one lease."""
 _SPARE = 0.2
-"""The share of a lease that must be left for a push to leave."""
+"""The share of a lease that must remain for a push to be sent."""
 _BETWEEN = 0.05
 _SOON = 0.05
-"""The share of a lease between two looks while leases of others have ended and cannot be taken yet."""
+"""The share of a lease between two looks while expired leases of others cannot be taken yet."""
 _PRECISE, _JITTER = 0.2, 0.05
-"""Seconds that an answer may take which says what time it is, and of a difference that counts."""
+"""Maximum seconds for an answer with the time, and the smallest difference that counts."""
 
 Gained = Callable[[frozenset[int]], Awaitable[None]]
 Lost = Callable[[frozenset[int]], Awaitable[bool]]
@@ -89,16 +89,16 @@ async def _nothing(_: frozenset[int]) -> None:
 
 
 async def _nothing_sent(_: frozenset[int]) -> bool:
-    """Return that everything that was sent is stored."""
+    """Return True: everything that was sent is stored."""
     return True
 
 
 class Ownership:
     """Owns every partition permanently. Used with SQLite, and the base class of `Leases`.
 
-    ``gained`` is called with new partitions, ``lost`` with lost ones; ``lost`` returns when nothing of
-    them is sent any more, and whether the database has what came of everything that was. If another worker had
-    a partition in between, ``lost`` is always called before ``gained``, because what is in memory is out of date.
+    ``gained`` is called with new partitions, ``lost`` with lost ones; ``lost`` returns once sending
+    for them has stopped, with True if all results are stored. If another worker had a partition in
+    between, ``lost`` is always called before ``gained``, because what is in memory is out of date.
     """
 
     def __init__(
@@ -109,20 +109,21 @@ class Ownership:
         self.gained: Gained = _nothing
         self.lost: Lost = _nothing_sent
         self.handed_over: frozenset[int] = frozenset()
-        """Owned partitions whose former owner stored everything before it left: nothing of them is in doubt."""
+        """Owned partitions whose former owner stored all results: none of their pushes is in doubt."""
         self.offset = 0.0
-        """Seconds that the database's clock is ahead of this machine's."""
+        """Seconds by which the database's clock is ahead of this machine's."""
         self.terms: Mapping[int, int] = _FOR_EVER_OURS if terms is None else terms
-        """The partitions that are owned, also those about to be left, each with its epoch. Never changed."""
+        """The owned partitions, also those about to be released, with their epochs. Never changed in place.
+        """
         self.partitions = frozenset(self.terms)
-        """The partitions whose work is done here."""
+        """The partitions for which this process does the work."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.partitions)} partitions>"
 
     @property
     def whole(self) -> bool:
-        """Whether every partition is held."""
+        """Whether this process owns every partition."""
         return len(self.partitions) == PARTITIONS
 
     @property
@@ -150,23 +151,23 @@ class Ownership:
         """
 
     async def open(self) -> None:
-        """Start owning."""
+        """Start to own partitions."""
         await self.gained(self.partitions)
 
     async def run(self) -> None:
-        """Keep the ownership until cancelled."""
+        """Renew the ownership until cancelled."""
 
     def look(self) -> None:
-        """Take over what another worker has just released."""
+        """Take over partitions that another worker has just released."""
 
     async def leave(self) -> None:
-        """Leave everything to others, once the results are stored. Nothing is sent any more."""
+        """Release everything once the results are stored. Nothing is sent any more."""
 
     async def aclose(self) -> None:
-        """Release everything, so that others take over at once."""
+        """Release everything, so that other workers take over at once."""
 
     def _measured(self, before: float, now: int, after: float) -> None:
-        """Store the database's time in milliseconds, requested and received at these local times."""
+        """Store the database's time in milliseconds, with the local times of request and answer."""
         offset = now / 1000 - (before + after) / 2
         if after - before < _PRECISE and abs(offset - self.offset) > _JITTER:
             self.offset = offset
@@ -183,7 +184,8 @@ _HERE = text(
     f"INSERT INTO workers (id, expires_at) VALUES (:owner, {_NOW} + :lease) "  # noqa: S608
     "ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at"
 )
-# One that was stopped while it renewed holds its row: it holds nobody up, and goes another time.
+# A process that was stopped during a renewal still holds its row. The row is skipped so that it
+# delays nothing, and is renewed later.
 _GONE_WORKERS = text(
     "DELETE FROM workers WHERE id IN (SELECT id FROM workers "  # noqa: S608
     f"WHERE expires_at <= {_NOW} OR id = :gone FOR UPDATE SKIP LOCKED)"
@@ -196,9 +198,9 @@ _CLOCK = text(f"SELECT {_NOW}")
 _COUNT = text(
     f"SELECT count(*) AS workers, {_NOW} AS now FROM workers WHERE expires_at > {_NOW}"  # noqa: S608
 )
-# What others did not renew: the leases of a process that is gone end when the first of them does.
+# Leases that others did not renew: those of a dead process end when the first of them does.
 _NEXT_END = text("SELECT min(expires_at) FROM leases WHERE owner <> :owner")
-# FOR UPDATE also waits for whoever holds a row by `guard`; those are passed over.
+# FOR UPDATE also waits for a process that locked a row by `guard`; those rows are skipped.
 _CLAIM = text(
     "WITH free AS (SELECT partition, owner FROM leases "  # noqa: S608
     f"WHERE expires_at <= {_NOW} ORDER BY random() LIMIT :most FOR UPDATE SKIP LOCKED) "
@@ -207,20 +209,20 @@ _CLAIM = text(
     "RETURNING leases.partition, leases.epoch, free.owner AS before"
 )
 STORED = "stored"
-"""The owner of a partition that was released after everything was stored; otherwise it is empty."""
+"""The owner of a partition that was released with all results stored; otherwise it is empty."""
 _RELEASE = text(
     "UPDATE leases SET owner = :stored, expires_at = 0 "
     "WHERE owner = :owner AND partition = ANY(CAST(:partitions AS INTEGER[]))"
 )
 _RELEASE_ALL = text("UPDATE leases SET owner = :stored, expires_at = 0 WHERE owner = :owner")
-# Where nobody can listen, workers look when they renew.
+# Without LISTEN, workers look when they renew.
 _TELL = text(f"SELECT pg_notify('{CHANNEL}', '{RELEASED}')")
 _leases = schema.leases
 _GUARD = (
     select(_leases.c.partition, _leases.c.epoch)
     .where(among(_leases.c.partition, bindparam("partitions")), _leases.c.owner == bindparam("me"))
     .order_by(_leases.c.partition)
-    # A renewal may go on beside it, a new owner may not.
+    # A renewal may run in parallel; a change of owner may not.
     .with_for_update(read=True, key_share=True)
 )
 
@@ -237,7 +239,7 @@ class DatabaseClock(SystemClock):
 
 
 class Onlooker(Ownership):
-    """Owns nothing, for a process that accepts calls and does not send."""
+    """Owns nothing, for a process that only accepts calls."""
 
     def __init__(self, database: Database, *, wall: Callable[[], float] = time.time) -> None:
         super().__init__({})
@@ -319,7 +321,7 @@ class Leases(Ownership):
         """Renew leases, and balance partitions among the workers, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                # Not wait_for: it loses a cancellation that comes at the same moment.
+                # Not wait_for: it loses a cancellation that arrives at the same moment.
                 async with asyncio.timeout(self._next_look):
                     await self._due.wait()
             self._due.clear()
@@ -358,13 +360,13 @@ class Leases(Ownership):
                 handed_over |= {row.partition for row in claimed if row.before == STORED}
             ends = await connection.scalar(_NEXT_END, {"owner": self._owner})
         self._measured(before, now, self._wall())
-        # When the first lease of a process that is gone ends, and not a whole turn later.
+        # When the first lease of a dead process ends, and not a whole interval later.
         ends_in = math.inf if ends is None else (ends - now) / 1000
         self._next_look = min(self._lease / _RENEWALS, max(ends_in, self._lease * _SOON))
         was_fenced, had_lapsed = self.fenced, self.lapsed
         self.handed_over = frozenset(handed_over)
         gone = self.terms.keys() - kept.keys() - self._leaving
-        # Nothing is done with the new until nothing is done with the old any more.
+        # Work on gained partitions begins only after all work on lost ones has stopped.
         self._own(kept)
         self.shards.lose(shards)
         self._deadline = asked + self._lease
@@ -372,7 +374,7 @@ class Leases(Ownership):
             logger.error("%d partitions have another owner now", len(gone))
             await self.lost(frozenset(gone))
         self._own(owned)
-        # What ran out here and was nobody else's is looked at again too.
+        # Partitions that expired here and that no other worker took are read again too.
         fresh = owned.keys() if had_lapsed else owned.keys() - kept.keys()
         if fresh or was_fenced:
             await self.gained(frozenset(fresh))
@@ -402,7 +404,7 @@ class Leases(Ownership):
         await self._release_all(STORED if stored else "")
 
     async def aclose(self) -> None:
-        """Release everything, so that others take over at once."""
+        """Release everything, so that other workers take over at once."""
         await self._release_all("")
 
     async def _release_all(self, stored: str) -> None:
@@ -427,7 +429,7 @@ async def owning(
     if that process continues.
     """
     if not database.is_sqlite:
-        # A connection of its own: a renewal must not wait behind the work.
+        # A separate connection: a renewal must not wait behind other work.
         address = database.url.render_as_string(hide_password=False)
         async with Database.open(address, pool_size=1, timeout=lease) as own:
             leases = Leases(own, owner, lease=lease)

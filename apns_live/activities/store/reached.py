@@ -22,9 +22,9 @@ from .shards import decode_devices, encode_devices
 from .statements import chunks, rows_of, with_rows
 
 LEAST = 32
-"""Devices from which on they share a row."""
+"""The number of devices from which on they share a row."""
 MOST = 2_000
-"""Devices of a row. Numbers of devices, times `PLACES`, are exact in JavaScript."""
+"""Devices per row. Numbers of devices, times `PLACES`, are exact in JavaScript."""
 PLACES = 1 << 42
 _columns = outcomes.c
 _is_packed = _columns.devices.is_not(None)
@@ -44,12 +44,12 @@ _DEVICES = (
 
 
 class Place(NamedTuple):
-    """One outcome of an operation, in its listing. ``source`` has the columns that all devices of a row share."""
+    """One outcome in an operation's listing. ``source`` has the columns that the devices of a row share."""
 
     row: int
     source: Any
     device: int | None
-    """The device's row, where it shares its row with others."""
+    """The device's row id, if it shares its row with others."""
 
 
 async def store(
@@ -60,7 +60,7 @@ async def store(
     devices: Iterable[int],
     now: int,
 ) -> None:
-    """Store that pushes to devices were accepted; ``now`` is milliseconds since 1970."""
+    """Store accepted pushes to devices; ``now`` is milliseconds since 1970."""
     for some in chunks(sorted(devices), MOST):
         given = {"operation": operation, "apns_id": apns_id, "priority": priority, "now": now}
         given |= {"devices": encode_devices(some), "first": some[0], "last": some[-1]}
@@ -70,13 +70,13 @@ async def store(
 async def rows_of_many(
     connection: AsyncConnection, *conditions: ColumnElement[bool]
 ) -> Sequence[Any]:
-    """Return the rows of several devices under conditions."""
+    """Return the rows for several devices that meet the conditions."""
     query = select(_columns.first_device, _columns.last_device, _columns.devices)
     return await rows_of(connection, query.where(_is_packed, *conditions))
 
 
 def among(rows: Iterable[Any], devices: Collection[int]) -> set[int]:
-    """Return those devices that are in rows."""
+    """Return the devices that occur in the rows."""
     found: set[int] = set()
     if devices:
         first, last = min(devices), max(devices)
@@ -89,7 +89,7 @@ def among(rows: Iterable[Any], devices: Collection[int]) -> set[int]:
 async def sharing(
     connection: AsyncConnection, devices: Collection[int], *conditions: ColumnElement[bool]
 ) -> set[int]:
-    """Return those devices that share a row with others, under conditions."""
+    """Return the devices that share a row with others, under conditions."""
     if not devices:
         return set()
     near = _columns.first_device <= max(devices), _columns.last_device >= min(devices)
@@ -99,7 +99,7 @@ async def sharing(
 async def places(
     connection: AsyncConnection, operation: int, after: int, limit: int
 ) -> list[Place]:
-    """Return a page of an operation's outcomes behind a place, in order of arrival."""
+    """Return a page of an operation's outcomes after a place, in order of arrival."""
     number, row = divmod(after, PLACES)
     shared = [column for column in _columns if column is not _columns.devices]
     page = select(*shared, _is_packed.label("is_packed"))
@@ -126,7 +126,7 @@ async def places(
 
 
 async def names(connection: AsyncConnection, devices: Sequence[int]) -> dict[int, str]:
-    """Return the public ids of devices by their rows, without those that were deleted."""
+    """Return the public ids of devices by their rows; deleted devices are left out."""
     if not devices:
         return {}
     found = await with_rows(connection, _DEVICES, devices)

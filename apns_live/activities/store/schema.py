@@ -41,9 +41,10 @@ from .columns import (
 )
 
 SHARDED = "sharded"
-"""The status of a start or notification that has begun: callers see it as running.
+"""The status of a start or notification with shards: callers see it as running.
 
-The release of schema 0005 knows of no shards, and passes over an operation with a status that it does not know.
+The release of schema 0005 does not know shards, and skips an operation with a status that it does
+not know.
 """
 
 apps = table(
@@ -76,7 +77,7 @@ users = table(
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "public_id"),
     UniqueConstraint("app_id", "external_id"),
-    sqlite_autoincrement=True,  # an id that was forgotten never names another row
+    sqlite_autoincrement=True,  # ids of deleted rows are never reused
 )
 
 user_aliases = table(
@@ -99,7 +100,7 @@ devices = table(
     Column("latitude", Float),
     Column("longitude", Float),
     Column("app_version", String(64)),
-    Column("app_version_order", String(128)),  # parts padded, so that text order is version order
+    Column("app_version_order", String(128)),  # padded, so that text order is version order
     Column("os_version", String(32)),
     Column("first_session", BigInteger),
     Column("last_session", BigInteger),
@@ -107,8 +108,8 @@ devices = table(
     Column("session_time", BigInteger, nullable=False, server_default="0"),  # seconds
     Column("amount_spent", Float, nullable=False, server_default="0"),
     Column("push_enabled", Boolean, nullable=False, server_default="1"),
-    Column("frequent_updates", Boolean),  # NULL: the app never said
-    Column("secret_hash", LargeBinary),  # set for a device with a credential of its own
+    Column("frequent_updates", Boolean),  # NULL: the app never reported it
+    Column("secret_hash", LargeBinary),  # set if the device has its own credential
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "public_id"),
@@ -118,10 +119,10 @@ devices = table(
     Index(None, "app_id", "app_version_order", "id"),
     Index(None, "app_id", "first_session", "id"),
     Index(None, "app_id", "last_session", "id"),
-    sqlite_autoincrement=True,  # an id that was forgotten never names another row
+    sqlite_autoincrement=True,  # ids of deleted rows are never reused
 )
 
-attributes = table(  # tags and custom attributes, of a device or of a user; one row a value
+attributes = table(  # tags and custom attributes of a device or user; one row per value
     "attributes",
     app_id(),
     Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE")),
@@ -178,13 +179,13 @@ start_tokens = table(  # push-to-start: one per attributes type, device and envi
     device_id(),
     Column("attributes_type", String(128), nullable=False),
     *token(),
-    # Starts in a row without an answer, and when they made it suspect; see people/suspects.
+    # Unanswered starts in a row, and when they made the token suspect; see people/suspects.
     Column("unanswered", Integer, nullable=False, server_default="0"),
     Column("suspect_at", BigInteger),
     Column("cleared_at", BigInteger),  # when an answer or a new token last set the count to 0
     UniqueConstraint("device_id", "attributes_type", "environment"),
-    Index(None, "app_id", "attributes_type", "retired_at", "id"),  # everyone who can be started
-    few(  # those among them who come last
+    Index(None, "app_id", "attributes_type", "retired_at", "id"),  # all devices that can be started
+    few(  # suspect tokens, which come last
         "ix_start_tokens_suspect",
         "app_id",
         "attributes_type",
@@ -192,7 +193,7 @@ start_tokens = table(  # push-to-start: one per attributes type, device and envi
         "id",
         where="suspect_at IS NOT NULL",
     ),
-    Index(None, "app_id", "token"),  # a 410 names the token only
+    Index(None, "app_id", "token"),  # a 410 has only the token
     few("ix_start_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
 )
 
@@ -202,7 +203,7 @@ device_tokens = table(  # ordinary alert pushes
     device_id(),
     *token(),
     UniqueConstraint("device_id", "environment"),
-    Index(None, "app_id", "environment", "retired_at", "id"),  # everyone who can be notified
+    Index(None, "app_id", "environment", "retired_at", "id"),  # all devices that can be notified
     Index(None, "app_id", "token"),
     few("ix_device_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
 )
@@ -217,14 +218,15 @@ activities = table(
     Column("attributes", Text, nullable=False),
     Column("content_state", Text, nullable=False),
     Column("version", BigInteger, nullable=False, server_default="1"),  # of the desired state
-    Column("revision", BigInteger),  # the caller's own, the newest seen
+    Column("revision", BigInteger),  # the caller's newest revision
     Column("status", String(16), nullable=False),  # scheduled, active, ended
     # Alert, dates, relevance, urgency.
     Column("message", Text, nullable=False, server_default="{}"),
     Column("start_alert", Text, nullable=False, server_default="null"),
     Column("audience", Text, nullable=False, server_default="{}"),
-    Column("channel_id", String(255)),  # followed by the devices that can, instead of by token
-    # When the service asked Apple for a channel of its own for it. Without ``channel_id`` no answer came.
+    Column("channel_id", String(255)),  # followed by devices that can, instead of tokens
+    # When the service requested its own channel from Apple. Without ``channel_id`` no answer
+    # arrived.
     Column("channel_asked_at", BigInteger),
     Column("environment", String(16), nullable=False),
     Column("tags", Text, nullable=False, server_default="[]"),
@@ -234,15 +236,15 @@ activities = table(
     Column("end_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("end_reason", String(64)),
-    Column("end_message", Text, nullable=False, server_default="{}"),  # goes with a scheduled end
-    # When the system ends the last card (8 hours after its start); 0: not worked out yet.
+    Column("end_message", Text, nullable=False, server_default="{}"),  # sent with a scheduled end
+    # When the system ends the last card (8 hours after its start); 0: not computed yet.
     Column("expires_at", BigInteger, nullable=False, server_default="0"),
     Column("retired_at", BigInteger),  # ended, no card is left, and its tokens are retired
     Column("hand_over_after", BigInteger),  # milliseconds of a card's life; NULL: never
-    Column("hand_over_at", BigInteger),  # when to look for cards that are due
+    Column("hand_over_at", BigInteger),  # when to look for due cards
     Column("update_count", Integer, nullable=False, server_default="0"),
     Column("last_timestamp", BigInteger),  # the newest aps timestamp used, seconds
-    # Pushes of priority 10 that were used, as JSON by environment and language; see delivery/budget.
+    # Used pushes of priority 10, as JSON by environment and language; see delivery/budget.
     Column("budgets", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
@@ -250,55 +252,54 @@ activities = table(
     UniqueConstraint("app_id", "public_id"),
     Index(None, "app_id", "status", "id"),
     Index(None, "app_id", "stream_key", "id"),
-    Index(None, "status", "start_at"),  # what the scheduler must start
-    Index(None, "status", "end_at"),  # what the scheduler must end
-    Index(None, "status", "retired_at", "expires_at"),  # what the system has ended; pruning
-    Index(None, "status", "hand_over_at"),  # whose cards get a successor
+    Index(None, "status", "start_at"),  # starts that the scheduler must send
+    Index(None, "status", "end_at"),  # ends that the scheduler must send
+    Index(None, "status", "retired_at", "expires_at"),  # activities that the system ended; pruning
+    Index(None, "status", "hand_over_at"),  # activities whose cards get a second card
     Index(None, "app_id", "id"),
     few("ix_activities_channel", "app_id", "channel_id", where="channel_id IS NOT NULL"),
-    few(  # whose channel Apple may have made without our hearing of it
+    few(  # activities whose channel Apple may have created without our knowledge
         "ix_activities_channel_asked",
         "channel_asked_at",
         where="channel_asked_at IS NOT NULL AND channel_id IS NULL",
     ),
-    sqlite_autoincrement=True,  # an id that was forgotten never names another row
+    sqlite_autoincrement=True,  # ids of deleted rows are never reused
 )
 
-activity_devices = table(  # who an activity was started on, or who joined it
+activity_devices = table(  # devices that an activity was started on, or that joined it
     "activity_devices",
     app_id_of_parent(),
-    # No foreign key: it is half of what noting a start costs on PostgreSQL. Whoever adds a row holds
-    # the activity's, and pruning takes these away first.
+    # No foreign key: it would be half the cost of storing a start on PostgreSQL. A writer that adds
+    # a row holds the activity's row, and pruning deletes these rows first.
     Column("activity_id", RowId, nullable=False),
     device_id(),
     Column("started_at", BigInteger),  # when APNs accepted the start; NULL for a late joiner
-    Column("token", String(512)),  # the activity token; NULL while none has come
+    Column("token", String(512)),  # the activity token; NULL until it arrives
     Column("environment", String(16), nullable=False),
     Column("registered_at", BigInteger),
     Column("retired_at", BigInteger),
     Column("retired_reason", String(64)),
     Column("sent_version", BigInteger, nullable=False, server_default="0"),
     Column("acknowledged_version", BigInteger, nullable=False, server_default="0"),
-    Column("joined_at", BigInteger),  # when a device that started it by itself said so
+    Column("joined_at", BigInteger),  # when a device reported a card that the app started itself
     Column("missing_reported_at", BigInteger),  # "started, but no token came" was reported
-    Column("ending_at", BigInteger),  # an end is owed to this device alone, since then
-    Column("start_settled_at", BigInteger),  # when its start counted as unanswered, or never will
+    Column("ending_at", BigInteger),  # an end on this device alone is pending since then
+    Column("start_settled_at", BigInteger),  # when its start counted as unanswered, or was excluded
     # Whether its card follows the activity's channel; the others have tokens.
     Column("by_channel", Boolean, nullable=False, server_default="0"),
-    # When a start left for a second card, until its token comes; ``token`` is the first card's.
+    # When the start of a second card was sent, until its token arrives; ``token`` is the first
+    # card's.
     Column("handed_over_at", BigInteger),
-    Column("handed_over_version", BigInteger),  # what the second card says
-    Column(
-        "card", String(64)
-    ),  # ActivityKit's id of the card that ``token`` is of, if the app told it
-    Column("replaced_token", String(512)),  # the card before this one
+    Column("handed_over_version", BigInteger),  # the second card's content
+    Column("card", String(64)),  # ActivityKit's id of the card with ``token``, if reported
+    Column("replaced_token", String(512)),  # the previous card
     Column("replaced_card", String(64)),
     Column("replaced_at", BigInteger),
-    Column("replaced_ending_at", BigInteger),  # an end is owed to the card before, since then
+    Column("replaced_ending_at", BigInteger),  # an end of the previous card is pending since then
     UniqueConstraint("activity_id", "device_id"),
     Index(None, "activity_id", "retired_at", "acknowledged_version", "id"),  # who is behind
-    Index(None, "device_id", "retired_at"),  # how many run on this device
-    few(  # a 410 names the token only; most of those that are started have none yet
+    Index(None, "device_id", "retired_at"),  # the number of cards on this device
+    few(  # a 410 has only the token; most started devices have none yet
         "ix_activity_devices_app_id_token", "app_id", "token", where="token IS NOT NULL"
     ),
     few(  # "started, but no token came"
@@ -343,7 +344,8 @@ channels = table(  # Apple's broadcast channels, as known here
     Column("environment", String(16), nullable=False),
     Column("storage_policy", Integer, nullable=False),
     Column("name", String(200)),
-    # Whom the service made it for, and when it began to delete it; NULL: a caller made it. 0: not known.
+    # The activity that the service created it for, and when its deletion began; NULL: a caller
+    # created it. 0: unknown.
     Column("activity_id", RowId),
     Column("deleting_at", BigInteger),
     Column("deleted_at", BigInteger),
@@ -353,7 +355,7 @@ channels = table(  # Apple's broadcast channels, as known here
     few("ix_channels_deleted", "deleted_at", where="deleted_at IS NOT NULL"),  # pruning
 )
 
-operations = table(  # what was accepted from a caller, in order
+operations = table(  # accepted requests, in order
     "operations",
     app_id(),
     Column("public_id", String(64), nullable=False),
@@ -380,22 +382,22 @@ operations = table(  # what was accepted from a caller, in order
     UniqueConstraint("app_id", "public_id"),
     Index(None, "app_id", "id"),
     Index(None, "activity_id", "id"),
-    few(  # what is open of an activity, however many there were before
+    few(  # open operations of an activity, independent of the number of finished ones
         "ix_operations_open",
         "activity_id",
         "version",
         where="finished_at IS NULL AND activity_id IS NOT NULL",
     ),
-    Index(None, "status", "id"),  # what a restart must resume
+    Index(None, "status", "id"),  # operations that a restart must resume
     Index(None, "created_at"),  # pruning
-    sqlite_autoincrement=True,  # an id that was forgotten never names another row
+    sqlite_autoincrement=True,  # ids of deleted rows are never reused
 )
 
 outcomes = table(
     "outcomes",
     app_id_of_parent(),
     Column("operation_id", RowId, nullable=False),  # no foreign key, for the same reasons
-    Column("device_id", RowId, nullable=False),  # no foreign key: outlives the device
+    Column("device_id", RowId, nullable=False),  # no foreign key: it outlives the device
     Column("verdict", String(24), nullable=False),
     Column("status", Integer, nullable=False),
     Column("reason", String(64), nullable=False),
@@ -419,21 +421,21 @@ outcomes = table(
     Index(None, "created_at"),  # pruning
 )
 
-shards = table(  # parts of a start or notification that are not over; see store/shards
+shards = table(  # unfinished parts of a start or notification; see store/shards
     "shards",
     Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
-    # It is for the tokens whose rows are behind ``after``, up to and including ``until``.
+    # It is for the tokens with rows after ``after``, up to and including ``until``.
     Column("after", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),
-    Column("devices", LargeBinary),  # whom a push may have left to; NULL: to nobody yet
+    Column("devices", LargeBinary),  # devices that may have got a push; NULL: none yet
     Column("owner", String(64), nullable=False, server_default=""),
     Column("epoch", BigInteger, nullable=False, server_default="0"),  # grows with each claim
     Column("expires_at", BigInteger, nullable=False, server_default="0"),  # as in leases
     Index(None, "operation_id", "id"),
-    Index(None, "expires_at"),  # what may be claimed
+    Index(None, "expires_at"),  # claimable shards
 )
 
-intended_pages = table(  # what earlier releases noted of a notification; no longer written
+intended_pages = table(  # notes of earlier releases about a notification; no longer written
     "intended_pages",
     Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
     Column("devices", Text, nullable=False),  # their row ids, as a JSON list
@@ -453,16 +455,16 @@ idempotency = Table(
     Index(None, "created_at"),  # pruning after 30 days
 )
 
-receipts = table(  # what the app itself reported
+receipts = table(  # the app's own reports
     "receipts",
     app_id(),
     device_id(),
-    # What it is about; 0 for none, so that the rows of one thing can be unique. No foreign keys:
+    # What it is about; 0 for none, so that rows about one thing can be unique. No foreign keys:
     # receipts are deleted with what they are about.
     Column("activity_id", RowId, nullable=False, server_default="0"),
     Column("operation_id", RowId, nullable=False, server_default="0"),
     Column("event", String(32), nullable=False),  # received, clicked, dismissed, ended, confirmed
-    Column("happened_at", BigInteger, nullable=False),  # as the phone says
+    Column("happened_at", BigInteger, nullable=False),  # by the phone's clock
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("device_id", "activity_id", "operation_id", "event"),
     Index(None, "app_id", "id"),
@@ -471,7 +473,7 @@ receipts = table(  # what the app itself reported
     Index(None, "created_at"),
 )
 
-webhook_calls = table(  # the log of the button relay
+webhook_calls = table(  # the log of relayed button taps
     "webhook_calls",
     app_id(),
     Column("activity_id", RowId, ForeignKey("activities.id", ondelete="CASCADE")),
@@ -486,7 +488,7 @@ webhook_calls = table(  # the log of the button relay
     Index(None, "created_at"),
 )
 
-api_keys = table(  # who may call the HTTP API of an app
+api_keys = table(  # callers of an app's HTTP API
     "api_keys",
     app_id(),
     Column("public_id", String(64), nullable=False, unique=True),
@@ -494,13 +496,13 @@ api_keys = table(  # who may call the HTTP API of an app
     Column("family", String(64), nullable=False),
     Column("name", String(200), nullable=False),
     Column("dialect", String(16), nullable=False),
-    Column("lookup", String(32), nullable=False, unique=True),  # the part that finds the row
+    Column("lookup", String(32), nullable=False, unique=True),  # the part that identifies the row
     Column("secret_hash", LargeBinary, nullable=False),  # SHA-256 of the whole secret
     Column("scopes", Text, nullable=False),
     Column("groups", Text),  # NULL: every group
-    Column("per_minute", Integer),  # NULL: what the settings say for the dialect
+    Column("per_minute", Integer),  # NULL: as the settings say for the dialect
     Column("concurrent", Integer),
-    Column("expires_at", BigInteger),  # set by a rotation: the old secret's last moment
+    Column("expires_at", BigInteger),  # set by a rotation: when the old secret expires
     Column("revoked_at", BigInteger),
     Column("replaced_by", String(64)),
     Column("last_used_at", BigInteger),
@@ -508,7 +510,7 @@ api_keys = table(  # who may call the HTTP API of an app
     Index(None, "app_id", "id"),
 )
 
-audit_log = table(  # who did what that changes who may do what
+audit_log = table(  # changes of permissions, and their authors
     "audit_log",
     app_id(),
     Column("actor", String(128), nullable=False),
@@ -521,15 +523,15 @@ audit_log = table(  # who did what that changes who may do what
     Index(None, "created_at"),  # pruning
 )
 
-buttons = table(  # what a webhook button calls; the phone has only an address that names the row
+buttons = table(  # the webhook of a button; the phone has only a URL that identifies the row
     "buttons",
     app_id(),
-    Column("digest", String(43), nullable=False),  # of all below: the same button is one row
+    Column("digest", String(43), nullable=False),  # of all columns below: equal buttons share a row
     Column("title", String(200), nullable=False),
     Column("url", Text, nullable=False),
     Column("method", String(8), nullable=False),
     Column("body", Text, nullable=False, server_default=""),
-    Column("created_at", BigInteger, nullable=False),  # when it was last put on a card
+    Column("created_at", BigInteger, nullable=False),  # when it was last shown on a card
     UniqueConstraint("app_id", "digest"),
     Index(None, "created_at"),  # pruning
 )
@@ -538,14 +540,14 @@ metric_values = table(  # the newest value of what a widget shows
     "metric_values",
     app_id(),
     Column("key", String(64), nullable=False),
-    Column("value", Text),  # as JSON, a number or a text; NULL while none has come
+    Column("value", Text),  # JSON, a number or a text; NULL before the first value
     Column("measured_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "key"),
 )
 
-leases = Table(  # who sends for a partition; see store/ownership
+leases = Table(  # the worker that sends for a partition; see store/ownership
     "leases",
     metadata,
     Column("partition", Integer, primary_key=True, autoincrement=False),
@@ -554,19 +556,19 @@ leases = Table(  # who sends for a partition; see store/ownership
     Column("expires_at", BigInteger, nullable=False),  # by the database's clock
 )
 
-workers = Table(  # who shares the partitions
+workers = Table(  # the workers that share the partitions
     "workers",
     metadata,
     Column("id", String(64), primary_key=True),
     Column("expires_at", BigInteger, nullable=False),
 )
 
-token_changes = table(  # tokens that came or left, for the owners of their activities to hear of
+token_changes = table(  # tokens that joined or left, to notify the owners of their activities
     "token_changes",
-    Column("origin", String(64), nullable=False),  # the process that wrote it knows
+    Column("origin", String(64), nullable=False),  # the process that wrote it already knows
     Column("activity_id", RowId, nullable=False),
-    Column("token", String(512)),  # one that left; NULL: others came
-    Column("behind", Boolean, nullable=False),  # some that came lack the newest state
+    Column("token", String(512)),  # a token that left; NULL: tokens joined
+    Column("behind", Boolean, nullable=False),  # one that joined lacks the newest state
     Column("created_at", BigInteger, nullable=False),
     Index(None, "created_at"),  # pruning
 )

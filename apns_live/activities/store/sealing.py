@@ -31,7 +31,7 @@ _REMEDY = (
 
 
 def new_key() -> str:
-    """Return a fresh sealing key: 32 random bytes in base64."""
+    """Return a new sealing key: 32 random bytes in base64."""
     return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
 
 

@@ -27,7 +27,7 @@ from .database import Database
 from .statements import among, change_row, json_text
 
 NOW = "(SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
-"""PostgreSQL's clock in milliseconds since 1970: one moment for a whole statement, however long it runs."""
+"""PostgreSQL's clock in milliseconds since 1970, the same throughout a statement."""
 _table = schema.shards
 _OF = "FROM shards JOIN operations ON operations.id = shards.operation_id AND operations.status = 'sharded'"
 _FREE = f"shards.expires_at <= {NOW}"
@@ -42,7 +42,7 @@ _not_held = "shards.id NOT IN (SELECT value FROM json_each(:held))"
 _CLAIM_SQLITE = text(_CLAIM_ONE.format(end="0 * :lease", free=_not_held, skip=""))
 _mine = among(_table.c.id, bindparam("shards")), _table.c.owner == bindparam("owner")
 _HELD = select(_table.c.id, _table.c.epoch).where(*_mine)
-# A renewal may go on beside it, a new owner may not.
+# A renewal may run in parallel; a change of owner may not.
 _GUARD = _HELD.order_by(_table.c.id).with_for_update(read=True, key_share=True)
 _EXTEND = text(
     f"UPDATE shards SET expires_at = {NOW} + :lease WHERE id IN (SELECT id FROM shards "  # noqa: S608
@@ -57,7 +57,7 @@ _WAITING = text(
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard as its worker claimed it. ``devices`` are those that an earlier worker addressed; None for none."""
+    """A claimed shard. ``devices`` are those that an earlier worker addressed; None for none."""
 
     row: int
     epoch: int
@@ -69,8 +69,9 @@ class Shard:
 class ShardQueue:
     """The shards of a database, as one worker sees them. ``lease`` is seconds.
 
-    ``held`` has those that this worker may store results of, with their epochs. ``lost`` is called with
-    shards that others claimed meanwhile, ``told`` with operations that have shards for other workers.
+    ``held`` has the shards whose results this worker may store, with their epochs. ``lost`` is
+    called with shards that others claimed meanwhile, ``told`` with operations that have shards for
+    other workers.
     """
 
     def __init__(self, owner: str = "", lease: float = 0.0) -> None:
@@ -90,9 +91,9 @@ class ShardQueue:
         *,
         mine: bool = False,
     ) -> list[Shard]:
-        """Add shards of ranges of token rows; return those that are ``mine`` from the beginning.
+        """Add shards for ranges of token rows; return those that are ``mine`` from the beginning.
 
-        Those are held once `hold` is called, after the commit.
+        This worker holds those once `hold` is called, after the commit.
         """
         values = [
             {"operation_id": operation, "after": after, "until": until, "devices": devices}
@@ -108,11 +109,11 @@ class ShardQueue:
         return [Shard(row, 1, *ranges[0], devices)]
 
     def hold(self, shard: Shard) -> None:
-        """Note that a shard is this worker's."""
+        """Note that this worker holds a shard."""
         self.held[shard.row] = shard.epoch
 
     async def claim(self, database: Database, operation: int) -> Shard | None:
-        """Return a shard of an operation that nobody holds, or None. It is held from here on."""
+        """Claim a free shard of an operation and return it, or None. It is held from here on."""
         given = {"owner": self._owner, "lease": self._lease, "operation": operation}
         async with database.write() as connection:
             if database.is_sqlite:  # there is no other worker
@@ -128,12 +129,12 @@ class ShardQueue:
         return shard
 
     async def address(self, connection: AsyncConnection, shard: Shard, devices: bytes) -> None:
-        """Write down whom a push is about to leave to. The lease begins anew: a renewal may have passed this row over."""
+        """Store the devices that are about to get a push. Renews the lease: a renewal may have skipped it."""
         end = self._end(connection)
         await change_row(connection, _table, shard.row, devices=devices, expires_at=end)
 
     async def guard(self, connection: AsyncConnection, shards: Mapping[int, int]) -> frozenset[int]:
-        """Keep shards until the transaction ends; return those whose epoch, which is given, is over."""
+        """Lock shards until the transaction ends; return those whose given epoch is out of date."""
         if connection.dialect.name == "sqlite":
             return frozenset()
         rows = await connection.execute(_GUARD, {"shards": list(shards), "owner": self._owner})
@@ -141,10 +142,10 @@ class ShardQueue:
         return frozenset(row for row, epoch in shards.items() if held.get(row) != epoch)
 
     async def extend(self, connection: AsyncConnection) -> frozenset[int]:
-        """Renew the leases of what is held; return what is lost. For `Leases`, with those of partitions.
+        """Renew the leases of held shards; return the lost ones. Called by `Leases` with its own.
 
-        A row that a transaction of this worker's own is just changing is passed over: it is extended by that
-        one, or is over.
+        Skips a row that another transaction of this worker is changing: that transaction renews or
+        deletes it.
         """
         before = dict(self.held)
         if not before:
@@ -155,47 +156,47 @@ class ShardQueue:
         return frozenset(row for row, epoch in before.items() if still.get(row) != epoch)
 
     def lose(self, shards: Iterable[int]) -> None:
-        """Note that shards are others' by now."""
+        """Note that other workers now hold shards."""
         gone = frozenset(row for row in shards if row in self.held and row not in self._over)
         self.forget(gone)
         if gone:
             self.lost(gone)
 
     def close(self, shard: Shard) -> None:
-        """Note that nothing of a shard leaves any more, and that its row is about to be removed or released."""
+        """Note that a shard sends nothing more, and that its row is about to be deleted or released."""
         self._over.add(shard.row)
 
     def forget(self, shards: Iterable[int]) -> None:
-        """Note that shards are not held any more."""
+        """Note that this worker no longer holds shards."""
         for row in shards:
             self.held.pop(row, None)
             self._over.discard(row)
 
     async def left(self, database: Database, operation: int) -> int:
-        """Return how many shards of an operation are not over; 0 when it failed."""
+        """Return the number of unfinished shards of an operation; 0 if it failed."""
         async with database.read(once=True) as connection:
             return int(await connection.scalar(_LEFT, {"operation": operation}) or 0)
 
     async def waiting(
         self, database: Database, partitions: Collection[int], *, limit: int
     ) -> Sequence[int]:
-        """Return operations of other partitions than these with shards that may be claimed."""
+        """Return operations of other partitions than these with claimable shards."""
         given = {"partitions": sorted(partitions), "most": limit}
         async with database.read(once=True) as connection:
             return (await connection.scalars(_WAITING, given)).all()
 
     async def drop(self, connection: AsyncConnection, operation: int) -> None:
-        """Remove the shards of an operation that nobody ever claimed: it goes no further."""
+        """Delete the unclaimed shards of an operation that is being stopped."""
         unclaimed = (_table.c.operation_id == operation, _table.c.epoch == 0)
         await connection.execute(delete(_table).where(*unclaimed, _table.c.devices.is_(None)))
 
     async def release(self, connection: AsyncConnection) -> None:
-        """Let others claim everything that is held, at once."""
+        """Release all held shards at once, so that others can claim them."""
         mine = update(_table).where(_table.c.owner == self._owner)
         await connection.execute(mine.values(owner="", expires_at=0))
 
     def _end(self, connection: AsyncConnection) -> object:
-        """Return the end of a lease that begins now."""
+        """Return the expiry of a lease that begins now."""
         if connection.dialect.name == "sqlite":
             return 0
         return literal_column(NOW, BigInteger) + self._lease
@@ -217,7 +218,7 @@ def encode_devices(devices: Iterable[int]) -> bytes:
 
 
 def decode_devices(coded: bytes) -> list[int]:
-    """Return what `encode_devices` was given, in ascending order."""
+    """Return the row ids that were encoded, in ascending order."""
     devices, device, distance, shift = [], 0, 0, 0
     for byte in coded:
         distance |= (byte & 127) << shift

@@ -42,7 +42,7 @@ from .schema import SHARDED
 
 Item = TypeVar("Item")
 View = TypeVar("View")
-# SQLite takes 32,766 parameters a statement, PostgreSQL's driver 32,767.
+# The maximum number of parameters is 32,766 in SQLite, 32,767 in PostgreSQL's driver.
 CHUNK = 500
 _encode = msgspec.json.Encoder().encode
 
@@ -50,7 +50,7 @@ Insert = sqlite.Insert | postgresql.Insert
 
 
 def insert_into(connection: AsyncConnection, table: Table) -> Insert:
-    """Return an INSERT that knows ``on_conflict_do_update`` and ``on_conflict_do_nothing``."""
+    """Return an INSERT with ``on_conflict_do_update`` and ``on_conflict_do_nothing``."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
@@ -59,7 +59,8 @@ def insert_into(connection: AsyncConnection, table: Table) -> Insert:
 def among(column: ColumnElement[Any], values: BindParameter[Any] | Iterable[int]) -> Any:
     """Return the condition that a column has one of many numbers. Only for PostgreSQL.
 
-    It is one parameter. IN would have one for each number, and SQLAlchemy takes 10 us for each.
+    The numbers are one parameter. IN would need one per number, each of which costs SQLAlchemy 10
+    us.
     """
     if not isinstance(values, BindParameter):
         values = bindparam(None, sorted(values), unique=True)
@@ -82,10 +83,10 @@ _JSON = frozenset(
 
 
 def view_of(kind: type[View], source: Row[Any], /, **given: Any) -> View:
-    """Return a view with the fields of ``kind``: what is given, and else the row's column of that name.
+    """Return a view with the fields of ``kind``: the given values, else the row's columns by name.
 
-    ``row`` is the row's own id and ``id`` the one that callers know. JSON text is read, and a token
-    stands by its first eight digits.
+    ``row`` is the internal row id and ``id`` the public one. JSON text is decoded, and tokens are
+    shortened to eight digits.
     """
 
     def entry(name: str) -> Any:
@@ -113,10 +114,10 @@ async def change_row(connection: AsyncConnection, table: Table, row: int, /, **v
 
 
 async def hold(connection: AsyncConnection, table: Table, rows: Iterable[int]) -> None:
-    """Lock rows until the transaction ends, in the order in which everybody does.
+    """Lock rows until the transaction ends, in the order that all writers use.
 
-    Activities come before operations, operations before devices and tokens: otherwise two transactions
-    wait for each other in a circle. SQLite has one writer at a time anyway.
+    Activities come before operations, operations before devices and tokens; another order could
+    deadlock. SQLite has one writer at a time anyway.
     """
     wanted = set(rows)
     if wanted and connection.dialect.name == "postgresql":
@@ -148,8 +149,8 @@ async def with_rows(
 ) -> CursorResult[Any]:
     """Execute a statement over rows, which are the table ``given`` in it.
 
-    Where the table stands in the statement, its columns are named in braces: ``FROM {device, token TEXT}``.
-    They are BIGINT unless they say otherwise. With ``{*device}`` the rows are numbers, not sequences.
+    In the statement the table is written as its columns in braces: ``FROM {device, token TEXT}``.
+    Columns are BIGINT by default. With ``{*device}`` the rows are numbers, not sequences.
     """
     kinds = tuple((name, type(value)) for name, value in parameters.items())
     prepared = _prepared(connection.dialect.name, statement, kinds)
@@ -163,7 +164,7 @@ async def with_rows(
 async def run(
     connection: AsyncConnection, statement: str, **parameters: int | str
 ) -> CursorResult[Any]:
-    """Execute a statement that both databases know."""
+    """Execute a statement that both databases understand."""
     kinds = tuple((name, type(value)) for name, value in parameters.items())
     prepared = _prepared(connection.dialect.name, statement, kinds)
     result: CursorResult[Any] = await connection.execute(prepared, parameters)
@@ -183,8 +184,8 @@ def _prepared(dialect: str, statement: str, parameters: tuple[tuple[str, type], 
         )
         if found[1]:
             chosen, source = f"value AS {columns[0][0]}", _NUMBERS[dialect]
-        # SQLite's planner would read the other table and look each row up in the list; CROSS JOIN says
-        # that the order is as written: the list outside, the table inside by its index.
+        # SQLite's planner would scan the other table and look up each row in the list. CROSS JOIN
+        # fixes the order as written: the list outside, the table inside by its index.
         join = (found[3] or "").replace("JOIN", "CROSS JOIN" if dialect == "sqlite" else "JOIN")
         given = f"(SELECT {chosen} FROM {source}) AS given"  # noqa: S608
         statement = f"{statement[: found.start()]}{given}{join}{statement[found.end() :]}"
@@ -199,10 +200,10 @@ async def page_of(
     parameters: Mapping[str, object] | None = None,
     kind: type[Any] = list,
 ) -> list[Any]:
-    """Return the rows of a query, in no promised order, each a sequence or a struct of this kind.
+    """Return the rows of a query in any order, each as a sequence or a struct of this kind.
 
-    The database makes one JSON text of them, so on SQLite booleans are 0 and 1. Make the query once and
-    give it parameters.
+    The database encodes them as one JSON text, so on SQLite booleans are 0 and 1. Build the query
+    once and pass parameters.
     """
     whole = await connection.scalar(_whole(connection.dialect.name, query), parameters)
     rows: list[Any] = _decoder(kind).decode(whole or "[]")  # type: ignore[arg-type]
@@ -225,9 +226,9 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
 def in_turns(
     items: Iterable[Item], key: Callable[[Item], Hashable], most: int = CHUNK
 ) -> list[list[Item]]:
-    """Cut items so that no key stands twice in a turn: a statement may touch a row once.
+    """Group items so that no key occurs twice in a group: a statement may touch a row once.
 
-    What comes later of a key is in a later turn; each holds ``most`` at most.
+    A later item of a key is in a later group. A group has at most ``most`` items.
     """
     turns: list[dict[Hashable, Item]] = []
     for item in items:

@@ -1,13 +1,13 @@
 """Migrates a database to this release's schema, and refuses an unsupported schema.
 
-A version is a number, and behind it the oldest version whose release works on that schema: the schema of
-``0007_0005`` also serves the release of version 0005. So two releases may run side by side on one database. A
-version without the second number serves its own release alone.
+A version is a number, and behind it the oldest version whose release works on that schema: the
+schema of ``0007_0005`` also serves the release of version 0005. So two releases may run side by
+side on one database. A version without the second number serves its own release alone.
 
-Migrations only add, so that it stays so: what a release no longer names is dropped by a later one. On PostgreSQL
-others work on while a database is upgraded. Each migration is a transaction of its own that waits for locks
-for two seconds and is tried again, and indexes are built concurrently, outside of it. Killed in the middle, it goes on
-where it was.
+Migrations only add columns and tables. A later release drops what this one no longer uses. On
+PostgreSQL other processes continue to work during an upgrade. Each migration is a transaction of
+its own that waits for locks for two seconds and is tried again, and indexes are built concurrently,
+outside of it. An upgrade that was killed continues where it stopped.
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ from ...errors import Busy, StoreError
 from .database import Database
 
 OLDEST = "0010"
-"""The number of the oldest version that this code works on. A migration that only builds indexes leaves it."""
+"""The number of the oldest version that this code supports. A migration that only builds indexes keeps it."""
 PATIENCE = 120.0
-"""Seconds for which a migration is tried while others hold what it must lock."""
+"""Seconds for which a migration is retried while other processes hold its locks."""
 LOCK_TIMEOUT = 2.0
-"""Seconds that a migration waits for a lock: whoever comes behind it waits as well."""
+"""Seconds that a migration waits for a lock: later requests for the lock wait behind it."""
 _BETWEEN = 0.2
-# "apnslupg"; advisory locks are of one database.
+# "apnslupg"; advisory locks belong to one database.
 _TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({0x61706E736C757067})")
 _NO_SNAPSHOT = text("SET LOCAL lock_timeout = 0")
 _IS_VALID = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
 
 
 class Step(NamedTuple):
-    """A migration that is missing."""
+    """A missing migration."""
 
     version: str
     does: str
     statements: tuple[str, ...]
     indexes: tuple[str, ...]
-    """Those that are built while others write, as ``NAME ON TABLE (COLUMNS)``; it then does nothing else."""
+    """Indexes to build without blocking writers, as ``NAME ON TABLE (COLUMNS)``; then it does nothing else.
+    """
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -71,7 +72,7 @@ def newest_version() -> str:
 async def current_version(database: Database) -> str:
     """Return the version of a database; empty for a new one."""
     if database.is_sqlite and not os.path.exists(database.url.database or ""):  # noqa: ASYNC240, PTH110
-        return ""  # to look would make the file
+        return ""  # connecting would create the file
     async with database.read() as connection:
         return await connection.run_sync(_revision)
 
@@ -81,7 +82,7 @@ def _revision(connection: Connection) -> str:
 
 
 async def check(database: Database) -> None:
-    """Raise `StoreError` unless this code works on the database's version."""
+    """Raise `StoreError` unless this code supports the database's version."""
     version = await current_version(database)
     _check_known(database, version)
     if version < OLDEST:
@@ -93,7 +94,7 @@ async def check(database: Database) -> None:
 
 
 def _check_known(database: Database, version: str) -> None:
-    """Raise `StoreError` for a version of a newer release that has no place for this one."""
+    """Raise `StoreError` for a newer release's version that does not support this one."""
     newest, (_, _, oldest) = newest_version(), version.rpartition("_")
     if version[:4] > newest[:4] and oldest > newest[:4]:
         raise StoreError(
@@ -103,7 +104,7 @@ def _check_known(database: Database, version: str) -> None:
 
 
 async def missing(database: Database) -> list[Step]:
-    """Return the migrations that `upgrade` would run; none on a newer version. Raises `StoreError` as it does."""
+    """Return the migrations that `upgrade` would run; none on a newer version. Raises as `upgrade`."""
     before = await current_version(database)
     _check_known(database, before)
     directory = ScriptDirectory.from_config(_config())
@@ -132,14 +133,15 @@ _CONCURRENTLY = "CREATE INDEX CONCURRENTLY IF NOT EXISTS "
 
 
 async def upgrade(database: Database) -> str:
-    """Run the migrations that are missing; return the version reached.
+    """Run the missing migrations; return the version reached.
 
-    Of several that do it at the same moment one does it, and the others wait for that. Raises `StoreError` when the
-    database is newer than this code and does not serve it, and when others held a lock for `PATIENCE` seconds.
+    Of several concurrent callers one runs them, and the others wait. Raises `StoreError` if the
+    database is newer than this code and does not support it, or if others held a lock for
+    `PATIENCE` seconds.
     """
     async with _alone(database) as patient:
         if patient.is_sqlite or not await current_version(patient):
-            async with patient.write() as connection:  # all or nothing: nobody works on it
+            async with patient.write() as connection:  # all or nothing: no other process uses it
                 version = await connection.run_sync(_revision)
                 _check_known(database, version)
                 if version < newest_version():
@@ -159,7 +161,7 @@ def _stamp(connection: Connection, version: str) -> None:
 
 
 async def _take(patient: Database, step: Step) -> None:
-    """Run one migration beside others' work; go on where an earlier run was killed."""
+    """Run one migration while others work; continue one that was killed."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + PATIENCE
     while True:
@@ -170,7 +172,7 @@ async def _take(patient: Database, step: Step) -> None:
                 await connection.execute(
                     text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT * 1000:.0f}")
                 )
-                # The indexes are there: to run it would lock their table again.
+                # Its indexes exist: running it would lock their table again.
                 await connection.run_sync(_stamp if step.indexes else _migrate, step.version)
         except Busy as error:
             if loop.time() >= give_up:
@@ -184,7 +186,7 @@ async def _take(patient: Database, step: Step) -> None:
 
 
 async def _build(patient: Database, index: str) -> None:
-    """Build an index while others write. One that was left half built is dropped first."""
+    """Build an index without blocking writers. A half-built one is dropped first."""
     name = index.split(maxsplit=1)[0]
     async with patient.own_connection() as connection:
         valid = await connection.scalar(_IS_VALID, {"name": name})
@@ -196,8 +198,8 @@ async def _build(patient: Database, index: str) -> None:
 
 @asynccontextmanager
 async def _alone(database: Database) -> AsyncIterator[Database]:
-    """Give a database for work that may take minutes, once nobody else upgrades it."""
-    if database.is_sqlite:  # it has one writer, and no timeout of a statement
+    """Yield a database for work that may take minutes, once no other process upgrades it."""
+    if database.is_sqlite:  # it has one writer, and no statement timeout
         yield database
         return
     address = database.url.render_as_string(hide_password=False)
@@ -205,10 +207,11 @@ async def _alone(database: Database) -> AsyncIterator[Database]:
         while True:
             async with patient.write() as holder:
                 if await holder.scalar(_TRY_LOCK):
-                    # An index that is built concurrently waits for every older snapshot. The answered SELECT
-                    # gives up its own when the next statement comes.
+                    # A concurrent index build waits for every older snapshot. The answered SELECT
+                    # releases its own at the next statement.
                     await holder.execute(_NO_SNAPSHOT)
                     yield patient
                     return
-            # Outside of the transaction: whoever builds an index waits for its end, if it found it with a snapshot.
+            # Outside the transaction: an index build waits for the end of a transaction that had a
+            # snapshot.
             await asyncio.sleep(_BETWEEN)

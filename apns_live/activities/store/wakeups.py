@@ -30,20 +30,21 @@ CHANNEL = "apns_live"
 RELEASED = "leases released"
 """The notification of a worker that releases leases."""
 TOGETHER = 0.02
-"""Seconds that notifications are collected for."""
+"""Seconds for which notifications are collected."""
 POLL = 0.25
-"""Seconds between two looks at the store."""
+"""Seconds between two polls of the store."""
 _POLL_BESIDE = 2.0
-"""The same for watchers while notifications arrive."""
+"""The same for watchers, while notifications arrive."""
 _LISTEN_AGAIN = 1.0
 _MOST = 400
-"""Rows that a notification names: PostgreSQL takes 8,000 bytes. Beyond it everybody looks."""
+"""Rows in a notification: PostgreSQL allows 8,000 bytes. Above this all processes look."""
 _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 
 _Payload = tuple[str, bool, tuple[list[int], list[int]] | None]
 Heard = Callable[[bool, Sequence[Sequence[int]] | None], object]
-"""Called with whether there is work elsewhere, and the activities and operations that changed, or None
-for any."""
+"""Called with True if there is work elsewhere, and with the changed activities and operations, None
+for any.
+"""
 
 
 class Wakeups:
@@ -57,7 +58,7 @@ class Wakeups:
         self._origin = origin
         self._heard = heard
         self.alone = alone
-        """Whether no other process works on the database: then there is nobody to tell."""
+        """Whether no other process uses the database, so that notifications are not needed."""
         self._changed: tuple[set[int], set[int]] = (set(), set())
         self._work = False
         self._left: list[tuple[int, str]] = []
@@ -69,7 +70,7 @@ class Wakeups:
     def tell(
         self, activities: Iterable[int], operations: Iterable[int], *, work: bool = False
     ) -> None:
-        """Say after the commit that rows have changed, and whether there is something to send."""
+        """Report changed rows after the commit, and whether there is something to send."""
         if not self.alone:
             self._changed[0].update(activities)
             self._changed[1].update(operations)
@@ -77,16 +78,16 @@ class Wakeups:
             self._due.set()
 
     def left(self, activity: int, token: str) -> None:
-        """Say after the commit that a token is to be sent to no more."""
+        """Report after the commit that a token gets no more pushes."""
         if not self.alone:
             self._left.append((activity, token))
             self._work = True
             self._due.set()
 
     async def joined(self, connection: AsyncConnection, activities: Mapping[int, bool]) -> None:
-        """Note in the caller's transaction which activities tokens came for.
+        """Store in the caller's transaction which activities got tokens.
 
-        The value says whether one of them lacks the newest state.
+        The value is True if one of them lacks the newest state.
         """
         if not self.alone:
             changes = [(activity, None, activities[activity]) for activity in sorted(activities)]
@@ -102,7 +103,7 @@ class Wakeups:
             await connection.execute(insert(schema.token_changes), values)
 
     async def run(self) -> None:
-        """Tell and hear until cancelled."""
+        """Send and receive notifications until cancelled."""
         if self.alone:
             return
         async with asyncio.TaskGroup() as group:
@@ -123,7 +124,7 @@ class Wakeups:
                 self._due.set()
 
     async def flush(self) -> None:
-        """Tell what is to be told, at once."""
+        """Send waiting notifications at once."""
         self._due.clear()
         left, self._left = self._left, []
         named, self._changed = self._changed, (set(), set())
@@ -140,7 +141,7 @@ class Wakeups:
             raise
 
     async def _remind(self) -> None:
-        """Let watchers look now and then, whatever was heard."""
+        """Let watchers look periodically, even without notifications."""
         while True:
             await asyncio.sleep(_POLL_BESIDE if self.listening else POLL)
             self._heard(False, None)
@@ -169,12 +170,12 @@ class Wakeups:
         try:
             origin, work, rows = msgspec.json.decode(payload, type=_Payload)
         except msgspec.MsgspecError:
-            return  # not one of ours
+            return  # not our notification
         if origin != self._origin:
             self._heard(work, rows)
 
     async def aclose(self) -> None:
-        """Tell what is left."""
+        """Send the remaining notifications."""
         if not self.alone:
             with contextlib.suppress(*STORE_FAILURES):
                 await self.flush()

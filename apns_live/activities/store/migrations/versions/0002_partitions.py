@@ -1,7 +1,7 @@
-"""Partitions with their leases, and what other processes are to hear of tokens.
+"""Partitions with their leases, and notifications about tokens for other processes.
 
-On PostgreSQL no table is rewritten: a column with a constant default is added at once. What is there
-already belongs to partition 0 and is gone within a day.
+On PostgreSQL no table is rewritten: a column with a constant default is added at once. Existing
+rows belong to partition 0 and disappear within a day.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hand-over: when a card gets a successor, and the end that is then owed to the card before.
+"""Hand-over: when a card is replaced, and the pending end of the previous card.
 
 No table is rewritten: every column is empty at first.
 """

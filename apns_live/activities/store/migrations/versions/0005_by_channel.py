@@ -1,7 +1,7 @@
 """Which devices of an activity follow its channel; until now all of them did.
 
-The column is added with a constant default, so on PostgreSQL no table is rewritten; then the cards that are up on
-a channel are marked.
+The column is added with a constant default, so on PostgreSQL no table is rewritten; then the
+existing cards on a channel are marked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Indexes: outcomes by device, and the channels that the service makes itself.
 
-A migration with ``indexes`` builds them and does nothing else: on PostgreSQL that is done while others write.
+A migration with ``indexes`` builds them and does nothing else: on PostgreSQL other processes write
+meanwhile.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Shards: parts of a large start or notification, which any worker may claim.
 
-A table is added, and no other is touched. What the release before had begun with is cut into shards by whoever takes it
-over.
+A table is added, and no other is touched. A worker that takes over work of the previous release
+cuts it into shards.
 """
 
 from __future__ import annotations
