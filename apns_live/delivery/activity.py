@@ -34,11 +34,11 @@ from .statistics import ActivityReport
 _ACCEPTED = Verdict.ACCEPTED
 Standing = Literal["new", "behind", "current"]
 PROBLEMS_KEPT = 1000
-"""Outcomes kept in a report; ``on_problem`` gets all."""
+"""Outcomes kept in a report; ``on_problem`` gets all of them."""
 ENDED_KEPT = 4 * 3600.0
-"""Seconds that an ended activity without tokens waits for some, when its end has no last moment."""
+"""Seconds that an ended activity without tokens waits for some, if its end has no last moment."""
 ACCOUNTS_KEPT = 100_000
-"""Activities that were let go and whose accounts are remembered."""
+"""Unloaded activities whose accounts are remembered."""
 
 
 class Life(enum.Enum):
@@ -46,7 +46,7 @@ class Life(enum.Enum):
 
     OPEN = "open"
     OVER = "over"
-    """It ended on all its phones."""
+    """The activity ended on all its phones."""
     CLOSED = "closed"
     """The delivery was closed, or its journal failed."""
 
@@ -55,7 +55,8 @@ class Version(Ticket):
     """Returned by `put`. Await it for the report when every token has this state or a newer one.
 
     ``number`` is None while the state is held (a minimum interval, timestamps too far ahead);
-    ``outcome`` is set only when it was not published: replaced before, too old, or closed.
+    ``outcome`` is set only if it was not published, because it was replaced, too old, or the
+    delivery closed.
     """
 
     __slots__ = ("_activity", "number")
@@ -99,7 +100,7 @@ class LiveActivity(Home):
         self.tally = Tally()
         self.life = Life.OPEN
         self.changed = True
-        """Whether its own record is to be written, with a journal."""
+        """Whether its own record must be written, with a journal."""
         self._all = all_
         self._time = all_.dispatch.time
         self._minimum_interval = (
@@ -107,13 +108,14 @@ class LiveActivity(Home):
         )
         self.on_decided: Callable[[int, int, Outcome], object] | None = None
         """Called with a token's index, a version and the outcome, for each version that was sent to
-        the token or given up, not for skipped ones."""
+        the token or given up. Skipped versions are not reported.
+        """
         self._decided = Guarded(
             lambda *what: self.on_decided and self.on_decided(*what), "on_decided"
         )
         self._settled = asyncio.Event()
         self._ended_until = NEVER
-        """When an ended activity whose tokens never came is forgotten."""
+        """When an ended activity without tokens is forgotten."""
         self._closed = ""
         self.lane.account, self.published.slow_account = all_.add(self)
 
@@ -129,12 +131,12 @@ class LiveActivity(Home):
         """Whether it has ended on all its phones."""
         return self.life is Life.OVER
 
-    # Who it is for.
+    # Recipients.
 
     def join(
         self, token: str, *, frequent_pushes_enabled: bool | None = None, standing: Standing = "new"
     ) -> bool:
-        """Add a token; it gets the newest state, without alerts from before.
+        """Add a token; it gets the newest state, without earlier alerts.
 
         ``standing`` is what the caller knows of the token: ``behind`` was a member when the newest
         state was put, so it also gets the alert; ``current`` already has the newest state. Returns
@@ -149,7 +151,7 @@ class LiveActivity(Home):
         if place is None:
             return False
         if lane is not None:
-            # Its own pushes may have stamped ahead of ours.
+            # Its own pushes may have used later timestamps than ours.
             stamp = lane.last_timestamp
             self.lane.last_timestamp = max(self.lane.last_timestamp, stamp)
             if published.current is not None and stamp >= published.timestamp:
@@ -179,7 +181,7 @@ class LiveActivity(Home):
         if place is not None and enabled is not None:
             (self.audience.slow.discard if enabled else self.audience.slow.add)(place)
 
-    # What it says.
+    # States.
 
     def put(self, message: Update, **options: Unpack[Options]) -> Version:
         """Make ``message`` the newest state. Takes the same time for one token and for a million.
@@ -217,7 +219,7 @@ class LiveActivity(Home):
         self.guard.reset()
         self._all.dispatch.stir(self)
 
-    # How it went.
+    # Results.
 
     async def settled(self) -> ActivityReport:
         """Return the report once every token has the newest state, or cannot get it.
@@ -265,7 +267,7 @@ class LiveActivity(Home):
         if state is not None and self._publishes_at(state, now) <= now:
             self._publish(state, now, self._time.wall())
             if self.idle:
-                # There is nobody to serve. An ended one stays, because its tokens may still join.
+                # There are no recipients. An ended activity stays, because tokens may still join.
                 self._settled.set()
         if now >= self.published.last_moment and self.audience.behind:
             self._give_up()
@@ -275,7 +277,8 @@ class LiveActivity(Home):
     def _publishes_at(self, state: State, now: float) -> float:
         """Return when the waiting state is published.
 
-        One that is held until its last moment is published too: then each token is told.
+        A state that is held until its last moment is published too, so that each token gets an
+        outcome.
         """
         ready = self.lane.ready_at(now, self._time.wall(), self._minimum_interval)
         return min(ready, state.last_moment)
@@ -363,7 +366,7 @@ class LiveActivity(Home):
         trouble = audience.troubles.get(place)
         doubtful = trouble if trouble is not None and trouble.may_have_been_sent else None
         if doubtful is not None and doubtful.timestamp >= published.timestamp:
-            # It may have got this version: a newer timestamp makes the phone take it again.
+            # It may have got this version; a newer timestamp makes the phone accept it again.
             wall = self._time.wall()
             stamp = max(int(wall), lane.last_timestamp + 1)
             set_back = published.is_pressing and lane.last_timestamp > wall + HEADROOM_URGENT
@@ -422,10 +425,10 @@ class LiveActivity(Home):
         if before is not None:
             trouble.timestamp = before.timestamp
         if trouble.may_have_been_sent and newest:
-            # Of an older version the stamp is older too; of this one it is at most the lane's last.
+            # An older version has an older timestamp; this version has at most the lane's last one.
             trouble.timestamp = max(trouble.timestamp, self.lane.last_timestamp)
         trouble.may_have_been_sent |= before is not None and before.may_have_been_sent
-        trouble.last = None  # a million tokens may be in trouble at once
+        trouble.last = None  # a million tokens may fail at once
         audience.troubles[place] = trouble
         audience.again(place, trouble.not_before, now)
 
@@ -469,13 +472,13 @@ class LiveActivity(Home):
         self._all.dispatch.commit(self)
 
     def finish(self) -> None:
-        """Remove it from the delivery."""
+        """Remove the activity from the delivery."""
         if self.life is not Life.OVER:
             self.life = Life.OVER
             self._all.forget(self)
 
     def close(self, why: str) -> None:
-        """Resolve all waiters, because the delivery closes or its journal has failed."""
+        """Resolve all waiters, because the delivery closes or its journal failed."""
         if self.life is Life.OPEN:
             self.life, self._closed = Life.CLOSED, why
         state, self.lane.waiting = self.lane.waiting, None
@@ -483,7 +486,7 @@ class LiveActivity(Home):
             state.ticket.resolve(unsent(self.activity, state.encoded.priority, why))
         self._settled.set()
 
-    # What the journal keeps.
+    # Journal entries.
 
     @property
     def unrecorded(self) -> bool:
@@ -523,7 +526,7 @@ class LiveActivity(Home):
 
 @dataclass(eq=False)
 class Activities:
-    """The live activities of one delivery, and what they share. Counts include activities that are over."""
+    """The live activities of one delivery, and their shared data. Counts include ended activities."""
 
     dispatch: Dispatch
     lanes: Lanes
@@ -537,7 +540,7 @@ class Activities:
     homes: dict[str, LiveActivity] = field(default_factory=dict)
     """By name."""
     owners: dict[str, LiveActivity] = field(default_factory=dict)
-    """By token, in one spelling."""
+    """By token, in lower case."""
     _let_go: OrderedDict[str, tuple[Account, Account]] = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
@@ -547,12 +550,12 @@ class Activities:
         return iter(list(self.homes.values()))
 
     def add(self, home: LiveActivity) -> tuple[Account, Account]:
-        """Add an activity. Return the accounts that are remembered for its name."""
+        """Add an activity. Return the remembered accounts for its name."""
         self.homes[home.activity] = home
         return self._let_go.pop(home.activity, (FULL, FULL))
 
     def let_go(self, home: LiveActivity) -> None:
-        """Forget an activity that did not end, but remember its accounts."""
+        """Unload an activity that did not end, and remember its accounts."""
         self._let_go[home.activity] = home.lane.account, home.published.slow_account
         if len(self._let_go) > ACCOUNTS_KEPT:
             self._let_go.popitem(last=False)
@@ -563,9 +566,10 @@ class Activities:
         return self.owners.get(one_spelling(token))
 
     def claim(self, token: str, home: LiveActivity) -> Lane | None:
-        """Give a token to an activity. Return the token's own lane, which is forgotten.
+        """Assign a token to an activity. Return the token's own lane, which is removed.
 
-        Raises InvalidToken, and InvalidInput if it is another's or has a push in flight.
+        Raises InvalidToken, and InvalidInput if the token belongs to another activity or has a push
+        in flight.
         """
         check_token(token)
         owner = self.owner(token)
@@ -589,7 +593,7 @@ class Activities:
         self.owners.pop(one_spelling(token), None)
 
     def forget(self, home: LiveActivity) -> None:
-        """Forget an activity that is over, and its tokens."""
+        """Remove an activity that has ended, and its tokens."""
         del self.homes[home.activity]
         for key in home.audience.index:
             if self.owners.get(key) is home:

@@ -21,7 +21,8 @@ from .pacing import NEVER, Trouble
 
 IDLE, FLYING, PASSED, LATE, HELD, LEAVING, GONE = range(7)
 """Idle; in flight; in flight when the sweep passed; queued; waiting for a time; left while in
-flight; no token here."""
+flight; empty.
+"""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -30,8 +31,8 @@ class Audience:
 
     ``cursor`` is the newest version that was sent to a token, ``confirmed`` the newest that APNs
     accepted for it. ``behind`` counts the tokens that do not have ``newest`` confirmed. ``changed``
-    are the places whose token is to be recorded, ``progressed`` those whose versions are. Upper and
-    lower case of a token are one.
+    has the places whose token must be recorded, ``progressed`` those whose versions must be. Tokens
+    are compared without case.
     """
 
     tokens: list[str] = field(default_factory=list)
@@ -73,7 +74,7 @@ class Audience:
             self.cursor.append(confirmed)
             self.confirmed.append(confirmed)
             self.status.append(IDLE)
-            # The circle is one place longer: a sweep under way must not end one place early.
+            # The circle has one more place: a running sweep must not end one place early.
             self._remaining += self._remaining > 0
         self.index[key] = place
         self.changed.add(place)
@@ -86,7 +87,7 @@ class Audience:
         return place
 
     def leave(self, token: str) -> bool:
-        """Remove a token, if in flight after its answer. Return False if it is not a member."""
+        """Remove a token; if in flight, after its answer. Return False if it is not a member."""
         place = self.index.get(one_spelling(token))
         if place is None or self.status[place] == LEAVING:
             return False
@@ -99,15 +100,15 @@ class Audience:
         return True
 
     def remove(self, place: int) -> None:
-        """Empty a place. Its owner has taken it out of ``behind``."""
+        """Empty a place. The caller has subtracted it from ``behind``."""
         del self.index[one_spelling(self.tokens[place])]
         self.tokens[place] = ""
         self.status[place] = GONE
         self.troubles.pop(place, None)
         self.slow.discard(place)
         self.changed.add(place)
-        # A queued place must not be taken by another token while it is in a queue: `pick` checks
-        # the status, and a new token there is queued itself, so serving it early is harmless.
+        # A place that is still in a queue must not be reused: `pick` checks the status. A new token
+        # there is queued itself, so serving it early is harmless.
         self._free.append(place)
 
     def publish(self) -> int:
@@ -123,7 +124,7 @@ class Audience:
         return self._remaining > 0 or bool(self._late)
 
     def pick(self, limit: int) -> list[int]:
-        """Return at most ``limit`` places to send the newest version to. They are in flight then."""
+        """Return at most ``limit`` places that get the newest version. They are in flight then."""
         picked: list[int] = []
         status, cursor, newest = self.status, self.confirmed, self.newest
         late = self._late
@@ -156,7 +157,7 @@ class Audience:
         return picked
 
     def put_back(self, place: int) -> None:
-        """Undo `pick` for a place that was not sent to; it is next again."""
+        """Undo `pick` for a place that got no push; it is next again."""
         status = self.status[place]
         if status == LEAVING:
             self.remove(place)
@@ -198,14 +199,14 @@ class Audience:
             heapq.heappush(self._held, (when, place))
 
     def dropped(self, place: int) -> bool:
-        """Remove a token that APNs no longer knows. Return whether it had left already."""
+        """Remove a token that APNs reported as invalid. Return whether it had left already."""
         had_left = self.status[place] == LEAVING
         self.behind -= not had_left
         self.remove(place)
         return had_left
 
     def next_time(self) -> float:
-        """Return when the first held place is due, NEVER if none is held."""
+        """Return when the first held place is due, NEVER if there is none."""
         return self._held[0][0] if self._held else NEVER
 
     def tick(self, now: float) -> None:
@@ -216,13 +217,13 @@ class Audience:
                 continue
             trouble = self.troubles.get(place)
             if trouble is not None and trouble.not_before > now:
-                # The place has a new token, or a newer trouble; its own entry is in the heap too.
+                # The place has a new token, or a newer problem whose own entry is in the heap too.
                 continue
             self.status[place] = LATE
             self._late.append(place)
 
     def give_up_waiting(self) -> list[int]:
-        """Give up the newest version for every place that waits for it; return those places."""
+        """Give up the newest version for all places that wait for it; return those places."""
         places = [
             place
             for place, status in enumerate(self.status)
@@ -238,7 +239,7 @@ class Audience:
         self._remaining = 0
         return places
 
-    # What the journal keeps.
+    # Journal entries.
 
     def entries(self, name: str) -> list[Entry]:
         """Return the journal entries of what changed since the last call."""
@@ -278,7 +279,7 @@ class Audience:
                 if not token:
                     self._leave_empty(len(self.tokens) + 1)
                     continue
-                # A token behind may have been told anything up to the newest; it is behind all the same.
+                # A token that is behind may have got any version up to the newest; it stays behind.
                 has = min(confirmed[index], self.newest) if index < len(confirmed) else 0
                 place = self.join(token, confirmed=has)
                 if place is not None and index < len(intended) and intended[index] > has:
@@ -291,7 +292,7 @@ class Audience:
         return in_doubt
 
     def _leave_empty(self, places: int) -> None:
-        """Add empty places until there are ``places``: those that the journal kept empty."""
+        """Add empty places until there are ``places``, as the journal has them."""
         while len(self.tokens) < places:
             self.tokens.append("")
             self.cursor.append(0)
@@ -300,7 +301,7 @@ class Audience:
 
 
 def _little(numbers: array[int]) -> array[int]:
-    """Swap the bytes on a machine that is not little-endian, as the journal is."""
+    """Swap the bytes on a big-endian machine, because the journal is little-endian."""
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers

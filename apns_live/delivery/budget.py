@@ -24,14 +24,14 @@ HOUR = 3600.0
 
 
 class Urgency(enum.IntEnum):
-    """How much it matters that the phone shows this state at once."""
+    """How urgently the phone should show a state."""
 
     QUIET = 0
     """Priority 5, whatever the budget."""
     NORMAL = 1
     """Priority 10 while there is budget above the reserve, then 5."""
     URGENT = 2
-    """Priority 10 always; the default for what carries an alert."""
+    """Always priority 10; the default for a message with an alert."""
 
 
 UrgencyName = Literal["urgent", "normal", "quiet"]
@@ -57,17 +57,18 @@ class Law(enum.StrEnum):
 
     BUCKET = "bucket"
     """A token bucket ``reserve + burst`` deep, refilled with the rest of ``per_hour`` over an hour.
-    Depth and refill together are ``per_hour``, so no hour sees more, wherever the phone's begins."""
+    Depth and refill together are ``per_hour``, so no hour has more, whenever it begins.
+    """
     WINDOW = "window"
     """A window of an hour that begins with the first counted push after the last one ended. So iOS
     17.2 and later were seen to count (iphone field notes, 2026-11; unverified)."""
 
 
 class Account(NamedTuple):
-    """What an activity has used: ``used`` pushes, as of ``start`` (seconds since 1970).
+    """An activity's used budget: ``used`` pushes, as of ``start`` (seconds since 1970).
 
-    In a window, the pushes since it began at ``start``; in a bucket, the pushes that were missing
-    from it at ``start``.
+    In a window, the pushes since it began at ``start``; in a bucket, the pushes missing from it at
+    ``start``.
     """
 
     start: float
@@ -89,10 +90,10 @@ class SharedAccount:
 class Budget:
     """The priority-10 pushes that one activity may get in an hour.
 
-    ``reserve`` of them are for urgent states and ends. ``burst`` is how many normal states may go
-    at priority 10 one after another in a bucket; a window has no pace. ``starts_per_hour`` is the
-    account of one device for push-to-start. ``law`` says how an hour is counted (`Law`).
-    ``verified`` is False where the figures are guesses. Raises InvalidSetting for one that cannot be.
+    ``reserve`` of them are for urgent states and ends. ``burst`` is how many normal states in a row
+    may have priority 10 in a bucket; a window has no pace. ``starts_per_hour`` is the push-to-start
+    budget of one device. ``law`` says how an hour is counted (`Law`). ``verified`` is False for
+    guessed figures. Raises InvalidSetting for an invalid figure.
     """
 
     per_hour: int
@@ -130,7 +131,7 @@ class Budget:
         return HOUR / (self.per_hour - self.depth)
 
     def at(self, account: Account, now: float) -> Account:
-        """Return the account as it stands at ``now``: what has come back since is not used."""
+        """Return the account as of ``now``, with the refill since then."""
         start, used = account
         start = min(start, now)  # the clock may have been set back since
         if self.law is Law.WINDOW:
@@ -144,7 +145,7 @@ class Budget:
 
 
 DEFAULT = Budget(per_hour=15, reserve=4, burst=3, name="default")
-"""15 an hour: a figure that circulates, not Apple's. Unverified."""
+"""15 an hour: a widely quoted figure, not Apple's. Unverified."""
 FREQUENT = Budget(per_hour=60, reserve=8, burst=12, name="frequent")
 """With ``NSSupportsLiveActivitiesFrequentUpdates``; the size is a guess. Unverified."""
 OBSERVED = Budget(per_hour=15, reserve=4, law=Law.WINDOW, starts_per_hour=10, name="observed")
@@ -159,7 +160,7 @@ PRESETS: dict[str, Budget] = {
 
 
 def check_budget(value: Budget | str) -> Budget:
-    """Return the budget that ``value`` is or names; raises InvalidSetting for anything else."""
+    """Return the budget, or the preset of this name. Raises InvalidSetting for any other value."""
     if isinstance(value, Budget):
         return value
     preset = PRESETS.get(value) if isinstance(value, str) else None
@@ -170,7 +171,7 @@ def check_budget(value: Budget | str) -> Budget:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one push is sent with, and the account after it."""
+    """The priority of a push, and the account after it."""
 
     priority: int
     account: Account
@@ -179,18 +180,18 @@ class Decision:
 
 
 def decide(budget: Budget, account: Account, urgency: Urgency, now: float) -> Decision:
-    """Choose the priority of a push that leaves at ``now`` and charge the account.
+    """Choose the priority of a push that is sent at ``now`` and charge the account.
 
     Urgent (and every end) gets 10 even when the account is empty, and is marked ``over_budget``
-    then; the debt is paid before a normal push gets 10 again, but it never grows past the reserve,
-    so that an hour of alarms is not followed by a day of silence.
+    then; the debt must be refilled before a normal push gets 10 again. It never exceeds the
+    reserve, so that an hour of alarms is not followed by a day of priority 5.
     """
     if urgency is Urgency.QUIET:
         return Decision(5, account)
     start, used = budget.at(account, now)
     left = budget.depth - used
     charged = Account(start or now, used + 1)
-    # Differences of large floats: a push is not refused for the sake of a rounding error.
+    # Differences of large floats: a rounding error must not refuse a push.
     if urgency is Urgency.NORMAL:
         if left >= budget.reserve + 1 - 1e-6:
             return Decision(10, charged)
@@ -202,7 +203,7 @@ def decide(budget: Budget, account: Account, urgency: Urgency, now: float) -> De
 
 
 def refund(account: Account, decision: Decision | None) -> Account:
-    """Return the account without a push that was charged and did not leave."""
+    """Return the account without a push that was charged and not sent."""
     if decision is None or decision.priority != 10:
         return account
     return Account(account.start, max(0, account.used - 1))
@@ -211,7 +212,7 @@ def refund(account: Account, decision: Decision | None) -> Account:
 def for_device(budget: Budget, frequent_pushes_enabled: bool | None) -> Budget:
     """Return the budget for a device that reported ``frequentPushesEnabled``.
 
-    A device that says no gets at most the default budget of the same law (Apple,
+    With False the device gets at most the default budget of the same law (Apple,
     ``ActivityAuthorizationInfo``: send the value to your server and slow down when it is false).
     """
     if frequent_pushes_enabled is False and budget.per_hour > DEFAULT.per_hour:
@@ -220,12 +221,12 @@ def for_device(budget: Budget, frequent_pushes_enabled: bool | None) -> Budget:
 
 
 class StartAccounts:
-    """The push-to-start account of each device: a meter, not a gate.
+    """The push-to-start account of each device. It counts starts and never blocks one.
 
-    A phone starts about ten activities by push in a short time and ignores the rest with "Push-to-start
-    budget exceeded" in its log, in both environments, whatever the frequent flag. How fast it
-    refills is disputed (an hour, up to a day). A start beyond the account is still sent, marked
-    ``over_budget``. Only the ``devices`` seen last are remembered.
+    A phone starts about ten activities by push in a short time and ignores the rest with
+    "Push-to-start budget exceeded" in its log, in both environments, whatever the frequent flag.
+    How fast it refills is disputed (an hour, up to a day). A start beyond the account is still
+    sent, marked ``over_budget``. Only the ``devices`` seen last are remembered.
     """
 
     def __init__(self, per_hour: int = 8, *, devices: int = 100_000) -> None:
@@ -234,7 +235,7 @@ class StartAccounts:
         self._accounts: OrderedDict[str, Account] = OrderedDict()
 
     def charge(self, token: str, now: float) -> bool:
-        """Count a start for ``token``; return whether it is over the account."""
+        """Count a start for ``token``; return True if it exceeds the account."""
         token = one_spelling(token)
         account = self._accounts.pop(token, FULL)
         decision = decide(self._budget, account, Urgency.URGENT, now)

@@ -66,7 +66,7 @@ _CLOSED = "the delivery was closed before this left"
 
 
 class Phase(enum.Enum):
-    """The state of a delivery."""
+    """The life-cycle state of a delivery."""
 
     NEW = "not open"
     OPEN = "open"
@@ -118,7 +118,7 @@ class Delivery:
                 raise refused(InvalidSetting, "delivery_seconds", name, value=value, least=least)
         self.budget = check_budget(budget)
         self.in_doubt = 0
-        """States and tokens of unknown outcome from before a restart, which are sent again."""
+        """States and tokens with an unknown outcome from before a restart; they are sent again."""
         self._clock: Clock = clock or getattr(client, "clock", None) or SystemClock()
         self._time = SteadyTime(self._clock, _clock_was_set)
         self._response_timeout = response_timeout
@@ -251,7 +251,7 @@ class Delivery:
                 await self._dispatch.journal.close()
 
     def _stop(self, error: JournalError | None = None) -> None:
-        """Give every waiting push its outcome: at the end, or because the journal failed."""
+        """Give every waiting push its outcome, because the delivery ends or the journal failed."""
         kept = "; the journal keeps it" if self._dispatch.journal is not None and not error else ""
         why = str(error or _CLOSED)
         self._lanes.stop(why, kept=kept, flying=error is None)
@@ -336,7 +336,7 @@ class Delivery:
             self._lanes.open(str(check_token(token))).frequent = enabled
 
     def pool(self, token: str, device: str) -> None:
-        """Let activity tokens of one phone share a budget, as iOS was seen to do for an app.
+        """Let activity tokens of one phone share a budget, as iOS was observed to do for an app.
 
         ``device`` is the caller's name for the phone. Tokens of a live activity are not affected,
         because its budget is kept per version. Raises InvalidToken.
@@ -486,7 +486,7 @@ class Delivery:
             budget_verified=self.budget.verified,
         )
 
-    # The inside.
+    # Internals.
 
     def _decided(self, state: State, outcome: Outcome) -> None:
         self._counts[outcome.verdict] += 1

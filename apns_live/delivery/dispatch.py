@@ -1,10 +1,11 @@
 """The work source that the client draws from: lanes first, then activities and fan-outs in turn.
 
-Lanes come first, because each has at most one push in flight and a caller waits for it. Activities and
-fan-outs share the rest in equal slices, so that a long fan-out does not delay others.
+Lanes come first, because each has at most one push in flight and a caller waits for it. Activities
+and fan-outs share the rest in equal slices, so that a long fan-out does not delay others.
 
-With a journal nothing is sent before its intent is committed: chosen pushes go through the writer, and
-then wait in a short queue. Those that were replaced or withdrawn meanwhile are dropped there.
+With a journal nothing is sent before its intent is committed: chosen pushes pass through the
+writer, then wait in a short queue. A push that was replaced or withdrawn meanwhile is dropped
+there.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ from .writer import Recorded, Writer
 
 _ACCEPTED = Verdict.ACCEPTED
 AHEAD = 900
-"""The most items with an intent that were not sent. 1,000 are promised; the client may hold some more
-that are not on the wire."""
+"""The most items with an intent that were not sent. The documentation promises 1,000; the client
+may hold some more that it has not sent yet.
+"""
 STEP = 225
-"""The fewest intents that are committed together, unless a lane waits for its own."""
+"""The fewest intents that are committed together, unless a lane waits for one."""
 SLICE = 64
-"""The least that an activity or a fan-out gets when several share the room."""
+"""The minimum for an activity or a fan-out when several share the room."""
 
 
 class Sender(Protocol):
-    """What delivery needs of a client."""
+    """The methods of a client that delivery uses."""
 
     def attach(
         self,
@@ -53,7 +55,7 @@ class Sender(Protocol):
 
 
 class Home(Recorded):
-    """A part that sends: the lanes, a live activity, a fan-out. Its items have (home, key, extra) as context."""
+    """A part that sends: lanes, a live activity, a fan-out. The context of its items is (home, key, extra)."""
 
     queued = False
     """Written by `Dispatch`."""
@@ -73,7 +75,7 @@ class Home(Recorded):
         raise NotImplementedError
 
     def leaves(self, key: Any, extra: Any) -> bool:
-        """Return whether an item is still to be sent, now that its intent is committed."""
+        """Return whether an item must still be sent, now that its intent is committed."""
         raise NotImplementedError
 
     def settle(self, key: Any, extra: Any, outcome: Outcome, now: float) -> None:
@@ -88,14 +90,14 @@ class Home(Recorded):
         raise NotImplementedError
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Do the work that is due."""
         raise NotImplementedError
 
 
 class Dispatch:
     """The `WorkSource` of a delivery. See the module for its rules.
 
-    ``failed`` is called once, when the journal cannot be written.
+    ``failed`` is called once, if the journal cannot be written.
     """
 
     make_item: Callable[..., Any] = WorkItem
@@ -118,7 +120,7 @@ class Dispatch:
         self.in_flight = 0
         self.error: JournalError | None = None
         self.accepting = False
-        """Whether new work is taken: from `open` until the delivery begins to close."""
+        """Whether new work is accepted: from `open` until the delivery begins to close."""
         self.writer: Writer | None = None
         self._client = client
         self._clock = clock
@@ -127,18 +129,18 @@ class Dispatch:
         self._attachment: Attachment | None = None
         self._first: Home | None = None
         self._homes: deque[Home] = deque()
-        """Homes with something to send, in turn."""
+        """Homes with something to send, in round-robin order."""
         self._alarms: dict[Home, Alarm] = {}
         self._ready: deque[Any] = deque()
         self.waiting = 0
-        """Items whose intent is being committed, or that wait for a connection after that."""
+        """Items whose intent is being committed, or that wait for a connection after the commit."""
         if journal is not None:
             self.writer = Writer(
                 journal, clock, interval=commit_interval, released=self._released, failed=self._fail
             )
 
     def open(self, lanes: Home, response_timeout: float) -> None:
-        """Attach to the client, which then takes work."""
+        """Attach to the client, which then asks for work."""
         self._first = lanes
         if self.writer is not None:
             self.writer.start()
@@ -146,12 +148,12 @@ class Dispatch:
         self.accepting = True
 
     def check_decodes(self, encoded: EncodedMessage) -> EncodedMessage:
-        """Return the message. Raises `InvalidPayload` for what the client's contracts refuse."""
+        """Return the message. Raises `InvalidPayload` if a contract of the client refuses it."""
         check = getattr(self._client, "check_decodes", None)
         return encoded if check is None else cast("EncodedMessage", check(encoded))
 
     def check_open(self) -> None:
-        """Raise JournalError when the journal has failed, ClientClosed when no work is taken."""
+        """Raise JournalError if the journal has failed, ClientClosed if no work is accepted."""
         if self.error is not None:
             raise self.error
         if not self.accepting:
@@ -160,7 +162,7 @@ class Dispatch:
             )
 
     def detach(self) -> None:
-        """Detach from the client: it takes no more work."""
+        """Detach from the client: it asks for no more work."""
         for alarm in self._alarms.values():
             alarm.cancel()
         self._alarms.clear()
@@ -219,7 +221,7 @@ class Dispatch:
                 accepted += 1
             else:
                 counts[outcome.verdict] += 1
-                if step and outcome.retry_at:  # told by the wall clock
+                if step and outcome.retry_at:  # it is a wall-clock time
                     steady = outcome.retry_at - step
                     outcome = msgspec.structs.replace(outcome, retry_at=steady)  # noqa: PLW2901
             home.settle(key, extra, outcome, now)
@@ -236,7 +238,7 @@ class Dispatch:
     # What lanes, activities and fan-outs call.
 
     def stir(self, home: Home) -> None:
-        """Queue a home that changed, record its changes, and set its alarm."""
+        """Queue a changed home, record its changes, and set its alarm."""
         if self._attachment is None or self.error is not None:
             return
         if home.pending:
@@ -254,7 +256,7 @@ class Dispatch:
             self.writer.note(home, at_once=at_once)
 
     def leave(self, home: Home) -> None:
-        """Remove a home that has ended."""
+        """Remove an ended home."""
         if home.queued:
             home.queued = False
             self._homes.remove(home)
@@ -265,7 +267,7 @@ class Dispatch:
             self._ready.remove(item)
             self.waiting -= 1
 
-    # The inside.
+    # Internals.
 
     def _queue(self, home: Home) -> None:
         if not home.queued and home is not self._first:
@@ -273,7 +275,7 @@ class Dispatch:
             self._homes.append(home)
 
     def _choose(self, limit: int, now: float) -> list[Any]:
-        """Return at most ``limit`` items: of the lanes first, then of each home in turn."""
+        """Return at most ``limit`` items: first from the lanes, then from each home in turn."""
         items: list[Any] = []
         first, homes = self._first, self._homes
         if first is not None and first.pending and limit > 0:
@@ -281,7 +283,7 @@ class Dispatch:
             self._ask_later(first)
         while homes and len(items) < limit:
             home = homes.popleft()
-            home.queued = False  # what it takes may be its last: then it leaves
+            home.queued = False  # it may take its last item and be removed
             room = limit - len(items)
             share = room if not homes else max(SLICE, room // (len(homes) + 1))
             got = home.take(min(share, room), now)
@@ -335,7 +337,7 @@ class Dispatch:
         self._wake()
 
     def _fail(self, error: JournalError) -> None:
-        """Stop everything, because the journal failed: nothing is sent without its intent."""
+        """Stop everything because the journal failed: nothing may be sent without an intent."""
         self.error = error
         self._ready.clear()
         self.waiting = 0

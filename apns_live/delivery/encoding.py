@@ -22,7 +22,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def restamp(encoded: EncodedMessage, timestamp: int, priority: int) -> EncodedMessage:
-    """Return the message with another timestamp and priority; itself when both are as wanted."""
+    """Return the message with another timestamp and priority; the same object if both match."""
     if encoded.timestamp == timestamp:
         if encoded.priority == priority:
             return encoded
@@ -33,7 +33,7 @@ def restamp(encoded: EncodedMessage, timestamp: int, priority: int) -> EncodedMe
 
 
 def carry_alert(newer: EncodedMessage, older: EncodedMessage) -> EncodedMessage | None:
-    """Return ``newer`` with the alert of ``older``; None when that would be too large."""
+    """Return ``newer`` with the alert of ``older``; None if that would be too large."""
     alert = _decode(older.body)["aps"].get("alert")
     payload = _decode(newer.body)
     payload["aps"]["alert"] = alert
@@ -44,13 +44,13 @@ def carry_alert(newer: EncodedMessage, older: EncodedMessage) -> EncodedMessage 
 
 
 def without_alert(encoded: EncodedMessage) -> EncodedMessage:
-    """Return the message without its alert, for a token that joins after it rang."""
+    """Return the message without its alert, for a token that joins after the alert."""
     payload = _decode(encoded.body)
     payload["aps"].pop("alert", None)
     return _replace(encoded, body=_encode(payload), has_alert=False)
 
 
 def one_spelling(token: str) -> str:
-    """Return the key of a token: upper and lower case are one. The same object where it can be."""
+    """Return a token in lower case, as a key. Returns the same object if possible."""
     lower = token.lower()
     return token if lower == token else lower

@@ -1,4 +1,4 @@
-"""Stops a fan-out for which APNs would disconnect the sender."""
+"""Stops a fan-out because of which APNs would disconnect the sender."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..outcome import Outcome, Verdict
 
 _HOPELESS = frozenset({Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS})
 _BLOCKS = 25
-"""Parts that a guard's window consists of at least; it forgets the oldest as a whole."""
+"""The least number of parts of a guard's window. The window drops its oldest part as a whole."""
 
 
 class SpikeGuard:
@@ -17,9 +17,9 @@ class SpikeGuard:
 
     APNs disconnects a provider that keeps sending to bad tokens, and a wrong environment makes all
     of them bad. The guard watches the last ``window`` answers; from ``least`` answers on it stops
-    when more than ``share`` of them were BadDeviceToken. Credentials that are refused, and requests
-    that are wrong, are wrong for every token: there ``least`` of them without a single acceptance
-    in the window stop the fan-out.
+    when more than ``share`` of them were BadDeviceToken. Refused credentials and invalid requests
+    fail for every token: ``least`` such answers without an acceptance in the window stop the
+    fan-out.
     """
 
     def __init__(self, *, window: int = 500, least: int = 50, share: float = 0.3) -> None:
@@ -30,29 +30,29 @@ class SpikeGuard:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen and go on."""
+        """Forget all answers and continue."""
         self._blocks: deque[list[int]] = deque()
         self._seen = [0, 0, 0]
-        """Answers in the window, those that were BadDeviceToken, those that refuse every token."""
+        """Answers in the window, BadDeviceToken answers, answers that apply to every token."""
         self._failed = [0, 0, 0]
-        """The same of the batch that `judge` closes, without acceptances."""
+        """The same for the batch that `judge` closes, without acceptances."""
         self.stopped = ""
-        """The explanation, once stopped; empty before."""
+        """The explanation once stopped, else empty."""
 
     def answered(self, outcome: Outcome) -> None:
-        """Count an answer that was not an acceptance; `judge` looks at it with the rest of its batch."""
+        """Count an answer other than an acceptance; `judge` evaluates it with the rest of its batch."""
         self._failed[0] += 1
         if outcome.reason == "BadDeviceToken":
             self._failed[1] += 1
         elif outcome.verdict in _HOPELESS or (
-            # Status 0 is a token that was refused here, before anything was sent.
+            # Status 0 is a token that was refused locally, before anything was sent.
             outcome.verdict is Verdict.FIX_REQUEST and outcome.status != 0
         ):
             self._failed[2] += 1
             self._refusal = f"{outcome.reason or outcome.verdict.value} (status {outcome.status})"
 
     def judge(self, accepted: int) -> bool:
-        """Close a batch with ``accepted`` acceptances; return whether the fan-out must stop now."""
+        """Close a batch with ``accepted`` acceptances; return True if the fan-out must stop now."""
         failed = self._failed[0]
         if self.stopped or not accepted + failed:
             return False
@@ -78,7 +78,7 @@ class SpikeGuard:
     def _push(self, batch: list[int]) -> None:
         blocks, seen = self._blocks, self._seen
         seen[:] = map(add, seen, batch)
-        # Small batches share a block: an activity of few devices has one answer a batch.
+        # Small batches share a block: an activity with few devices has one answer per batch.
         if blocks and blocks[-1][0] + batch[0] <= self._window // _BLOCKS:
             blocks[-1][:] = map(add, blocks[-1], batch)
         else:

@@ -34,17 +34,17 @@ from ..payload import EncodedMessage
 from ..refusals import refused
 
 SHARD = 1000
-"""Tokens in one shard: what is read, intended and settled together."""
+"""Tokens per shard, which are read, intended and settled together."""
 
 PENDING = 0
 """The byte of a token without outcome; the others are 1 + the position in `Verdict`, where a new one goes last."""
 UNSENT = 255
-"""The byte of a token whose intent was withdrawn, or whose push certainly was not processed."""
+"""The byte of a token whose intent was withdrawn, or whose push was certainly not processed."""
 CODE: dict[Verdict, int] = {verdict: number for number, verdict in enumerate(Verdict, 1)}
 
 
 def in_doubt(position: int, intended: int, code: int) -> bool:
-    """Return whether the token at ``position`` of a run may have been sent, without an outcome.
+    """Return True if the token at ``position`` may have been sent and has no outcome.
 
     ``intended`` is the position below which intents were committed, ``code`` the verdict byte.
     """
@@ -52,7 +52,7 @@ def in_doubt(position: int, intended: int, code: int) -> bool:
 
 
 class RunRecord(msgspec.Struct, kw_only=True):
-    """One named fan-out. Written when it starts, when its source moves on, and for each intent."""
+    """A named fan-out. Written when it starts, when more tokens are read, and for each intent."""
 
     name: str
     message: EncodedMessage
@@ -60,21 +60,21 @@ class RunRecord(msgspec.Struct, kw_only=True):
     read: int = 0
     """Tokens that were read from the source."""
     shards: int = 0
-    """Shards that were filled with them; the next one gets this number."""
+    """Shards filled with them; the next shard gets this number."""
     after: str | None = None
-    """Where a `TokenSource` goes on."""
+    """Where a `TokenSource` continues."""
     digest: bytes = b""
-    """A running digest of the tokens read, to know a plain iterable again."""
+    """A running digest of the tokens read, to recognize a plain iterable."""
     exhausted: bool = False
     intended: int = 0
-    """Every position below this may have left."""
+    """Every push below this position may have been sent."""
     counts: dict[str, int] = {}
-    """Outcomes by verdict, of shards that are finished and no longer kept."""
+    """Outcomes by verdict of finished shards, which are no longer stored."""
     finished: bool = False
 
 
 class ProblemRecord(NamedTuple):
-    """An outcome that was not an acceptance, whole, so that drops are not lost with the process."""
+    """A complete outcome other than an acceptance, so that tokens to delete survive a crash."""
 
     run: str
     position: int
@@ -91,16 +91,16 @@ class LaneRecord(msgspec.Struct, kw_only=True):
     used: float = 0
     """The budget's account, see `apns_live.delivery.budget.Account`."""
     device: str = ""
-    """The phone whose activities share that account; "" for none."""
+    """The phone whose activities share that account; "" if not shared."""
     left_at: float = 0.0
     ended: bool = False
     frequent: bool | None = None
     urgency: int = 1
     deadline: float | None = None
     message: EncodedMessage | None = None
-    """The state that is not settled; None when there is none."""
+    """The state without an outcome; None if there is none."""
     intended: bool = False
-    """Whether that state may have left."""
+    """Whether that state may have been sent."""
 
 
 class ActivityRecord(msgspec.Struct, kw_only=True):
@@ -134,45 +134,45 @@ class ProgressRecord(msgspec.Struct, kw_only=True):
 
 
 ALL = -1
-"""In the place of an entry's number: every number of its name."""
+"""In place of an entry's number: all numbers of its name."""
 
 
 class Entry(NamedTuple):
-    """A value at its place. Entries of a kind are in the order of name, then number."""
+    """A value and its place. Entries of a kind are ordered by name, then number."""
 
     kind: str
     name: str
     number: int
     value: bytes | None
-    """None: nothing is kept there any more; with the number `ALL`, nothing of that name."""
+    """None deletes the entry; with the number `ALL`, all entries of that name."""
 
 
 class Journal(ABC):
-    """Where the records are kept. All methods raise JournalError when they cannot do it."""
+    """Stores the records. All methods raise JournalError on failure."""
 
     @abstractmethod
     async def open(self) -> None:
-        """Get ready; called once, before anything else."""
+        """Prepare for use; called once, before all other methods."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Release what `open` took. What was written stays."""
+        """Release the resources of `open`. Written entries remain."""
 
     @abstractmethod
     async def commit(self, entries: Sequence[Entry]) -> None:
-        """Keep the entries, all or none; return when they would survive what is promised."""
+        """Store the entries, all or none; return once they are as durable as promised."""
 
     @abstractmethod
     async def read(
         self, kind: str, name: str | None, after: tuple[str, int], limit: int
     ) -> list[Entry]:
-        """Return at most ``limit`` entries of a kind behind a name and number, in their order.
+        """Return at most ``limit`` entries of a kind after a name and number, in their order.
 
-        ``name`` None: of every name.
+        ``name`` None selects every name.
         """
 
     async def run(self, name: str) -> RunRecord | None:
-        """Return a fan-out by its name."""
+        """Return a fan-out by name."""
         kept = await self._all("run", RunRecord, name)
         return kept[0] if kept else None
 
@@ -197,7 +197,7 @@ class Journal(ABC):
             yield _decode(entry.value or b"", type=LaneRecord)
 
     async def activities(self) -> list[ActivityRecord]:
-        """Return the live activities that are not finished."""
+        """Return the unfinished live activities."""
         return await self._all("activity", ActivityRecord)
 
     async def members(self, activity: str) -> list[tuple[MembersRecord, ProgressRecord | None]]:
@@ -208,14 +208,14 @@ class Journal(ABC):
         return [(kept, by_number.get(kept.number)) for kept in members]
 
     async def wakeups(self) -> list[tuple[str, LaneRecord]]:
-        """Return the states that wait for a token, each with the name of its device."""
+        """Return the states that wait for a token, each with its device's name."""
         return [
             (entry.name, _decode(entry.value or b"", type=LaneRecord))
             async for entry in self._entries("wakeup")
         ]
 
     async def forget_run(self, name: str) -> None:
-        """Remove a fan-out and all that belongs to it."""
+        """Delete a fan-out and all of its entries."""
         kinds = ("problem", "tokens", "verdicts", "run")
         await self.commit([Entry(kind, name, ALL, None) for kind in kinds])
 
@@ -237,14 +237,14 @@ _PAGE = 1000
 
 
 def _plain(value: object) -> str:
-    """Return a token that is a subclass of str (`StartToken`) as the text that it is."""
+    """Return a token of a subclass of str (`StartToken`) as a plain str."""
     if isinstance(value, str):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be kept in a journal")
 
 
 pack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
-"""Encode a record's value as it is kept."""
+"""Encodes a record's value for storage."""
 _decode = msgspec.msgpack.decode
 
 _VERSION = 2
@@ -259,12 +259,12 @@ _Answer = TypeVar("_Answer")
 
 
 class SqliteJournal(Journal):
-    """A `Journal` in the SQLite file at ``path``, which is made when it is not there (mode 0600).
+    """A `Journal` in the SQLite file at ``path``, which is created if missing (mode 0600).
 
-    ``synchronous`` "normal" survives the death of the process (kill -9); "full" also survives loss of
-    power, at the price of a disk flush a batch (SQLite, "PRAGMA synchronous"). ``busy_timeout`` is how
-    many seconds a lock by another process is waited for. One process at a time delivers from a
-    journal; a second one is refused with JournalError. Raises InvalidSetting for an invalid setting.
+    ``synchronous`` "normal" survives the death of the process (kill -9); "full" also survives loss
+    of power, at the cost of a disk flush per batch (SQLite, "PRAGMA synchronous"). ``busy_timeout``
+    is how many seconds it waits for another process's lock. One process at a time may use a
+    journal; a second one gets JournalError. Raises InvalidSetting for an invalid setting.
     """
 
     def __init__(
@@ -287,7 +287,7 @@ class SqliteJournal(Journal):
         return f"<SqliteJournal {self.path} {self._synchronous} {state}>"
 
     async def open(self) -> None:
-        """Open or make the file."""
+        """Open or create the file."""
         if self._thread is not None:
             raise JournalError(f"the journal {self.path} is open already")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="apns-live-journal")
@@ -324,7 +324,7 @@ class SqliteJournal(Journal):
         self._connection = connection
 
     async def close(self) -> None:
-        """Close the file; without effect when it is closed."""
+        """Close the file; no effect if it is closed."""
         thread, self._thread = self._thread, None
         connection, self._connection = self._connection, None
         if thread is None:
@@ -349,13 +349,13 @@ class SqliteJournal(Journal):
         return self._connection
 
     async def commit(self, entries: Sequence[Entry]) -> None:
-        """Keep the entries in one transaction."""
+        """Store the entries in one transaction."""
         await self._do(lambda: self._commit(entries))
 
     def _commit(self, entries: Sequence[Entry]) -> None:
         connection = self._file()
         connection.execute("BEGIN IMMEDIATE")
-        with connection:  # commits, or rolls back what failed
+        with connection:  # commits, or rolls back a failed transaction
             for kind, name, number, value in entries:
                 if value is not None:
                     connection.execute(_KEEP, (kind, name, number, value))

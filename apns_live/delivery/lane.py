@@ -7,7 +7,7 @@ A pure state machine: the caller passes the time. It has no client, timer or jou
     depart   the state is sent, with its timestamp and priority
     settle   the answer: done, or it (or a newer state) is sent again
 
-``now`` is steady time, ``wall`` what the clock shows (`apns_live.clock.SteadyTime`): waits are
+``now`` is steady time, ``wall`` is clock time (`apns_live.clock.SteadyTime`): waits are
 counted in the first, timestamps come from the second.
 """
 
@@ -48,8 +48,8 @@ Decided = tuple[State, Outcome]
 class Lane:
     """The order of one activity token.
 
-    ``last_timestamp`` is the newest that left, ``account`` the budget, ``left_at`` when the last
-    push left; all that must survive a restart.
+    ``last_timestamp`` is the newest timestamp sent, ``account`` the budget, ``left_at`` when the
+    last push was sent. All three must survive a restart.
     """
 
     token: str
@@ -60,12 +60,12 @@ class Lane:
     ended: bool = False
     frequent: bool | None = None
     shared: SharedAccount | None = None
-    """The account that is used instead of its own, see `Delivery.pool`."""
+    """The account used instead of its own, see `Delivery.pool`."""
     flying: State | None = None
     waiting: State | None = None
     trouble: Trouble | None = None
     place: int = 0
-    """Where it is queued; this and ``wake_at`` are for `Lanes`."""
+    """Where the lane is queued; this and ``wake_at`` belong to `Lanes`."""
     wake_at: float = NEVER
 
     journalled = True
@@ -77,11 +77,11 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
+        """Whether no state waits and none is in flight."""
         return self.flying is None and self.waiting is None
 
     def offer(self, state: State) -> Decided | None:
-        """Queue a state. Return the one that it replaced, or itself if it is too old, with its outcome.
+        """Queue a state. Return the state that it replaced, or itself if too old, with its outcome.
 
         Raises ActivityEnded after an end was offered.
         """
@@ -108,9 +108,9 @@ class Lane:
         return replaced, superseded(self.token, replaced, detail, self.trouble)
 
     def withdraw(self, state: State) -> bool:
-        """Withdraw a state whose sender was cancelled. Return False if it was sent already.
+        """Withdraw a state whose sender was cancelled. Return False if it was already sent.
 
-        After that an end may be followed by other states.
+        After a withdrawn end, other states may follow.
         """
         if self.waiting is not state:
             return False
@@ -119,14 +119,14 @@ class Lane:
         return True
 
     def ready_at(self, now: float, wall: float, minimum_interval: float = 0.0) -> float:
-        """Return when the waiting state may be sent; NEVER if there is none, or a push is in flight."""
+        """Return when the waiting state may be sent; NEVER if there is none or a push is in flight."""
         state = self.waiting
         if state is None or self.flying is not None:
             return NEVER
         ahead = HEADROOM_URGENT if state.is_pressing else HEADROOM_SILENT
         at = now
-        # A lane stamped further ahead than any may be was stamped before the clock was set back:
-        # waiting for the clock would keep an end from its phone for as long as that was.
+        # A lane with a timestamp too far ahead got it before the clock was set back. Waiting for
+        # the clock would delay an end for as long as that.
         if not (state.is_pressing and self.last_timestamp > wall + HEADROOM_URGENT):
             at = max(now, self._next_timestamp(state, wall) - ahead + (now - wall))
         if self.trouble is not None:
@@ -142,7 +142,7 @@ class Lane:
         return stamp
 
     def depart(self, now: float, wall: float, budget: Budget) -> State:
-        """Set the timestamp and the priority of the waiting state. It is in flight then."""
+        """Set the waiting state's timestamp and priority. It is in flight from now on."""
         state = self.waiting
         if state is None or self.flying is not None:
             raise DeliveryError(
@@ -167,7 +167,7 @@ class Lane:
     def recall(self) -> Decided | None:
         """Undo `depart` for a push that was not sent, because there is a newer state.
 
-        Return the state that has its outcome by that.
+        Return the state that thereby has its outcome.
         """
         state, self.flying = self.flying, None
         if state is None:
@@ -216,7 +216,7 @@ class Lane:
             last_moment=state.last_moment if waiting is None else NEVER,
         )
         if isinstance(next_, Outcome):
-            # Only this state is wrong; the waiting one may be right.
+            # Only this state is invalid; the waiting one may be valid.
             self.trouble = None
             if waiting is not None:
                 inherit(waiting, state)
@@ -235,8 +235,8 @@ class Lane:
     def record(self) -> LaneRecord:
         """Return the journal record: the order, the account, and the state without an outcome.
 
-        With one in flight and one waiting, the waiting one is kept: it is the newest, and it carries
-        what the other had to say if that is not accepted.
+        If one state is in flight and one waits, the waiting one is stored. It is the newest, and it
+        carries the other's alert if APNs does not accept that one.
         """
         state = self.waiting or self.flying
         account = (self.shared or self).account
@@ -258,13 +258,13 @@ class Lane:
 
 
 def restore_lane(record: LaneRecord, now: float) -> Lane:
-    """Return a lane from its record. A state that may have been sent is sent again, with a newer timestamp."""
+    """Return a lane from its record. A state that may have been sent is sent again with a newer timestamp."""
     lane = Lane(
         record.token,
         last_timestamp=record.last_timestamp,
         revision=record.revision,
         account=Account(record.window_start, record.used),
-        # A clock that was set back in between must not hold the lane until it has caught up.
+        # A clock that was set back meanwhile must not block the lane until it catches up.
         left_at=min(record.left_at, now),
         ended=record.ended,
         frequent=record.frequent,
@@ -283,11 +283,11 @@ def restore_lane(record: LaneRecord, now: float) -> Lane:
 
 
 class Errand(Lane):
-    """The lane of a single push that belongs to no activity: a start or an ordinary notification.
+    """The lane of a single push without an activity: a start or an ordinary notification.
 
-    There is no order to keep and nothing to replace. It is retried like everything else until its
-    last moment, except that a start which may have been processed is never sent again: two cards
-    are worse than the one question. A start is charged to its device's account, once.
+    It has no order and replaces nothing. It is retried until its last moment, except that a start
+    which may have been processed is never sent again: two cards are worse than an unknown outcome.
+    A start is charged to its device's account once.
     """
 
     __slots__ = ("_starts",)
@@ -300,7 +300,7 @@ class Errand(Lane):
         self._starts = starts
 
     def ready_at(self, now: float, wall: float, minimum_interval: float = 0.0) -> float:
-        """Return when it may be sent: at once, or when its token may be tried again."""
+        """Return when it may be sent: at once, or when its token may be retried."""
         del wall, minimum_interval
         if self.waiting is None or self.flying is not None:
             return NEVER
@@ -308,13 +308,13 @@ class Errand(Lane):
 
     def _charge(self, state: State, now: float, wall: float, budget: Budget) -> None:
         del wall, budget
-        if state.decision is None:  # once, however often it is tried
+        if state.decision is None:  # charged once, for all its tries
             over = state.encoded.event == "start" and self._starts.charge(self.token, now)
             state.decision = Decision(state.encoded.priority, self.account, over_budget=over)
 
 
 def _dressed(outcome: Outcome, state: State, trouble: Trouble | None) -> Outcome:
-    """Add what only the lane knows: the tries before this one, and the budget's part."""
+    """Add the lane's own data to an outcome: earlier tries, and the budget's decision."""
     outcome = with_tries(outcome, trouble)
     decision = state.decision
     if decision is None or not (decision.demoted or decision.over_budget):

@@ -1,7 +1,7 @@
-"""All lanes and single pushes: which may send now, which wait, which are dropped.
+"""All lanes and single pushes: ready, waiting or expired.
 
-After a push-to-start the activity token often arrives late. Until then the newest state of each device
-waits in a lane without a token, under any name that the caller chooses (`Lanes.wakeups`).
+After a push-to-start the activity token often arrives late. Until then the newest state of each
+device waits in a lane without a token, under any name that the caller chooses (`Lanes.wakeups`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .pacing import NEVER, Trouble
 from .state import State, superseded, unsent
 
 RESTING, DUE, TIMED, INTENDED = range(4)
-"""Where a lane is: nowhere; queued; in the heap of times; chosen, with its intent being committed."""
+"""Where a lane is: nowhere; queued; in the heap of times; chosen, while its intent is committed."""
 HOUSEKEEPING = 5.0
 """Seconds between two rounds of housekeeping."""
 MOST_WAKEUPS = 1_000_000
-"""Devices that may wait for a token; beyond, the oldest is given up."""
+"""Devices that may wait for a token; above this the oldest is given up."""
 _UNCLAIMED = "no token was handed in for this device before the state's last moment"
 
 
@@ -37,9 +37,9 @@ class Lanes(Home):
     """The lanes of all activity tokens that are not in a live activity, and of single pushes.
 
     ``decided`` is called with every state that got its outcome. ``lifetime`` is how many seconds an
-    idle lane is remembered: an activity lives eight hours and may stay on the Lock Screen for four
-    more (Apple, "ActivityKit"), after that its token means nothing. ``counts`` are of states:
-    demoted, over_budget, held.
+    idle lane is kept. An activity lives eight hours and may stay on the Lock Screen for four more
+    (Apple, "ActivityKit"); after that its token is useless. ``counts`` are of states: demoted,
+    over_budget, held.
     """
 
     dispatch: Dispatch
@@ -80,7 +80,7 @@ class Lanes(Home):
         key = one_spelling(token)
         lane = self._lanes.get(key)
         if lane is None:
-            # Its lifetime begins now. Its first state does not wait for the interval.
+            # Its lifetime begins now. Its first state need not wait for the interval.
             begun = self.dispatch.time.now() - self.minimum_interval
             self._lanes[key] = lane = Lane(token, left_at=begun)
         return lane
@@ -91,13 +91,13 @@ class Lanes(Home):
         shared = self._devices.get(device)
         if shared is None:
             shared = self._devices[device] = SharedAccount(device)
-        # Of several accounts the one that was charged most recently knows most.
+        # Of several accounts the most recently charged one is the most complete.
         shared.account = max(shared.account, lane.account)
         lane.shared = shared
         self._note(lane)
 
     def forget(self, token: str) -> bool:
-        """Forget an idle lane. Return False if it is not idle or does not exist."""
+        """Remove an idle lane. Return False if it is not idle or does not exist."""
         lane = self.get(token)
         if lane is None or not lane.idle:
             return False
@@ -105,7 +105,7 @@ class Lanes(Home):
         return True
 
     def adopt(self, lane: Lane, device: str) -> None:
-        """Add a lane from the journal, unless it is past its lifetime."""
+        """Add a lane from the journal, unless its lifetime has passed."""
         now = self.dispatch.time.now()
         self._lanes[one_spelling(lane.token)] = lane
         if device:
@@ -139,7 +139,7 @@ class Lanes(Home):
         return errand
 
     def wait(self, device: str, state: State) -> None:
-        """Keep a state for a device until its token is handed in. Raises ActivityEnded after an end."""
+        """Store a state for a device until its token arrives. Raises ActivityEnded after an end."""
         lane = self.wakeups.get(device) or Lane("")
         if lane.ended:
             raise ActivityEnded(
@@ -175,7 +175,7 @@ class Lanes(Home):
         return True
 
     def withdraw(self, lane: Lane, state: State) -> None:
-        """Withdraw a state that was not sent."""
+        """Withdraw a state that was not yet sent."""
         if lane.place == INTENDED and lane.flying is state:
             lane.place = RESTING
             self._tell(lane.recall())
@@ -215,7 +215,7 @@ class Lanes(Home):
         return items
 
     def leaves(self, lane: Lane, state: State) -> bool:
-        """Return whether a state is still to be sent, now that its intent is committed."""
+        """Return True if a state must still be sent, now that its intent is committed."""
         if lane.flying is not state or lane.place != INTENDED:
             return False
         lane.place = RESTING
@@ -248,7 +248,7 @@ class Lanes(Home):
         return len(self._due), len(self._timed)
 
     def tick(self, now: float) -> None:
-        """Queue the lanes that are due; every few seconds, keep house."""
+        """Queue the due lanes; every few seconds, clean up."""
         while self._timed and self._timed[0][0] <= now:
             when, _, lane = heapq.heappop(self._timed)
             if lane.place == TIMED and lane.wake_at == when:
@@ -289,7 +289,7 @@ class Lanes(Home):
             self._give_up(errand, why, flying=flying)
         self.wakeups.clear()
 
-    # What the journal keeps.
+    # Journal entries.
 
     @property
     def unrecorded(self) -> bool:
@@ -301,7 +301,7 @@ class Lanes(Home):
         entries = []
         for kind, name in self._changed:
             lane = self.get(name) if kind == "lane" else self.wakeups.get(name)
-            # The lane of the token may be another one by now, under another spelling.
+            # The token may have another lane by now, under another spelling.
             kept = lane is not None and lane.token in (name, "")
             entries.append(Entry(kind, name, 0, pack(lane.record()) if lane and kept else None))
         self._changed.clear()
@@ -351,7 +351,7 @@ class Lanes(Home):
             self._errands.discard(lane)
 
     def _place(self, lane: Lane, now: float) -> None:
-        """Queue a lane, or note when its waiting state is due."""
+        """Queue a lane, or store when its waiting state is due."""
         state = lane.waiting
         if lane.flying is not None or state is None or lane.place == DUE:
             return

@@ -30,7 +30,7 @@ VERDICT_OF = {code: verdict for verdict, code in CODE.items()}
 
 
 class Shard:
-    """At most SHARD tokens with a verdict byte each. ``stored``: the journal has the tokens."""
+    """At most SHARD tokens with a verdict byte each. ``stored`` means: the journal has them."""
 
     __slots__ = ("left", "stored", "tokens", "verdicts")
 
@@ -42,20 +42,20 @@ class Shard:
 
 
 class Ledger:
-    """What is known of each token of a fan-out, by its position (from 0). Each SHARD tokens are a shard."""
+    """The state of each token of a fan-out, by position (from 0). SHARD consecutive tokens form a shard."""
 
     def __init__(self, record: RunRecord, *, journalled: bool) -> None:
         self.record = record
         self.changed = False
-        """Whether the run's own record is to be written. False until an earlier one was looked for."""
+        """Whether its own record must be written. False before the journal was checked."""
         self.queue: deque[int] = deque()
         """Positions that wait to be sent."""
         self.intended: set[int] = set()
-        """Positions that were taken, with a journal, and whose pushes were not sent."""
+        """Positions that were taken, with a journal, and whose push is not sent yet."""
         self.held: list[tuple[float, int]] = []
-        """A heap of positions that wait for a time, each with that time."""
+        """A heap of positions that wait for a time, each after its time."""
         self.troubles: dict[int, Trouble] = {}
-        """What is known of positions that did not accept their push."""
+        """The retry state of positions whose push was not accepted."""
         self.unrecorded = 0
         self._journalled = journalled
         self._shards: dict[int, Shard] = {}
@@ -84,7 +84,7 @@ class Ledger:
     ) -> None:
         """Add tokens that were read, and where the source continues after them.
 
-        ``refused`` are the outcomes of what is not a token, by index.
+        ``refused`` has the outcomes of invalid tokens, by index.
         """
         record = self.record
         at = 0
@@ -115,7 +115,7 @@ class Ledger:
 
     @property
     def wants_tokens(self) -> bool:
-        """Whether more tokens are to be read."""
+        """Whether more tokens must be read."""
         return len(self.queue) < READ_AHEAD and len(self._shards) < OPEN_SHARDS
 
     @property
@@ -140,7 +140,7 @@ class Ledger:
     def take(self, limit: int) -> list[tuple[int, str]]:
         """Take at most ``limit`` tokens from the queue; return position and token of each.
 
-        With a journal, they may be sent after the next commit, with `leave`.
+        With a journal, they may be sent by `leave` after the next commit.
         """
         queue = self.queue
         positions = [queue.popleft() for _ in range(min(limit, self.room))]
@@ -159,14 +159,14 @@ class Ledger:
         return taken
 
     def leave(self, position: int) -> bool:
-        """Note that a token is sent, after its commit. Return False if it was withdrawn since."""
+        """Mark a token as sent, after its commit. Return False if it was withdrawn meanwhile."""
         if position not in self.intended:
             return False
         self.intended.remove(position)
         return True
 
     def unsent(self, position: int) -> None:
-        """Note that APNs did not process a push, so that it is not in doubt after a crash."""
+        """Record that APNs did not process a push, so that it is not in doubt after a crash."""
         number, index = divmod(position, SHARD)
         self._shards[number].verdicts[index] = UNSENT
         self._touched.add(number)
@@ -186,7 +186,7 @@ class Ledger:
             self._retire(number, shard)
 
     def withdraw(self) -> None:
-        """Withdraw every token that was taken and not sent, and those that wait for a time."""
+        """Withdraw all tokens that were taken and not sent, and those that wait for a time."""
         for position in (*self.intended, *(position for _, position in self.held)):
             trouble = self.troubles.get(position)
             if trouble is None or not trouble.may_have_been_sent:
@@ -195,7 +195,7 @@ class Ledger:
         self.held.clear()
 
     def unsettled(self) -> list[tuple[int, str, int]]:
-        """Return position, token and verdict byte of everything that has no outcome."""
+        """Return position, token and verdict byte of each token without an outcome."""
         return [
             (number * SHARD + index, shard.tokens[index], code)
             for number, shard in self._shards.items()
@@ -230,7 +230,7 @@ class Ledger:
         return entries
 
     def committed(self) -> None:
-        """Note that what `collect` returned last is committed."""
+        """Note that the entries last returned by `collect` are committed."""
         self.unrecorded -= self._collected
         self._collected = 0
 

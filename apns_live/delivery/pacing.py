@@ -19,14 +19,14 @@ from ..reasons import Retry
 _TOKEN = Retry.BACKOFF_TOKEN.value
 _SERVER = Retry.BACKOFF_POOL.value
 UNKNOWN_AT_ONCE = 3
-"""How many times in a row a push without an answer is followed at once by the newest state."""
+"""How many times in a row the newest state is sent at once after an unanswered push."""
 NEVER = math.inf
 _TRIED_AGAIN = frozenset({Verdict.RETRY_LATER, Verdict.NOT_SENT, Verdict.SLOW_DOWN})
 
 
 @dataclass(slots=True)
 class Trouble:
-    """What is remembered of a token that did not accept its last push. Most tokens have none."""
+    """The retry state of a token whose last push was not accepted. Most tokens have none."""
 
     failures: int = 0
     not_before: float = 0.0
@@ -45,11 +45,11 @@ def follows(
     replay_safe: bool = True,
     last_moment: float = NEVER,
 ) -> Trouble | Outcome:
-    """Return what to remember until the next try, or the outcome in which the push ends.
+    """Return the retry state until the next try, or the final outcome of the push.
 
-    ``outcome`` is what its tries came to so far and ``before`` what was remembered before the last.
-    A push that is not tried again although its answer would allow it is UNKNOWN where it may have
-    been processed, and EXPIRED where the next try would be at its ``last_moment`` or later.
+    ``outcome`` covers its tries so far and ``before`` is the retry state before the last one. A
+    push that is not retried although its answer would allow it is UNKNOWN if it may have been
+    processed, and EXPIRED if the next try would be at its ``last_moment`` or later.
     """
     failures = before.failures if before is not None else 0
     when = _again_at(outcome, failures, now, replay_safe=replay_safe)
@@ -68,7 +68,7 @@ def follows(
 
 
 def with_tries(outcome: Outcome, before: Trouble | None) -> Outcome:
-    """Return the outcome of all tries, from that of the last."""
+    """Return the outcome of all tries, made from the last one's."""
     if before is None or not (before.attempts or before.may_have_been_sent):
         return outcome
     accepted = outcome.verdict is Verdict.ACCEPTED
@@ -81,17 +81,18 @@ def with_tries(outcome: Outcome, before: Trouble | None) -> Outcome:
 
 
 def _again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool = True) -> float:
-    """Return the time (seconds since 1970) at which the token may be tried again, or NEVER.
+    """Return the time (seconds since 1970) at which the token may be retried, or NEVER.
 
-    ``failures`` counts the ones before this in a row. A push that is not ``replay_safe`` (a
-    start) is never repeated when it may have been processed.
+    ``failures`` counts the earlier failures in a row. A push that is not ``replay_safe`` (a start)
+    is never repeated if it may have been processed.
     """
     verdict = outcome.verdict
     if not replay_safe and (outcome.may_have_been_sent or verdict is Verdict.UNKNOWN):
         return NEVER
     match verdict:
         case Verdict.UNKNOWN | Verdict.NOT_SENT:
-            # It did not leave (a link went away), or no answer came: at once, unless that goes on.
+            # It was not sent (a link closed), or no answer came: retry at once, unless that happens
+            # repeatedly.
             counted = failures - (UNKNOWN_AT_ONCE if verdict is Verdict.UNKNOWN else 1)
             wait = _SERVER.backoff(counted) if counted >= 0 else 0.0
         case Verdict.SLOW_DOWN:
@@ -99,7 +100,8 @@ def _again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool 
         case Verdict.RETRY_LATER:
             wait = _SERVER.backoff(failures)
         case Verdict.REFRESH_CREDENTIALS if outcome.retry_at and not failures:
-            # Its connection is retired: one try on another, as the client does for its own.
+            # Its connection is retired: retry once on another, as the client does for its own
+            # pushes.
             wait = 0.0
         case _:
             return NEVER
@@ -111,7 +113,7 @@ def last_moment(*, deadline: float | None, expiration: int, step: float = 0.0) -
 
     The deadline and the result are steady time; the expiration is seconds since 1970 on a wall
     clock that was set ahead by ``step`` (`apns_live.clock.SteadyTime`), 0 for a push that APNs does
-    not store, which ends nothing.
+    not store, which sets no limit.
     """
     end = expiration - step if expiration > 0 else NEVER
     return end if deadline is None else min(end, deadline)

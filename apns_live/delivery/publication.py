@@ -44,7 +44,7 @@ class Publication:
     slow_ten_version: int = 0
     slow_account: Account = FULL
     last_moment: float = NEVER
-    """Steady seconds since 1970 after which the newest version is not sent any more."""
+    """Steady seconds since 1970 after which the newest version is no longer sent."""
     expired: bool = False
     """Whether the newest version was given up for the tokens that waited for it."""
     quiet: set[int] = field(default_factory=set)
@@ -70,7 +70,7 @@ class Publication:
         self.variants.clear()
 
     def record(self, activity: str, lane: LaneRecord) -> ActivityRecord:
-        """Return the journal record of an activity, with its lane."""
+        """Return the journal record of an activity, including its lane."""
         return ActivityRecord(
             activity=activity,
             lane=lane,
@@ -91,7 +91,7 @@ class Publication:
 
     @property
     def timestamp(self) -> int:
-        """The payload timestamp of the newest version, 0 without one."""
+        """The payload timestamp of the newest version, 0 if there is none."""
         return (self.current.timestamp or 0) if self.current is not None else 0
 
     @property
@@ -123,10 +123,10 @@ class Publication:
             self.variants.clear()
 
     def renew(self, now: float, step: float) -> bool:
-        """Give the newest version a new expiration, for a token that joins after it ran out.
+        """Give the newest version a new expiration, for a token that joins after the old one.
 
-        Only where no moment was given for its expiration, and no deadline: then nobody said that the
-        state is worth nothing by now. Returns whether it did.
+        Only if neither an expiration time nor a deadline was given, so that the state may still be
+        useful. Returns True if it did.
         """
         if self.current is None or now < self.last_moment or not self.lifetime:
             return False

@@ -45,27 +45,27 @@ class RunReport:
     name: str
     counts: dict[Verdict, int]
     read: int
-    """Tokens read from the source, with the repeats that were left out."""
+    """Tokens read from the source, including repeats that were left out."""
     duplicates: int
-    """Repeated tokens that ``dedupe`` left out, in this life."""
+    """Repeated tokens that ``dedupe`` left out since the last start."""
     unsettled: int
     """Tokens read that have no outcome yet."""
     exhausted: bool
     """Whether the source was read to its end."""
     finished: bool
     problems: tuple[Outcome, ...]
-    """The first 1,000 outcomes of this life that were not acceptances."""
+    """The first 1,000 outcomes other than acceptances since the last start."""
     resent: int
     """Tokens unknown after a crash that were sent again."""
     resumed: bool
     stopped: str
-    """Why it was stopped before the end; empty otherwise."""
+    """Why it was stopped early; empty otherwise."""
     elapsed: float
-    """Seconds of this life."""
+    """Seconds since the last start."""
 
     @property
     def verdicts(self) -> dict[Verdict, int]:
-        """The counts, by the name that they have in every fan-out's report."""
+        """The counts, named as in every fan-out's report."""
         return self.counts
 
     @property
@@ -98,7 +98,7 @@ class _Tally:
     resent: int = 0
     resumed: bool = False
     unread: int = 0
-    """Tokens that the source had given and that were not taken, because the run was stopped."""
+    """Tokens that the source yielded and that were not taken, because the run was stopped."""
     started: float = 0.0
     ended: float = 0.0
 
@@ -143,7 +143,7 @@ class Run(BaseRun[RunReport], Home):
         self._resend_unknown = resend_unknown
         self._starts = starts if encoded.event == "start" else None
         self._sendable: object = None
-        """The message as the client sends it; None before the journal was asked for the name."""
+        """The message as the client sends it; None before the journal was read."""
         self._last_moment = NEVER
         self._ledger = Ledger(
             RunRecord(name=name, message=encoded, deadline=deadline),
@@ -186,7 +186,7 @@ class Run(BaseRun[RunReport], Home):
     def _encoded(self) -> EncodedMessage:
         return self._ledger.record.message
 
-    # Begin: look into the journal, then read.
+    # Start: read the journal, then the source.
 
     def _begin(self) -> None:
         if self.name in self._under:
@@ -238,12 +238,12 @@ class Run(BaseRun[RunReport], Home):
             self.resume()
 
     def _open_reader(self) -> None:
-        """Begin to read, once the journal has said what was read before."""
+        """Begin to read, once the journal has returned the position."""
         if self._sendable is not None and not self._reader.ended:
             super()._open_reader()
 
     async def _restore(self, journal: Journal, known: RunRecord) -> None:
-        """Resume after a restart, by the verdict bytes of unfinished shards."""
+        """Resume after a restart, from the verdict bytes of unfinished shards."""
         kept = known.message
         if kept.event != self._encoded.event:
             raise DeliveryError(
@@ -273,7 +273,7 @@ class Run(BaseRun[RunReport], Home):
         self._commit()
 
     def resume(self) -> None:
-        """Read more tokens, as far as there is room, and send."""
+        """Read more tokens, if there is room, and send."""
         if not self._sends:
             return
         while self._ledger.wants_tokens:
@@ -287,7 +287,7 @@ class Run(BaseRun[RunReport], Home):
 
     @property
     def _sends(self) -> bool:
-        """Whether tokens may be sent, also those that were read before the source ended."""
+        """Whether tokens may be sent, including those read before the source ended."""
         active = self.life is Life.READING or self.life is Life.LANDING
         return active and not self._stopped and self._sendable is not None
 
@@ -301,7 +301,7 @@ class Run(BaseRun[RunReport], Home):
             except InvalidToken as error:
                 outcome = refused_token(token, error, encoded.priority)
                 told.append(outcome)
-                # What is kept must be one line of text.
+                # A stored token must be one line of text.
                 kept = outcome.token.encode("ascii", "backslashreplace").decode()
                 tokens[index] = kept = kept.replace("\n", "\\n").replace("\r", "\\r")
                 refused[index] = msgspec.structs.replace(outcome, token=kept)
@@ -339,7 +339,7 @@ class Run(BaseRun[RunReport], Home):
         return items
 
     def leaves(self, position: int, _: object) -> bool:
-        """Return whether a token is still to be sent, now that its intent is committed."""
+        """Return True if a token must still be sent, now that its intent is committed."""
         left = self._ledger.leave(position)
         self._in_flight += left
         return left
@@ -354,12 +354,12 @@ class Run(BaseRun[RunReport], Home):
         return self._ledger.collect()
 
     def committed(self) -> None:
-        """Note that what `collect` returned last is committed, and send more."""
+        """Note that the entries last returned by `collect` are committed, and send more."""
         self._ledger.committed()
         self.resume()
 
     def settle(self, position: int, over_budget: bool, outcome: Outcome, now: float) -> None:
-        """Take the answer to one push: it is settled, or sent again."""
+        """Process the answer to one push: the token is settled, or sent again."""
         if self.life is Life.OVER:
             return
         self._in_flight -= 1
@@ -429,7 +429,7 @@ class Run(BaseRun[RunReport], Home):
     # The end.
 
     def _expire(self) -> None:
-        """End the run at its last moment: read and send no more."""
+        """End the run at its last moment: stop reading and sending."""
         self._last_moment = NEVER
         self._stopped = self._stopped or _TOO_LATE
         self.halt(End.DEADLINE)
@@ -438,7 +438,7 @@ class Run(BaseRun[RunReport], Home):
         self.review()
 
     def halt(self, end: End) -> None:
-        """Read no more tokens, because of ``end``; the first cause counts."""
+        """Stop reading tokens for the reason ``end``; the first reason counts."""
         super().halt(end)
         if self.end is End.EXHAUSTED:
             self._ledger.record.exhausted = True
@@ -446,7 +446,7 @@ class Run(BaseRun[RunReport], Home):
             self._dispatch.commit(self)
 
     def _withdraw(self) -> None:
-        """Send nothing more. Unsent tokens get their outcomes after the last answer."""
+        """Stop sending. Unsent tokens get their outcomes after the last answer."""
         why = "it was closed before its end"
         if self.end is End.FAILED:
             why = str(self._failure) or repr(self._failure)
@@ -471,7 +471,8 @@ class Run(BaseRun[RunReport], Home):
         ledger = self._ledger
         self._tally.ended = self._dispatch.time.now()
         if self._stopped:
-            # Unless it is too late, the journal keeps these as unsent: the same name goes on with them.
+            # Unless it is too late, the journal stores these as unsent, and a run of the same name
+            # continues them.
             priority, why = self._encoded.priority, self._stopped
             for position, token, _ in ledger.unsettled():
                 trouble = self._ledger.troubles.get(position)
@@ -497,7 +498,7 @@ class Run(BaseRun[RunReport], Home):
             await asyncio.wait((self._opening,))
         await super()._release()
         writer = self._dispatch.writer
-        # A delivery that closes writes the rest itself.
+        # A closing delivery writes the rest itself.
         open_ = writer is not None and not writer.closing and self._dispatch.error is None
         if writer is not None and open_ and self._failure is None:
             try:

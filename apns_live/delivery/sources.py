@@ -18,7 +18,7 @@ class TokenPage(NamedTuple):
 
     tokens: list[str]
     after: str
-    """What `TokenSource.read` is given to get the next page: a row id, an offset, a last token."""
+    """The argument of `TokenSource.read` for the next page: a row id, an offset, a last token."""
 
 
 @runtime_checkable
@@ -26,7 +26,7 @@ class TokenSource(Protocol):
     """Tokens that can be read again from any page on: a table, a file, a service."""
 
     async def read(self, *, after: str | None, limit: int) -> TokenPage | None:
-        """Return at most ``limit`` tokens behind ``after`` (None: from the start); None at the end."""
+        """Return at most ``limit`` tokens after ``after`` (None: from the start); None at the end."""
 
 
 Tokens = TokenSource | Iterable[str] | AsyncIterable[str]
@@ -42,7 +42,7 @@ class FileTokens:
         return f"FileTokens({str(self.path)!r})"
 
     async def read(self, *, after: str | None, limit: int) -> TokenPage | None:
-        """Return the lines behind byte offset ``after``."""
+        """Return the lines after byte offset ``after``."""
         tokens: list[str] = []
         with self.path.open("rb") as file:
             file.seek(int(after or 0))
@@ -64,11 +64,11 @@ class PagedReader(AsyncReader):
             self._read_pages(), dedupe=dedupe, ahead=1, tokens_of=self._tokens_of_pages
         )
         self.after: str | None = None
-        """Where the source continues after what was taken."""
+        """Where the source continues after the taken tokens."""
         self._source = source
 
     def _next(self, limit: int) -> list[str]:
-        return super()._next(1)  # a page is taken whole: the source goes on behind it
+        return super()._next(1)  # a page is taken whole: the source continues after it
 
     def _tokens_of_pages(self, pages: list[TokenPage]) -> list[str]:
         if pages and not self.stopped:
@@ -90,7 +90,7 @@ class PagedReader(AsyncReader):
 
 
 def reader_of(tokens: Tokens | None, *, dedupe: bool) -> TokenReader:
-    """Return the reader of a source. Raises InvalidInput for anything that is not one."""
+    """Return the reader of a source. Raises InvalidInput for any other object."""
     if isinstance(tokens, TokenSource):
         return PagedReader(tokens, dedupe=dedupe)
     return read_tokens(() if tokens is None else tokens, dedupe=dedupe)
@@ -99,13 +99,13 @@ def reader_of(tokens: Tokens | None, *, dedupe: bool) -> TokenReader:
 class Bookmark:
     """The place of a fan-out in its source, so that it can be resumed there.
 
-    A `TokenSource` continues at ``after``. A plain source must begin with the tokens that an earlier
-    run read: their digest is compared, and they are skipped.
+    A `TokenSource` continues at ``after``. A plain source must begin with the tokens that an
+    earlier run read. Their digest is compared, and they are skipped.
     """
 
     def __init__(self, reader: TokenReader, *, kept: bool) -> None:
         self.skip = 0
-        """Tokens that an earlier run read and that are still to be skipped."""
+        """Tokens that an earlier run read and that must still be skipped."""
         self._reader = reader
         self._pages = reader if isinstance(reader, PagedReader) else None
         self._counts = kept and self._pages is None
@@ -124,7 +124,7 @@ class Bookmark:
         return _hash(self._full, self._rest) if self._rest else self._full
 
     def find(self, record: RunRecord) -> None:
-        """Continue after what ``record`` says was read. Call it before the reader is open."""
+        """Continue after what ``record`` has as read. Call it before the reader is open."""
         self._reader.exhausted = record.exhausted
         if self._pages is not None:
             self._pages.after = record.after
@@ -132,7 +132,7 @@ class Bookmark:
             self.skip, self._expected = record.read, record.digest
 
     def take(self, limit: int) -> list[str]:
-        """Return at most ``limit`` new tokens that are there now."""
+        """Return at most ``limit`` new tokens that are available now."""
         reader = self._reader
         if self._expected:
             skipped = reader.take(self.skip)

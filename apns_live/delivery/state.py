@@ -1,4 +1,4 @@
-"""One submitted state with its options, its ticket and its outcome."""
+"""A submitted state with its options, its ticket and its outcome."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .pacing import Trouble, last_moment
 
 
 class Ticket:
-    """Stands for one submitted state; awaiting it gives its Outcome.
+    """Represents a submitted state; awaiting it returns its Outcome.
 
-    Costs nothing until somebody waits: no task, no future. May be awaited more than once and by
-    several tasks; cancelling a waiter neither cancels the push nor disturbs the other waiters.
+    It needs no task or future before it is awaited. Several tasks may await it, also repeatedly.
+    Cancelling a waiter cancels neither the push nor the other waiters.
     """
 
     __slots__ = ("_callback", "_outcome", "_waiters")
@@ -39,7 +39,7 @@ class Ticket:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome, or None while there is none."""
+        """The outcome, or None if there is none yet."""
         return self._outcome
 
     def done(self) -> bool:
@@ -47,9 +47,9 @@ class Ticket:
         return self._outcome is not None
 
     def when_done(self, callback: Callable[[Outcome], object]) -> None:
-        """Call ``callback`` with the outcome, at once if it is known. One callback a ticket.
+        """Call ``callback`` with the outcome, at once if it is known. One callback per ticket.
 
-        What it raises is logged and stops nothing.
+        Its errors are logged and have no other effect.
         """
         guarded = Guarded(callback, "the callback given to when_done()")
         if self._outcome is not None:
@@ -83,9 +83,9 @@ class Ticket:
 
 @dataclass(slots=True, eq=False)
 class State:
-    """What it says and what the caller wants of it.
+    """A submitted state and its options.
 
-    ``lifetime`` is the seconds until its expiration where no moment was given for it, else 0. Times
+    ``lifetime`` is the seconds until its expiration if no expiration time was given, else 0. Times
     are steady seconds since 1970 (`apns_live.clock.SteadyTime`).
     """
 
@@ -137,9 +137,9 @@ def make_state(
 ) -> State:
     """Check and encode a message.
 
-    ``last_timestamp`` is its lane's, None when it has no lane.
+    ``last_timestamp`` is its lane's, None if it has no lane.
 
-    Raises InvalidPayload and InvalidInput for what cannot be sent.
+    Raises InvalidPayload and InvalidInput for a message that cannot be sent.
     """
     deadline = options.get("deadline")
     check_deadline(deadline)
@@ -153,7 +153,7 @@ def make_state(
     encoded = dispatch.check_decodes(encode(message, now=wall, timestamp=stamp))
     if urgency is None and getattr(message, "priority", None) is not None:
         urgency = Urgency.URGENT if encoded.priority == 10 else Urgency.QUIET
-    # A length of time says how long a state is worth something from now on, whenever that is.
+    # A duration says how long a state is useful from now on, whatever the time.
     expiration = getattr(message, "expiration", None)
     renewable = deadline is None and (expiration is None or isinstance(expiration, timedelta))
     return State(
@@ -181,7 +181,7 @@ def inherit(newer: State, older: State) -> str:
     return "its alert travels with the state that replaced it"
 
 
-# What became of a state that APNs did not accept.
+# Outcomes of states that APNs did not accept.
 
 
 def superseded(token: str, state: State, detail: str, trouble: Trouble | None = None) -> Outcome:

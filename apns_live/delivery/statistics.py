@@ -9,14 +9,14 @@ from ..outcome import Outcome, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryStatistics:
-    """Counts since the delivery was opened, and what waits at the moment of asking."""
+    """Counts since the delivery was opened, and the work that waits now."""
 
     lanes: int
-    """Activity tokens that have a lane, idle ones too."""
+    """Activity tokens that have a lane, including idle ones."""
     lanes_waiting: int
-    """States of lanes that may leave and wait for a connection or a commit."""
+    """States of lanes that wait for a connection or a commit."""
     lanes_held: int
-    """Lanes that wait for a time: an interval, a timestamp, a token that was told to slow down."""
+    """Lanes that wait for a time: an interval, a timestamp, a throttled token."""
     activities: int
     activity_tokens: int
     tokens_behind: int
@@ -26,7 +26,7 @@ class DeliveryStatistics:
     """Devices whose activity token has not arrived."""
     in_flight: int
     submitted: int
-    """States taken by lanes and live activities."""
+    """States accepted by lanes and live activities."""
     outcomes: dict[Verdict, int]
     """Answers of APNs to pushes of lanes, live activities and runs, before retries."""
     decided: dict[Verdict, int]
@@ -53,7 +53,7 @@ class ActivityReport:
     """The newest version published; 0 before the first."""
     tokens: int
     behind: int
-    """Tokens that do not have the newest version accepted."""
+    """Tokens for which APNs has not accepted the newest version."""
     counts: dict[Verdict, int]
     problems: tuple[Outcome, ...]
     """The first 1,000 outcomes that ended a token or a version for it (drops, refusals, expiries)."""

@@ -24,14 +24,14 @@ class Recorded:
         raise NotImplementedError
 
     def committed(self) -> None:
-        """Note that what `collect` returned last is committed."""
+        """Note that the entries last returned by `collect` are committed."""
 
 
 class Writer:
     """Commits changes to the journal.
 
     ``interval`` is seconds. ``released`` is called after a commit with the items that waited for
-    it, ``failed`` once, with the error of a commit: nothing is written after that.
+    it, ``failed`` once with the error of a failed commit, after which nothing is written.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Writer:
         self._go = asyncio.Event()
         self._alarm = Alarm(clock, self._go.set)
         self.closing = False
-        """Whether it writes the rest and accepts nothing new."""
+        """Whether it only writes the rest and accepts nothing new."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -145,5 +145,5 @@ class Writer:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(error)
-                waiter.exception()  # nobody awaits it any more; asyncio would log it
+                waiter.exception()  # no longer awaited; asyncio would log its error
         self._failed(error)
