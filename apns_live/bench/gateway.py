@@ -44,7 +44,7 @@ _BATCH = 500
 
 
 def serve_empty(connection: Connection) -> None:
-    """Serve a route that parses the body and answers: what the framework costs by itself."""
+    """Serve a route that only parses the body and answers, to measure the framework alone."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.post("/v1/activities/{activity}/update", status_code=202)
@@ -71,7 +71,7 @@ async def _gateway(connection: Connection, address: str, port: int, ca_file: str
 
 
 async def serve_app(connection: Connection, app: Any, facts: dict[str, Any], **tls: Any) -> None:
-    """Serve an app until the parent closes its end; the first word says where, and ``facts``."""
+    """Serve an app until the parent closes its end. The first message has the address and ``facts``."""
     async with serving(app, drain=1.0, **{"host": "127.0.0.1", **tls}) as url:
         with calm_collector():
             place = urlsplit(url)
@@ -104,7 +104,7 @@ class Traffic:
     _devices: Iterator[int] = field(default_factory=itertools.count)
 
     def _each(self, call: Callable[[int], bytes]) -> list[Make]:
-        """Return a maker for each activity; together they make ``count`` requests, or go on."""
+        """Return a maker for each activity. All together make ``count`` requests, or unlimited ones."""
         left = itertools.count() if self.count is None else iter(range(self.count))
         return [
             lambda index=index: None if next(left, None) is None else call(index)  # type: ignore[misc]
@@ -119,7 +119,7 @@ class Traffic:
         return _registering(every, key)
 
     def beginning(self, key: str, devices: int) -> Iterator[bytes]:
-        """Yield the calls that register so many other devices, and the one that starts on all of them."""
+        """Yield calls that register other devices, then one that starts an activity on all of them."""
         every = [
             {
                 "device": f"other-{number}",
@@ -151,7 +151,7 @@ class Traffic:
         }
 
     def makers(self, what: str, keys: dict[str, Any]) -> list[Make]:
-        """Return the requests of one contender, a maker for each connection."""
+        """Return the request makers of one contender, one for each connection."""
 
         def state() -> dict[str, Any]:
             return {**STATE, "n": next(self._numbers)}
@@ -170,7 +170,8 @@ class Traffic:
             return post(path, body, f"Key {keys['onesignal']}")
 
         def token(index: int) -> bytes:
-            # Not of the activities that are updated: each update would be sent to them too.
+            # Use other activities than the updated ones, or each update would be sent to these tokens
+            # too.
             tokens = [self._token(f"joined-{index}")]
             return post("/v1/tokens", {"tokens": tokens}, f"Bearer {keys['native']}")
 
@@ -192,7 +193,7 @@ def _call_all(calls: Iterator[bytes], place: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Measuring:
-    """What the contenders of one measurement share."""
+    """The shared parts of one measurement's contenders."""
 
     result: Result
     seconds: float
@@ -207,7 +208,7 @@ class _Measuring:
         makers: list[Make],
         rate: float = 0.0,
     ) -> Run:
-        """Load a server and add what was seen. CPU is the server's."""
+        """Load a server and add the results. CPU is the server's."""
 
         def tell(now: float, seen: Seen) -> None:
             if self.progress is not None:
@@ -255,11 +256,11 @@ def gateway(
     start: int = 0,
     database: str | None = None,
 ) -> Result:
-    """Update calls beside an empty route, other APIs, registrations; then half load and overload.
+    """Measure updates, an empty route, other APIs and registrations; then half load and overload.
 
-    ``count`` calls a contender, or as many as go in ``seconds``. ``phones`` follow each activity.
+    Each contender makes ``count`` calls, or runs for ``seconds``. ``phones`` follow each activity.
     With ``start`` the half load is measured again while an activity starts on so many other devices.
-    ``overload`` connections ask at the same time at the end, where refusals do not count as failures.
+    At the end ``overload`` connections send at the same time; refusals are not failures there.
     """
     setup = setup or Setup()
     result = Result(measure="gateway", title="The gateway under load", conditions=conditions())

@@ -21,7 +21,7 @@ _GRACE = 15.0
 
 @dataclass(slots=True)
 class Seen:
-    """What the loop saw: answers by status, and how long each took, in seconds."""
+    """The results of a loop: answers by status, and the seconds that each took."""
 
     answers: Counter[int] = field(default_factory=Counter)
     times: list[float] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Seen:
 
 @dataclass(eq=False)
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection: sends the next request when the last was answered, or when it is due.
+    """One keep-alive connection. It sends the next request after the last answer, or when it is due.
 
     ``each`` is the time between two requests in seconds, 0 for none; ``due`` is the next one's time.
     """
@@ -73,7 +73,7 @@ class _Connection(asyncio.Protocol):
         length = int(head[mark + 15 :].split(b"\r\n", 1)[0]) if mark >= 0 else 0
         if len(self.buffer) < end + 4 + length:
             return
-        self.buffer = b""  # one request at a time: nothing can follow
+        self.buffer = b""  # one request at a time, so nothing can follow
         seen, took, status = self.seen, time.perf_counter() - self.sent, int(head[9:12])
         seen.answers[status] += 1
         if status in _REFUSALS:
@@ -105,7 +105,7 @@ async def closed_loop(
 ) -> Seen:
     """Run one connection for each maker, until its maker returns None or ``seconds`` have passed.
 
-    ``rate``: answers a second of all together, by pausing between; else as fast as they come.
+    ``rate`` limits the answers a second of all connections together.
     """
     seen = Seen()
     loop = asyncio.get_running_loop()
@@ -140,7 +140,7 @@ async def _tell(seen: Seen, begin: float, tell: Callable[[float, Seen], None] | 
 
 
 def post(path: str, content: object, authorization: str) -> bytes:
-    """Return a POST with a JSON body, ready to be written."""
+    """Return the bytes of a POST with a JSON body."""
     body = msgspec.json.encode(content)
     return (
         f"POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {authorization}\r\n"

@@ -18,7 +18,7 @@ OURS = (
 
 
 def throughput(plan: Plan, setup: Setup | None = None, others: Sequence[Contender] = ()) -> Result:
-    """Pushes a second on a bare loopback, beside other senders."""
+    """Measure pushes a second over loopback, compared with other senders."""
     with stand("throughput", "Throughput on a bare loopback", plan, setup) as place:
         rounds = place.setup.rounds
         place.result.settings["rounds"] = f"{rounds}, alternating; figures are medians"
@@ -28,7 +28,7 @@ def throughput(plan: Plan, setup: Setup | None = None, others: Sequence[Contende
 
 
 def latency(plan: Plan, rates: Sequence[float], setup: Setup | None = None) -> Result:
-    """How long one push takes at a given load, from when it was due until its outcome."""
+    """Measure the time of one push at a given load, from its due time to its outcome."""
     with stand("latency", "Latency of one push at a given load", plan, setup) as place:
         place.result.settings["pushes"] = (
             "client.send, due at a steady rate; time counts from when each was due; "
@@ -49,9 +49,10 @@ def distance(
     setup: Setup | None = None,
     warm_up: float = 5.0,
 ) -> Result:
-    """Pushes a second through a delay of ``round_trip`` seconds.
+    """Measure pushes a second through a delay of ``round_trip`` seconds.
 
-    Counted from ``warm_up`` seconds on, or later, when the pool has had time to open as many as it may.
+    Counting begins after ``warm_up`` seconds, or later if the pool needs longer to open all
+    connections.
     """
     # Seconds until the pool opens one more connection: spacing, handshakes, and noticing a full one.
     opening = 0.25 + 6 * round_trip
@@ -77,7 +78,7 @@ def distance(
 
 
 def fan_out(plan: Plan, setup: Setup | None = None, round_trip: float = 0.0) -> Result:
-    """How long until an audience has a state, and how old states are when they arrive."""
+    """Measure the time until an audience has a state, and the age of states on arrival."""
     title = f"A state for an audience of {plan.count:,}"
     with stand("fan-out", title, plan, setup) as place, contextlib.ExitStack() as stack:
         place.result.settings |= {
@@ -98,7 +99,7 @@ def fan_out(plan: Plan, setup: Setup | None = None, round_trip: float = 0.0) -> 
 
 
 def memory(plan: Plan, setup: Setup | None = None) -> Result:
-    """Many tokens from a generator: peak memory, and whether the last pushes cost more than the first."""
+    """Measure the peak memory of many generated tokens, and the cost of the first and last pushes."""
     with stand("memory", "Many tokens: memory and cost", plan, setup) as place:
         place.result.settings |= {
             "tokens": f"{plan.count:,} from a generator, each outcome read",

@@ -23,7 +23,7 @@ MOST_CONNECTIONS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What is asked for. ``round_trip`` is seconds, ``body`` bytes, ``within`` seconds a state may take."""
+    """The needs. ``round_trip`` is seconds, ``body`` bytes, ``within`` the seconds for a state."""
 
     audience: int
     updates_per_minute: float
@@ -36,14 +36,14 @@ class Needs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Microseconds of CPU a push: of the bare client, and of the service with every outcome stored."""
+    """Microseconds of CPU per push: of the client alone, and of the service with all outcomes."""
 
     client: float
     service: float
 
 
 def costs_of(results: Sequence[Result]) -> Costs | None:
-    """Return the costs that results of ``throughput`` and ``service`` hold; None without a fan_out."""
+    """Return the costs from results of ``throughput`` and ``service``; None without a fan_out."""
     cpu: dict[str, list[float]] = {}
     for result in results:
         for run in result.runs:
@@ -57,7 +57,7 @@ def costs_of(results: Sequence[Result]) -> Costs | None:
 
 
 def plan(needs: Needs, costs: Costs) -> dict[str, float]:
-    """Return what is needed; the keys name their units."""
+    """Return the required resources; the keys name their units."""
     interval = 60.0 / needs.updates_per_minute
     window = interval if needs.within is None else min(needs.within, interval)
     rate = needs.audience / window
@@ -93,6 +93,6 @@ def plan(needs: Needs, costs: Costs) -> dict[str, float]:
 
 
 def seconds_for(needs: Needs, connections: int, able: float) -> float:
-    """Return the seconds until everyone has a state, over so many connections and so much CPU."""
+    """Return the seconds until every token has a state, with these connections and this CPU."""
     carried = carries(connections, needs.body, needs.round_trip, needs.options) * POOL_SHARE
     return needs.audience / min(carried, able) + needs.round_trip

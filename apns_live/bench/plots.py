@@ -90,7 +90,7 @@ def _percentiles(axes: Any, named: dict[str, list[Run]]) -> None:
         shares = [share for share in runs[-1].quantiles if float(share) < 1]
         if not shares:
             continue
-        # Shares as 1 in so many: the tail gets the room that it deserves.
+        # Show shares as "1 in n", which gives the tail more room.
         places = [1 / (1 - float(share)) for share in shares]
         ticks |= {place for place in places if place > 1.9}
         times = [

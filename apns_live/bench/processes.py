@@ -35,7 +35,7 @@ class Worker:
     connection: Any
 
     def receive(self, timeout: float = START_TIMEOUT) -> Any:
-        """Return its next message. Raises BenchError when it failed or sends nothing for ``timeout`` s."""
+        """Return its next message. Raises BenchError if it fails or exceeds ``timeout`` seconds."""
         try:
             if not self.connection.poll(timeout):
                 raise BenchError(f"{self.name} said nothing for {timeout:.0f} s")
@@ -123,7 +123,7 @@ def peak_bytes() -> int:
 
 
 def cores() -> tuple[int | None, int | None]:
-    """Return the core for servers and the core for the sender; None where nothing can be pinned."""
+    """Return the cores for servers and for the sender; None if processes cannot be pinned."""
     if not hasattr(os, "sched_getaffinity"):
         return None, None
     allowed = sorted(os.sched_getaffinity(0))

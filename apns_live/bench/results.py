@@ -34,32 +34,32 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     name: str
     round: int = 0
     count: int = 0
-    """Pushes, or calls, that were answered."""
+    """The answered pushes or calls."""
     failed: int = 0
-    """Of them: not accepted."""
+    """Those of them that were not accepted."""
     wall: float = 0.0
     cpu: float = 0.0
-    """User and system time of the sending process; 0 where it was not taken."""
+    """User and system time of the sending process; 0 if it was not measured."""
     sink_busy: float = 0.0
-    """The share of one core that the sink used meanwhile. Near 1, the sink is what was measured."""
+    """The share of one core that the sink used. Near 1, the sink was the bottleneck."""
     at: float = 0.0
-    """When it began, seconds since 1970."""
+    """The start, seconds since 1970."""
     timeline: list[tuple[float, int]] = []
     """(seconds since the beginning, answered so far)"""
     quantiles: dict[str, float] = {}
-    """Share of the answers -> within how many seconds they came."""
+    """Share of the answers -> the seconds within which they arrived."""
     figures: dict[str, float] = {}
     """Figures of this measurement only; each name has its unit."""
 
     @property
     def rate(self) -> float:
-        """Answers a second; 0 where nothing was counted."""
+        """Answers a second; 0 if none was counted."""
         return self.count / self.wall if self.wall else 0.0
 
 
 @contextlib.contextmanager
 def taken(run: Run) -> Iterator[None]:
-    """Take wall and CPU time of the block, and when it began."""
+    """Measure the start, wall time and CPU time of the block."""
     run.at, cpu, begin = time.time(), time.process_time(), time.perf_counter()
     try:
         yield
@@ -68,7 +68,7 @@ def taken(run: Run) -> Iterator[None]:
 
 
 class Result(msgspec.Struct, kw_only=True):
-    """A measurement. Every run stands in ``runs``; tables and plots are made from them."""
+    """A measurement. Tables and plots are made from its ``runs``."""
 
     measure: str
     title: str
@@ -86,7 +86,7 @@ class Result(msgspec.Struct, kw_only=True):
         return found
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Return columns and rows: one row a contender, medians of its rounds."""
+        """Return columns and rows. Each contender has one row with the medians of its rounds."""
         every = [_row(name, runs) for name, runs in self.named().items()]
         columns = list(dict.fromkeys(column for row in every for column in row))
         return columns, [[row.get(column, "") for column in columns] for row in every]
@@ -112,7 +112,7 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 def load(path: str | Path) -> Result:
-    """Read a result that ``--output`` wrote. Raises InvalidInput when it is none."""
+    """Read a result that ``--output`` wrote. Raises InvalidInput for another file."""
     try:
         return msgspec.json.decode(Path(path).read_bytes(), type=Result)
     except msgspec.DecodeError as error:
@@ -221,7 +221,7 @@ SHARE_OF_NORMAL = 1.96
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How many times the first's rate the second has; ``low`` and ``high`` are infinite for one round."""
+    """The second's rate divided by the first's; ``low`` and ``high`` are infinite for one round."""
 
     name: str
     before: float
@@ -234,14 +234,14 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Say whether a difference is shown."""
+        """Say whether the result shows a difference."""
         if self.low > 1:
             return "faster"
         return "slower" if self.high < 1 else "no difference shown"
 
 
 def compare(first: Result, second: Result) -> list[Comparison]:
-    """Compare each contender of both results. Raises InvalidInput when they share none."""
+    """Compare the contenders of two results. Raises InvalidInput if they have none in common."""
     ours, theirs = first.named(), second.named()
     found = [
         _compared(name, ours[name], theirs[name])
@@ -266,7 +266,7 @@ def compare_contenders(result: Result) -> list[Comparison]:
 def _compared(name: str, first: Sequence[Run], second: Sequence[Run]) -> Comparison:
     first, second = (sorted(runs, key=lambda run: run.at) for runs in (first, second))
     before, after = ([math.log(run.rate) for run in runs] for runs in (first, second))
-    # Whether both took turns: each pair of rounds was over before the next began.
+    # Whether both alternated: each pair of rounds ended before the next began.
     pairs = [sorted((a.at, b.at)) for a, b in zip(first, second, strict=False)]
     in_turn = all(earlier[1] <= later[0] for earlier, later in pairwise(pairs))
     alternating = len(first) == len(second) and in_turn
@@ -275,7 +275,7 @@ def _compared(name: str, first: Sequence[Run], second: Sequence[Run]) -> Compari
         middle = statistics.mean(differences)
         error, freedom = _error(differences), len(differences) - 1.0
     else:
-        # Welch: two groups with a spread of their own.
+        # Welch's test: the two groups may have different variances.
         middle = statistics.mean(after) - statistics.mean(before)
         parts = [_error(before) ** 2, _error(after) ** 2]
         error = math.sqrt(sum(parts))

@@ -53,7 +53,7 @@ Progress = Callable[[str, float, int, dict[str, float]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """How a measure runs: its sink, its rounds, and where it reports progress."""
+    """The set-up of a measure: its sink, its rounds, and its progress display."""
 
     sink: SinkOptions = field(default_factory=SinkOptions)
     rounds: int = 1
@@ -120,7 +120,7 @@ def message_of(size: int) -> Update:
 
 @dataclass(slots=True)
 class Stand:
-    """Where contenders take their turns: one sink, one core for the sender, one result."""
+    """The place of a measurement: one sink, one core for the sender, one result."""
 
     result: Result
     sink: Sink
@@ -131,10 +131,10 @@ class Stand:
     def run(
         self, contenders: Sequence[Contender], plan: Plan, rounds: int = 1, sink: Sink | None = None
     ) -> None:
-        """Give each contender its turn in each round.
+        """Run each contender once in each round.
 
-        Every other round goes backwards, so that no contender always runs after the same one. A command
-        that fails is left out from then on, and a note says why.
+        Every other round is in reverse order, so that no contender always follows the same one. A
+        command that fails is left out from then on, and a note says why.
         """
         plan = plan.at(sink or self.sink)
         there = list(contenders)

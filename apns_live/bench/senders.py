@@ -45,7 +45,7 @@ EACH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a sender does: ``count`` pushes, or pushes for ``seconds``.
+    """The plan of a sender: ``count`` pushes, or pushes for ``seconds``.
 
     ``concurrent`` tasks send at once where a call sends one push. ``rate`` is pushes a second for
     `paced`; ``updates`` states, one ``every`` so many seconds, are for `live`. Port, authority and
@@ -65,11 +65,11 @@ class Plan:
     key: str = ""
 
     def at(self, sink: Sink) -> Plan:
-        """Return the plan for this sink, with a key made for it. The sink does not check it."""
+        """Return the plan for this sink, with a new key, which the sink does not check."""
         return replace(self, port=sink.port, ca_file=sink.ca_file, key=provider_key())
 
     def tokens(self, begin: int = WARM_UP) -> Iterator[str]:
-        """Yield device tokens as they are asked for, no two alike, until the plan is fulfilled."""
+        """Yield distinct device tokens until the plan is fulfilled."""
         if self.count is not None:
             yield from (f"{number:064x}" for number in range(begin, begin + self.count))
             return
@@ -80,17 +80,17 @@ class Plan:
             yield f"{number:064x}"
 
     def body(self) -> bytes:
-        """Return the payload, for senders that take a ready one."""
+        """Return the encoded payload, for senders that do not encode it."""
         return encode(self.message, now=time.time()).body
 
     def headers(self) -> dict[str, str]:
-        """Return a push's headers, for senders that take them ready."""
+        """Return a push's headers, for senders that do not make them."""
         own = encode(self.message, now=time.time()).headers(BUNDLE_ID)
         return {"authorization": "bearer " + "x" * 180, **own}
 
 
 def provider_key() -> str:
-    """Return a new provider key as PEM; it is good for nothing but a sink."""
+    """Return a new provider key as PEM. Only a sink accepts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
@@ -107,7 +107,7 @@ class Watch:
         self._began = 0.0
 
     def count(self, accepted: bool, took: float) -> None:
-        """Count one answer that took so many seconds."""
+        """Count one answer that took ``seconds``."""
         self.answered += 1
         if not accepted:
             self.failed += 1
@@ -116,7 +116,7 @@ class Watch:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take wall and CPU time of the block. Waits until the parent is ready."""
+        """Measure wall and CPU time of the block. Waits until the parent is ready."""
         say(self._connection, "ready")
         self._connection.recv()
         self.answered = self.failed = 0
@@ -146,7 +146,7 @@ class Watch:
 
 
 async def serve(connection: Connection, name: str, plan: Plan) -> None:
-    """Run the sender with this name; the last word is its `Run`."""
+    """Run the sender with this name. Its last message is its `Run`."""
     watch = Watch(connection)
     await SENDERS[name](plan, watch)
     say(connection, watch.run())
@@ -156,7 +156,7 @@ async def serve(connection: Connection, name: str, plan: Plan) -> None:
 
 
 def our_client(plan: Plan) -> Client:
-    """Return our client, pointed at the sink, with everything on as a user has it."""
+    """Return our client for the sink, with a user's default settings."""
     key = ProviderKey.from_pem(plan.key.encode(), key_id=KEY_ID, team_id=TEAM_ID)
     endpoint = Endpoint("localhost", plan.port, ca_file=plan.ca_file)
     return Client(key, bundle_id=BUNDLE_ID, environment=endpoint, max_connections=plan.connections)
@@ -169,7 +169,7 @@ async def fan_out(plan: Plan, watch: Watch) -> None:
         await client.fan_out(plan.message, (f"{number:064x}" for number in range(WARM_UP))).wait()
         async with watch.running(), client.fan_out(plan.message, plan.tokens()) as run:
             async for outcome in run:
-                # What `Watch.count` does, without a call for each outcome.
+                # This does the work of `Watch.count` without a call for each outcome.
                 answered += 1
                 if not outcome.accepted:
                     failed += 1
@@ -213,7 +213,7 @@ async def send(plan: Plan, watch: Watch) -> None:
 async def paced(plan: Plan, watch: Watch) -> None:
     """``client.send`` at a steady rate, whether or not earlier pushes were answered.
 
-    Time counts from when a push was due, so a sender that falls behind cannot hide it. The loop never
+    Time counts from a push's due time, so that falling behind is visible. The loop never
     sleeps: a timer's tick of a millisecond would be most of what is measured. So CPU says nothing.
     """
     lag: list[float] = []
@@ -246,7 +246,7 @@ async def live(plan: Plan, watch: Watch) -> None:
     took: list[float] = []
 
     def answered(outcome: Outcome) -> None:
-        # The push had the newest state of the time when it was taken.
+        # The push had the newest state at the time when it was chosen.
         now = time.perf_counter()
         newest = bisect.bisect_right(put_at, now - outcome.elapsed + 1e-6) - 1
         watch.count(outcome.accepted, now - put_at[max(0, newest)])
@@ -260,7 +260,7 @@ async def live(plan: Plan, watch: Watch) -> None:
         match = delivery.activity("bench", tokens=audience)
         await delivery.flush()
         put_at.append(time.perf_counter())
-        await match.put(message)  # the first one also records the audience
+        await match.put(message)  # the first put also records the audience
         await asyncio.sleep(plan.every)
         async with watch.running():
             put_at.clear()
@@ -372,7 +372,7 @@ async def pyapns(plan: Plan, watch: Watch) -> None:
 
         async def one(token: str) -> bool:
             client.push(ready, token)
-            await asyncio.sleep(0)  # lets the watch report
+            await asyncio.sleep(0)  # lets the watch report its progress
             return True
 
         await _concurrently(plan, watch, one, concurrent=1)

@@ -102,7 +102,7 @@ async def _start(connection: Connection, place: Place, name: str, _: int) -> Non
         with taken(run):
             answer = (await service.activities.start(app, request)).answer
             answered = time.perf_counter()
-            # Until a push is on the wire, or was answered already.
+            # Wait until a push is on the wire or answered.
             while not any(  # noqa: ASYNC110 - nothing else is to be woken by it
                 carrier.client.in_flight or carrier.client.accepted
                 for carrier in service.statistics().carriers
@@ -127,7 +127,7 @@ _PARTS = {"register": _register, "start": _start}
 def service(devices: int, setup: Setup | None = None, database: str | None = None) -> Result:
     """Measure registering and starting on ``database``, else on SQLite in a temporary folder.
 
-    Each round makes a new app in it, which stays: give a database that may be thrown away.
+    Each round leaves a new app in the database, so use one that can be deleted.
     """
     bare = StartMessage(
         content_state=STATE,

@@ -33,7 +33,7 @@ SOURCE = Path(__file__).with_name("apns_sink.c")
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """A running sink: where it is, how to trust it, and the CPU seconds that it has used."""
+    """A running sink: its address, its certificate, and the CPU seconds that it has used."""
 
     name: str
     port: int
@@ -55,7 +55,7 @@ class SinkOptions:
 def built() -> Path | None:
     """Return the compiled sink; None where compiler or libraries are missing."""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or not hasattr(os, "sched_getaffinity"):  # it asks Linux's epoll
+    if compiler is None or not hasattr(os, "sched_getaffinity"):  # it needs Linux's epoll
         return None
     folder = tempfile.mkdtemp(prefix="apns-live-sink-")
     target = Path(folder) / "apns_sink"
@@ -67,7 +67,7 @@ def built() -> Path | None:
 
 @contextlib.contextmanager
 def sink(options: SinkOptions, core: int | None = None) -> Iterator[Sink]:
-    """Run a sink, pinned to ``core``. Raises BenchError where the kind asked for cannot be had."""
+    """Run a sink, pinned to ``core``. Raises BenchError if its kind is not available."""
     program = built() if options.kind in ("auto", "c") else None
     if options.kind == "c" and program is None:
         raise BenchError("the sink in C needs Linux, cc, libnghttp2-dev and libssl-dev")
@@ -118,7 +118,7 @@ FIRST_WINDOW = 65_535
 
 
 class Answering(asyncio.Protocol):
-    """One connection. A window below the first is made by not giving back what is too much."""
+    """One connection. It makes a smaller window by not returning the excess credit."""
 
     def __init__(self, streams: int, window: int) -> None:
         self._http = ServerConnection(
@@ -128,7 +128,7 @@ class Answering(asyncio.Protocol):
         self._more = max(0, window - FIRST_WINDOW)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say hello, and widen the window if it is to be wider."""
+        """Send SETTINGS, and enlarge the window if required."""
         self._transport = cast("asyncio.Transport", transport)
         self._http.start()
         if self._more:
@@ -136,7 +136,7 @@ class Answering(asyncio.Protocol):
         self._transport.write(self._http.data_to_send())
 
     def data_received(self, data: bytes) -> None:
-        """Answer, and grant again what was read."""
+        """Answer, and return the credit of the read bytes."""
         read = 0
         for event in self._http.receive(data):
             if isinstance(event, RequestReceived):
@@ -173,7 +173,7 @@ HIGH_WATER = 256 * 1024 * 1024
 
 
 def carries(connections: int, body: int, round_trip: float, options: SinkOptions) -> float:
-    """Return the pushes a second that so many connections can carry at most.
+    """Return the maximum of pushes a second over these connections.
 
     That is min(streams / RTT, window / (body x RTT)) for each. ``body`` is bytes, ``round_trip`` seconds.
     """
@@ -182,7 +182,7 @@ def carries(connections: int, body: int, round_trip: float, options: SinkOptions
 
 @contextlib.contextmanager
 def relayed(sink: Sink, round_trip: float, core: int | None) -> Iterator[Sink]:
-    """Give the sink as it looks from ``round_trip`` seconds away."""
+    """Yield the sink as seen through a delay of ``round_trip`` seconds."""
     with worker("the relay", serve, sink.port, round_trip / 2, core=core) as between:
         yield replace(sink, port=between.receive(), cpu=lambda: sink.cpu() + between.cpu())
 

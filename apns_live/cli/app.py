@@ -1,4 +1,4 @@
-"""The tree of commands. A command's module is loaded with it; the engine only when one runs."""
+"""The tree of commands. A command's module is loaded with the tree, the engine when a command runs."""
 
 from __future__ import annotations
 
@@ -69,5 +69,5 @@ for name, group in {
 
 @functools.cache
 def load() -> Any:
-    """Return the command, ready to run. Making it of all functions takes a tenth of a second."""
+    """Return the command, ready to run. Building it takes a tenth of a second."""
     return typer.main.get_command(app)

@@ -309,7 +309,7 @@ def _api_keys(shared: Stored) -> Keys:
 
 
 async def _record(shared: Stored, action: str, key_id: str) -> None:
-    """Write the audit log's entry of a change to an API key."""
+    """Write an audit log entry for a change to an API key."""
     from ..clock import SystemClock
     from ..gateway.audit import Audit
 

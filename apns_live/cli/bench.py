@@ -60,13 +60,13 @@ _KINDS: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bench:
-    """The values of a measure's shared options, and where it reports progress."""
+    """The values of a measure's shared options, and the screen for its progress."""
 
     said: dict[str, Any]
     progress: Progress
 
     def plan(self, **more: Any) -> Plan:
-        """Return the plan of the senders; ``more`` are the measure's own parts of it."""
+        """Return the plan of the senders; ``more`` has further fields of it."""
         from ..bench.runner import message_of
         from ..bench.senders import Plan
 
@@ -94,9 +94,9 @@ class Bench:
 def measured(
     name: str, table: str = "", **common: Any
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Make a command of a measure, which gets a `Bench` and its own options; ``table`` describes these.
+    """Make a command of a measure. It gets a `Bench` and its own options, which ``table`` describes.
 
-    ``common`` names the shared options that it has too, with their defaults. Every measure has --sink,
+    ``common`` maps the shared options that it also has to their defaults. Every measure has --sink,
     --output and --append.
     """
     common |= {"sink": "auto", "output": None, "append": False}

@@ -2,7 +2,7 @@
 
 It uses the real lane, timestamps and budget. The clock, APNs' answers and the phone are simulated. The
 simulated phone has an hourly budget by the clock (or rolling), whose size the sender does not know.
-When it is spent the phone shows nothing at once, although APNs answers 200. The phone shows pushes of
+When the budget is spent, no push is shown at once, although APNs answers 200. The phone shows pushes of
 priority 5 in bursts, as Apple describes it; Apple does not say how often.
 """
 
@@ -46,11 +46,11 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One push that left. Times are seconds from the start; ``shown_at`` None: never shown."""
+    """One sent push. Times are seconds from the start; ``shown_at`` None means never shown."""
 
     at: float
     submitted: int
-    """Its place in the plan."""
+    """Its index in the plan."""
     priority: int
     kind: str
     demoted: bool
@@ -62,7 +62,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """What happened. ``ages`` are how old the shown state was, sampled every second."""
+    """The result of a simulation. ``ages`` are the ages of the shown state, sampled every second."""
 
     budget: dict[str, Any]
     phone: dict[str, Any]
@@ -76,7 +76,7 @@ class Simulation:
     worst_age: float
     ended: bool
     left: list[tuple[float, float]]
-    """What was left of the phone's budget, with the minute; a step for each change."""
+    """The rest of the phone's budget by minute, with one entry for each change."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values; counts first, then every push."""
@@ -91,7 +91,7 @@ class Simulation:
 
 
 class _Phone:
-    """The fake's own budgets, on a clock whose hour began ``offset`` seconds before the start."""
+    """A phone with the fake's budgets, whose clock hour began ``offset`` seconds before the start."""
 
     def __init__(self, capacity: int, law: Literal["clock hour", "rolling"], offset: float) -> None:
         self.offset = offset
@@ -99,7 +99,7 @@ class _Phone:
         self.left = [(0.0, float(capacity))]
 
     def shows(self, at: float, priority: int) -> tuple[float | None, bool]:
-        """Return when it shows a push that arrives, and whether it was throttled."""
+        """Return when it shows an arriving push, and whether the push was throttled."""
         if priority != 10:
             return (at // BURSTS + 1) * BURSTS, False
         now = at + self.offset
@@ -121,7 +121,7 @@ def simulate(
     hour_offset: float = 0.0,
     constant_priority: int | None = None,
 ) -> Simulation:
-    """Play a plan against a phone whose budget of ``capacity`` an hour the engine does not know.
+    """Simulate a plan on a phone with a budget of ``capacity`` an hour that the engine does not know.
 
     ``hour_offset`` are the seconds of the phone's hour that have passed at the start.
     ``constant_priority`` sends everything at that priority, for comparison. Raises InvalidInput for an
@@ -211,7 +211,7 @@ def _state(planned: Planned, lane: Lane, now: float) -> State:
 
 
 def _ages(plan: Sequence[Planned], sent: Sequence[Sent], until: float) -> list[float]:
-    """Return how old the shown state was at every second, sorted; 0 for the newest."""
+    """Return the sorted ages of the shown state at every second; 0 while it was the newest."""
     moments = sorted(planned.at for planned in plan)
     shows = sorted(
         (push.shown_at, plan[push.submitted].at) for push in sent if push.shown_at is not None
@@ -274,7 +274,7 @@ def _bad(number: int, problem: str) -> InvalidInput:
 
 
 def plot(simulation: Simulation, path: str | Path) -> None:
-    """Draw what was sent at which priority and what the phone showed, as PNG or SVG by the name.
+    """Draw the pushes by priority, and what the phone showed; the name decides PNG or SVG.
 
     Needs the extra ``plot`` (matplotlib). Raises InvalidSetting without it, or for another suffix.
     """

@@ -49,7 +49,7 @@ def api_of(path: str) -> str:
 
 
 def demo_values(contract: Contract | None = None) -> dict[str, Any]:
-    """Return the values of the samples: the demo's order, or values that the contract's app decodes."""
+    """Return the values of the samples: the demo's order, or values that the contract accepts."""
     values = dict(SAMPLES["demo"])
     if contract is not None and contract.names:
         from ..contracts.generate import example
@@ -140,7 +140,7 @@ class Calls:
         try:
             asked = await request.json()
             api, method, path, body = (asked[name] for name in ("api", "method", "path", "body"))
-            # The key goes to this gateway alone: a path never names another host.
+            # A path cannot name another host, so the key is sent only to this gateway.
             url = self._gateway.base_url.copy_with(
                 raw_path=b"/" + path.encode("ascii").lstrip(b"/")
             )
@@ -156,7 +156,7 @@ class Calls:
 
 
 def readable(data: bytes) -> Any:
-    """Return a body for people to read, without the keys that it may hold."""
+    """Return a readable body, without the keys that it may contain."""
     try:
         return _without_keys(json.loads(data))
     except ValueError:

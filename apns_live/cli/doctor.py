@@ -162,7 +162,7 @@ async def _examine(
         yield Finding(check, "fail", str(error), getattr(error, "remedy", ""))
         return
     reached = True
-    # Host, port, and whether pushes need it.
+    # Host, port, and whether pushes need the connection.
     doors = [(endpoint.host, endpoint.port, True)]
     if endpoint.host.endswith(".push.apple.com"):
         doors.append((endpoint.host, 2197 if endpoint.port == 443 else 443, False))
@@ -249,7 +249,7 @@ def _closed(port: int) -> str:
 
 
 def _blame(error: ConnectFailed, endpoint: Endpoint) -> tuple[str, str]:
-    """Return which step failed, and what to do."""
+    """Return the failed step and the remedy."""
     host, port = endpoint.host, endpoint.port
     step = str(error).partition(":")[0].partition(" ")[0].lower()
     remedies = {

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Place:
-    """Where a gateway listens, and what it uses. ``facts`` are the ready line's facts about TLS."""
+    """A gateway's address and resources. ``facts`` are the TLS facts of the ready line."""
 
     directory: Path | None = None
     database: str | None = None
@@ -54,7 +54,7 @@ class Place:
 
     @contextlib.asynccontextmanager
     async def proxy(self, url: str) -> AsyncIterator[None]:
-        """Run the CONNECT proxy to the gateway's URL if there is a ``proxy_port``."""
+        """Run a CONNECT proxy to the gateway's URL if ``proxy_port`` is given."""
         if self.proxy_port is None:
             yield
             return

@@ -188,7 +188,7 @@ class Sender:
     not_read: int = 0
     """Tokens that were not sent because of the deadline or an interrupt."""
     unanswered: int = 0
-    """Tokens that were handed over and whose outcome was not waited for."""
+    """Tokens that were handed over and whose outcome did not arrive before the end."""
     unknown_without_file: int = 0
     interrupted: bool = False
     source_error: InvalidInput | OSError | None = None
@@ -222,7 +222,7 @@ class Sender:
 
     @contextlib.contextmanager
     def _catching(self) -> Iterator[None]:
-        """Keep an error of the source; the tokens that were read before it have outcomes."""
+        """Store an error of the source, so that the tokens read before it get their outcomes."""
         try:
             yield
         except (InvalidInput, OSError) as error:
@@ -278,7 +278,7 @@ class Sender:
                     self.not_read += 1
                     self.files.not_sent(token, reason)
         except KeyboardInterrupt:
-            # The producer of the pipe does not end; the tokens that it has not written are unknown.
+            # The pipe's producer may not end, so the tokens that it has not written are not known.
             self.interrupted = True
         finally:
             signal.signal(signal.SIGTERM, before)
@@ -312,7 +312,7 @@ class Sender:
 
     def _give_up(self) -> None:
         if self._closing is None and self._client is not None:
-            # Every push in flight settles as UNKNOWN, which ends the run.
+            # Closing settles every push in flight as UNKNOWN, which ends the run.
             self._closing = asyncio.ensure_future(self._client.aclose(drain=0.0))
 
 
@@ -361,7 +361,7 @@ class PipeTokens:
             yield token
 
     def _take(self) -> str | None:
-        """Return the next token, None at the end. Raises what the source raised."""
+        """Return the next token, or None at the end. Raises the source's error."""
         token = self._ready.get()
         if token is None:
             self._ended = True

@@ -20,8 +20,8 @@ from .output import outcome_as_json, to_json
 class PrivateFile:
     """A file of lines with mode 0600 that appears complete or not at all.
 
-    The suffix selects the format: ``.jsonl`` (every fact), ``.csv`` (token, verdict, reason), and for all
-    others one token a line. Raises `InvalidSetting` when the file cannot be created.
+    The suffix selects the format: ``.jsonl`` (every fact), ``.csv`` (token, verdict, reason), otherwise
+    one token a line. Raises `InvalidSetting` when the file cannot be created.
     """
 
     def __init__(self, path: str, option: str, *, form: str = "") -> None:
@@ -33,7 +33,7 @@ class PrivateFile:
         try:
             if self.path.is_dir():
                 raise IsADirectoryError(21, "Is a directory")
-            # Remove the file of a killed run first, so that this one is created with its mode.
+            # Remove the file of a killed run, so that the new one is created with the right mode.
             with contextlib.suppress(FileNotFoundError):
                 self._partial.unlink()
             self._file: TextIO = os.fdopen(
@@ -50,7 +50,7 @@ class PrivateFile:
             self._csv.writerow(("token", "verdict", "reason"))
 
     def write(self, token: str, facts: dict[str, Any]) -> None:
-        """Write one token; ``facts`` has at least its verdict."""
+        """Write one token. ``facts`` has at least the verdict."""
         self.count += 1
         if self._csv is not None:
             self._csv.writerow((token, facts.get("verdict", ""), facts.get("reason", "")))
@@ -102,7 +102,7 @@ class OutcomeFiles:
             )
         self._retry_unknown = replay_safe or retry_unknown
         self.open: dict[str, PrivateFile] = {}
-        """The files that were asked for: retry, drop, unknown."""
+        """The requested files: retry, drop, unknown."""
         try:
             for name, path in named.items():
                 if path is not None:
@@ -113,12 +113,12 @@ class OutcomeFiles:
             raise
 
     def write(self, outcome: Outcome) -> None:
-        """Write an outcome to the file where it belongs, if that file was asked for."""
+        """Write an outcome to its file, if that file was requested."""
         name = "retry"
         if outcome.verdict is Verdict.ACCEPTED:
             return
         if outcome.verdict is Verdict.DROP_TOKEN or (
-            # Refused by the client itself: this is not a device token.
+            # The client refused the text, because it is not a device token.
             outcome.verdict is Verdict.FIX_REQUEST and outcome.attempts == 0
         ):
             name = "drop"
@@ -139,7 +139,7 @@ class OutcomeFiles:
             self.open["retry"].write(token, {"verdict": verdict, "reason": reason})
 
     def unanswered(self, token: str) -> None:
-        """Write a token whose outcome was not waited for."""
+        """Write a token whose outcome did not arrive before the end."""
         self.write(Outcome(token=token, verdict=Verdict.UNKNOWN, reason="interrupted"))
 
     def commit(self) -> None:
@@ -149,7 +149,7 @@ class OutcomeFiles:
                 file.commit()
             else:
                 file.discard()
-                file.path.unlink(missing_ok=True)  # one of an earlier run
+                file.path.unlink(missing_ok=True)  # a file of an earlier run
 
     def discard(self) -> None:
         """Remove the files, which are not complete."""

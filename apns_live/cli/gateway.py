@@ -106,7 +106,7 @@ def gateway(
             "cannot be combined with --apns", field="--with-fake", remedy="Leave one of them out."
         )
     place = Place(
-        # --with-fake and --dir have a database of their own; the settings do not apply.
+        # --with-fake and --dir use their own database, so the settings do not apply.
         database=database if with_fake or dir_ else configured_address(database),
         directory=dir_,
         host=host,
@@ -202,14 +202,14 @@ async def _with_fake(place: Place, ready: Ready) -> None:
 
 
 class Stop(asyncio.Event):
-    """Set by SIGTERM. SIGINT, or a second SIGTERM, asks to stop at once."""
+    """A stop event. SIGTERM sets it; SIGINT or a second SIGTERM requests an immediate stop."""
 
     def __init__(self) -> None:
         super().__init__()
         self.at_once = asyncio.Event()
 
     def ask(self, *, at_once: bool = False) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         if at_once or self.is_set():
             self.at_once.set()
         self.set()
@@ -228,7 +228,7 @@ async def stopping(certificates: Certificates | None = None) -> AsyncIterator[St
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
         for number, action in actions.items():
-            # Only the main thread may handle signals; elsewhere the caller ends the block.
+            # Only the main thread may handle signals. On other threads the caller ends the block.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 loop.add_signal_handler(number, action)
                 stack.callback(loop.remove_signal_handler, number)
@@ -270,12 +270,12 @@ Made = TypeVar("Made")
 
 
 class Tuned:
-    """The settings of a gateway or worker; ``found`` has them with their sources."""
+    """The settings of a gateway or worker; ``found`` has the values and their sources."""
 
     def __init__(
         self, arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None
     ) -> None:
-        """Read options over variables over the settings file. Raises `InvalidSetting`."""
+        """Read settings: options override variables, and these the file. Raises `InvalidSetting`."""
         self.found = read((*GATEWAY, *SERVICE), arguments, environ=environ)
 
     def gateway(self) -> GatewaySettings:
@@ -355,7 +355,7 @@ class Tuned:
         )
 
     def _of(self, part: str, *, except_: Sequence[Setting]) -> dict[str, Any]:
-        """Return the values of a part by their bare names."""
+        """Return the values of one part of the settings, by field name."""
         left_out = {one.name for one in except_}
         return {
             name.removeprefix(f"{part}."): value

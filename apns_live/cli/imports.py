@@ -89,7 +89,7 @@ _command("tokens", "Import push-to-start tokens and device tokens.")
 
 
 def _watch(stack: contextlib.ExitStack, title: str) -> Callable[[Progress], None]:
-    """Return what shows the progress: by bytes if the file has a size, else by lines."""
+    """Return the progress display: by bytes if the file has a size, else by lines."""
     bar: Bar | None = None
 
     def show(progress: Progress) -> None:

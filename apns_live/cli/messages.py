@@ -31,7 +31,7 @@ _RELATIVE = re.compile(r"\s*([+-])\s*((?:\d+(?:\.\d+)?\s*[smhd]\s*)+)$")
 
 
 def message_from(options: Mapping[str, Any]) -> Message:
-    """Return the message that options (and the file named by ``file``) describe.
+    """Return the message of the options and of the file ``file``.
 
     Raises `InvalidPayload` naming the option or key that cannot be used.
     """
@@ -78,7 +78,7 @@ def _names(*kinds: type[Message]) -> list[str]:
 
 
 def when(text: str, field: str) -> datetime.datetime | datetime.timedelta | int | float:
-    """Return the date that a person wrote: +10m, seconds since 1970, or ISO 8601 with a zone."""
+    """Parse a date: +10m, seconds since 1970, or ISO 8601 with a zone."""
     relative = _RELATIVE.match(text)
     if relative:
         seconds = sum(
@@ -136,7 +136,7 @@ def _parsed(text: str, field: str) -> Any:
 
 
 def fields_of_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the message whose payload this is."""
+    """Return the fields of the message that has this payload."""
     aps = payload["aps"]
     if not isinstance(aps, Mapping):
         raise InvalidPayload("is not an object", field="aps", remedy="See Apple's payload keys.")
@@ -196,7 +196,7 @@ def _localised(alert: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_alert(fields: dict[str, Any]) -> dict[str, Any]:
-    """Gather title, body and sound into the alert of a live activity."""
+    """Combine title, body and sound into the alert of a live activity."""
     alert = fields.pop("alert", None)
     words = {} if alert is None else {"body": alert} if isinstance(alert, str) else alert
     if not isinstance(words, Mapping):

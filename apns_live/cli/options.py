@@ -34,7 +34,7 @@ class Shared(Screen):
     message: Mapping[str, Any]
 
     def settings(self) -> Settings:
-        """Return the client's settings: options over variables over the file."""
+        """Return the client's settings: options override variables, and these the file."""
         return Settings.load(self.arguments, file=self.config)
 
 
@@ -55,7 +55,7 @@ class Words:
 
     @property
     def names(self) -> list[str]:
-        """The names that the function's parameter may have: the flags without dashes."""
+        """The allowed names of the function's parameter: the flags without dashes."""
         return [flag.partition("/")[0].lstrip("-").replace("-", "_") for flag in self.flags]
 
     @property
@@ -64,7 +64,7 @@ class Words:
         return self.metavar.split("|") if _CHOICES.fullmatch(self.metavar) else []
 
     def parameter(self, name: str, kind: Any, default: Any) -> inspect.Parameter:
-        """Return the parameter from which typer makes the option or argument."""
+        """Return the parameter from which typer creates the option or argument."""
         make = typer.Option if self.flags else typer.Argument
         low, high = self.limits
         info = make(
@@ -110,7 +110,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _settings(table: Sequence[Setting], panel: str = "") -> Bundle:
-    """Return the options of the settings that have one."""
+    """Return the options of all settings that have an option."""
     options = []
     for one in table:
         if not one.has_option:

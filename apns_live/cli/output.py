@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(enum.IntEnum):
-    """How a command ends; the table of docs/cli.md is checked against this."""
+    """The exit codes. A test compares them with the table of docs/cli.md."""
 
     OK = 0
     NOT_ACCEPTED = 1
@@ -63,7 +63,7 @@ LINE_EVERY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Where a command writes. ``json_mode`` is ``--json``."""
+    """A command's output. ``json_mode`` is ``--json``."""
 
     json_mode: bool
 
@@ -73,7 +73,7 @@ class Screen:
             self.line(line)
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Write facts as an answer, one a line for people."""
+        """Write facts as the answer, one per line without ``--json``."""
         self.answer(facts, *spoken(facts))
 
     def line(self, text: str) -> None:
@@ -131,7 +131,7 @@ class Bar:
             self._progress.stop()
 
     def at(self, done: float, note: str) -> None:
-        """Show how much of the total is done."""
+        """Show the completed part of the total."""
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], completed=done, note=note)
         elif self._shown and monotonic() - self._written_at >= LINE_EVERY:
@@ -169,7 +169,7 @@ def to_json(data: Any) -> str:
 
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome's fields, without those that say nothing."""
+    """Return an outcome's fields, without the empty ones."""
     shown: dict[str, Any] = {"token": str(outcome.token), "verdict": outcome.verdict.value}
     for name in outcome.__struct_fields__:
         name = "apns_unique_id" if name == "unique_id" else name  # noqa: PLW2901
@@ -186,7 +186,7 @@ def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_as_text(outcome: Outcome) -> str:
-    """Return one outcome for a person, in one line."""
+    """Return one outcome as a readable line."""
     from ..reasons import TABLE, normalise
 
     said = outcome.verdict.value.replace("_", " ")
@@ -219,7 +219,7 @@ def exit_code_for(outcome: Outcome) -> ExitCode:
 
 
 def report_error(error: BaseException, *, command: str, json_mode: bool) -> ExitCode:
-    """Say what went wrong in one line, and return the exit code."""
+    """Print an error in one line, and return the exit code."""
     code, text, facts = _described(error, command)
     if json_mode:
         sys.stdout.write(to_json({"error": text, **facts, "exit_code": int(code)}) + "\n")
@@ -272,13 +272,13 @@ def _described(error: BaseException, command: str) -> tuple[ExitCode, str, dict[
 
 
 def extra_of(command: str, error: ModuleNotFoundError) -> str:
-    """Return the extra of the package that a command needs and that brings the missing module."""
+    """Return the package's extra that has a command's missing module."""
     if (error.name or "").startswith("asyncpg"):
         return "postgres"
     return next((name for name in ("gateway", "fake", "bench") if name in command), "service")
 
 
-# What typer says of a command line, in the words of every other refusal. Its releases differ.
+# Convert typer's errors to our format. Their texts differ between releases.
 _USAGE = tuple(
     (re.compile(theirs), ours)
     for theirs, ours in (

@@ -164,7 +164,7 @@ def check_deadline(deadline: float | None) -> None:
 
 
 def show_warnings(screen: Screen, encoded: EncodedMessage) -> None:
-    """Write to stderr what Apple would silently ignore."""
+    """Print warnings about fields that Apple would silently ignore to stderr."""
     for warning in encoded.warnings:
         screen.note(f"warning: {warning}")
 

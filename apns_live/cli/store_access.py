@@ -48,7 +48,7 @@ def dated(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def address(given: str | None) -> str:
-    """Return the database's address. Raises `InvalidSetting` when nothing names one."""
+    """Return the database's address. Raises `InvalidSetting` if none is configured."""
     if (found := named_address(given)) is not None:
         return found
     raise InvalidSetting(
@@ -124,7 +124,7 @@ def apps_of(database: Database, *, sealed: bool = False) -> Apps:
     from ..activities.store.sealing import Sealer, new_key
     from ..clock import SystemClock
 
-    # A new key decrypts nothing; callers without ``sealed`` decrypt nothing.
+    # Without ``sealed`` nothing is decrypted, so a new random key is enough.
     sealing = sealer_of(database) if sealed else Sealer(new_key())
     return Apps(database, sealing, SystemClock(), new_id)
 
@@ -211,7 +211,7 @@ def shown_address(database: Database) -> str:
 def say_page(
     shared: Shared, key: str, found: Sequence[Mapping[str, Any]], columns: Sequence[str], limit: int
 ) -> None:
-    """Print a page of rows, and where the next page begins."""
+    """Print a page of rows, and the option that continues it."""
     found = [dated(row) for row in found]
     last = found[-1]["row"] if len(found) == limit else None
     names = [name.removesuffix("_at").removeprefix("attributes_") for name in columns]

@@ -52,7 +52,7 @@ class TokenFile:
             sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - see close()
         )
         self.size: int | None = None
-        """Bytes of the file; None for a pipe or a terminal, whose reader may wait long."""
+        """Bytes of the file; None for a pipe or a terminal, where reading may block for long."""
         with contextlib.suppress(OSError, io.UnsupportedOperation):
             self.size = os.fstat(self._file.fileno()).st_size or None
         self.is_terminal = path == "-" and sys.stdin.isatty()

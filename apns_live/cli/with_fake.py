@@ -247,7 +247,7 @@ class _Phones:
                 break
             self._credentials.pop(device, None)  # it has expired: the server mints another
         if answer.status_code == 429 or answer.status_code >= 500:
-            answer.raise_for_status()  # tried again later; other refusals are final
+            answer.raise_for_status()  # retried later; other refusals are final
         if token.kind == "start":
             self._started[device].set()
 

@@ -1,6 +1,6 @@
-"""A typed msgspec decode that accepts most good states fast, and never one that Swift refuses.
+"""A typed msgspec decoder that accepts most valid states fast, and never one that Swift refuses.
 
-msgspec is stricter than Swift except for the cases that ``made`` finds in the text. States that it does
+msgspec is stricter than Swift, except for cases that ``made`` finds in the text. States that it does
 not accept go to the exact checker. Types that it cannot express have no such decoder.
 """
 
@@ -19,7 +19,7 @@ _BORDER = (1 << 63) - 1
 
 
 class Inexpressible(Exception):
-    """The shape has something that no msgspec type stands for."""
+    """The shape has a part that no msgspec type expresses."""
 
 
 Acceptor = Callable[[str | bytes, bool], bool]
@@ -27,7 +27,7 @@ Acceptor = Callable[[str | bytes, bool], bool]
 
 
 def acceptor(shape: s.Shape) -> Acceptor | None:
-    """Return what accepts most documents of a shape that decode, or None."""
+    """Return a function that accepts most valid documents of a shape, or None."""
     try:
         typed = _Typed()
         decode = msgspec.json.Decoder(typed.of(shape)).decode
@@ -37,14 +37,14 @@ def acceptor(shape: s.Shape) -> Acceptor | None:
 
     def accepts(document: Any, ours: bool) -> bool:
         if not ours and type(document) is bytes and not document.isascii():
-            try:  # Swift decodes every key, msgspec only those that it knows
+            try:  # Swift decodes every key, msgspec only the known ones
                 document = document.decode()
             except UnicodeDecodeError:
                 return False
         marks = _BYTES if type(document) is bytes else _TEXT
         tiny, zero, capital, zeros, array, brace, small, near = marks
-        # Numbers that Swift finds too small, or takes for such: msgspec makes zero of them.
-        # Most often the letters that are looked for first stand in a word.
+        # Swift refuses some tiny numbers, which msgspec decodes as zero. The letters that are searched
+        # first mostly occur in words.
         if floating and ours:
             if tiny in document and near(document) and small(document):
                 return False
@@ -78,14 +78,14 @@ _BYTES: tuple[Any, ...] = (
 
 
 class _Typed:
-    """Makes msgspec types of shapes. ``floating``: one of them holds floating-point numbers."""
+    """Converts shapes to msgspec types. ``floating``: one of them has floating-point numbers."""
 
     def __init__(self) -> None:
         self.floating = False
         self._making: set[int] = set()
 
     def of(self, shape: s.Shape) -> Any:
-        """Return the type that accepts a part of what the shape accepts."""
+        """Return a type that accepts a subset of the shape's values."""
         if id(shape) in self._making:
             raise Inexpressible("a type that holds itself")
         self._making.add(id(shape))
@@ -136,7 +136,7 @@ class _Typed:
     def _struct(
         self, fields: list[s.Field], base: type = msgspec.Struct, unset: bool = False
     ) -> Any:
-        # A key that Swift would find in another Unicode form must not be overlooked.
+        # Swift also finds a key in another Unicode form, which msgspec would overlook.
         _ascii(f.key for f in fields)
         made: list[Any] = []
         for number, f in enumerate(fields):
@@ -145,7 +145,7 @@ class _Typed:
             except Inexpressible:
                 if not f.optional:
                     raise
-                kind = None  # accepted where it is missing or null
+                kind = None  # accepted if it is missing or null
             if unset:
                 made.append((f"f{number}", Union[kind, msgspec.UnsetType], msgspec.UNSET))  # noqa: UP007
             elif f.optional:
@@ -153,12 +153,12 @@ class _Typed:
             else:
                 made.append((f"f{number}", kind))
         rename = {f"f{number}": f.key for number, f in enumerate(fields)}
-        made.sort(key=len)  # those without a default first; the order does not matter here
+        made.sort(key=len)  # fields without a default come first; the order does not matter here
         return msgspec.defstruct("State", made, bases=(base,), rename=rename, gc=False)
 
 
 class _OneOf(msgspec.Struct):
-    """An object of which exactly one known key is set."""
+    """An object with exactly one known key."""
 
     def __post_init__(self) -> None:
         known = [

@@ -22,9 +22,9 @@ from .values import BrokenText, NotJson, Real, parse
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What Swift's decoder makes of one document.
+    """The result of Swift's decoder for one document.
 
-    ``ok`` is None where the source does not tell; ``message`` then says why. ``kind`` is the case
+    ``ok`` is None if the source does not determine it; ``message`` then says why. ``kind`` is the case
     of Swift's DecodingError, ``path`` its coding path (an element of an array is ``Index 3``; for
     keyNotFound the missing key stands at its end; it is empty where a number does not fit).
     """
@@ -44,17 +44,17 @@ class Checker:
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.accepts = acceptor(shape)
-        """A quick way to be told that a document decodes, where there is one."""
+        """A fast check that accepts valid documents, or None."""
         self._decode = decode.compile_shape(shape)
 
     def check(self, document: str | bytes) -> Verdict:
-        """Return what Swift makes of this JSON text. Never raises for what the text holds."""
+        """Return Swift's verdict on this JSON text. Never raises for its content."""
         if self.accepts is not None and self.accepts(document, False):
             return _DECODES
         return self.judge(document)
 
     def judge(self, document: str | bytes) -> Verdict:
-        """Return the verdict of the exact decoder, which says what is wrong."""
+        """Return the exact decoder's verdict, which says what is wrong."""
         try:
             fault = self._decode(parse(document))
         except NotJson as error:
@@ -97,7 +97,7 @@ class Contract:
         except RecursionError:
             raise InvalidInput("the Swift source is nested too deep", field="contract") from None
         self.names = list(dict.fromkeys(found.name for found in self.types.values()))
-        """The types, once each, in the order of the source."""
+        """The distinct types, in the order of the source."""
         payloads = [self.types[name].payload.accepts for name in self.names]
         self._acceptors = [accepts for accepts in payloads if accepts is not None]
         self._likely = self._acceptors[:1]
@@ -119,17 +119,17 @@ class Contract:
         return cls(sources)
 
     def check(self, attributes_type: str, document: str | bytes) -> Verdict:
-        """Return what the phone makes of a content state of this attributes type."""
+        """Return the phone's verdict on a content state of this attributes type."""
         found = self.types.get(attributes_type)
         return found.state.check(document) if found else self._no_such(attributes_type)
 
     def check_attributes(self, attributes_type: str, document: str | bytes) -> Verdict:
-        """Return what the phone makes of the attributes of a start."""
+        """Return the phone's verdict on the attributes of a start."""
         found = self.types.get(attributes_type)
         return found.attributes.check(document) if found else self._no_such(attributes_type)
 
     def check_payload(self, body: str | bytes) -> Verdict:
-        """Return what the phone makes of a whole Live Activity payload.
+        """Return the phone's verdict on a whole Live Activity payload.
 
         Only a start names its type. Without one the state must decode as some type of the app.
         """
@@ -137,14 +137,14 @@ class Contract:
         try:
             name = _decode_head(body).aps.attributes_type if named else None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            name = None  # anything but a payload decodes as no type
+            name = None  # a value that is not a payload decodes as no type
         if name is not None:
             found = self.types.get(name)
             return found.payload.check(body) if found else self._no_such(name)
         return self._as_some_type(body, ours=False)
 
     def check_change(self, body: bytes) -> Verdict:
-        """Return what the phone makes of an update or end, as `apns_live.payload` encoded it.
+        """Return the phone's verdict on an update or end, as `apns_live.payload` encoded it.
 
         It names no type, so it must decode as some type of the app.
         """

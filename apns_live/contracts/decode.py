@@ -24,10 +24,10 @@ MISSING: Final = object()
 
 
 class Fault(msgspec.Struct, eq=False):
-    """A value that does not decode or, with ``kind`` None, of which the source does not tell.
+    """A value that does not decode or, with ``kind`` None, an undetermined one.
 
-    ``where`` is the coding path from its end. Swift gives no path where a number does not fit or a string
-    cannot be decoded: then ``lost`` is true.
+    ``where`` is the coding path from its end. ``lost`` is true if Swift gives no path: a number does
+    not fit or a string cannot be decoded.
     """
 
     kind: str | None
@@ -51,7 +51,7 @@ def compile_shape(shape: s.Shape, made: dict[int, list[Check]] | None = None) ->
     """Return the function that decodes by this shape."""
     made = {} if made is None else made
     if id(shape) in made:
-        filled = made[id(shape)]  # empty while the shape contains itself
+        filled = made[id(shape)]  # empty while a recursive shape is compiled
         return filled[0] if filled else lambda value: filled[0](value)  # noqa: PLW0108
     cell = made[id(shape)] = []
     cell.append(_check(shape, lambda inner: compile_shape(inner, made)))
@@ -106,7 +106,7 @@ def _mismatch(need: str, value: Any) -> Fault:
 
 
 def _number(need: str, fits: Callable[[int | Real], bool], remedy: str = "") -> Check:
-    """Check a number; to Swift one that does not fit makes the whole text corrupt."""
+    """Check a number. For Swift one that does not fit makes the whole text corrupt."""
 
     def check(value: Any) -> Fault | None:
         kind = type(value)
@@ -160,7 +160,7 @@ SCALARS = frozenset(_SCALARS)
 
 
 def _worst(faults: Iterable[Fault | None]) -> Fault | None:
-    """Return the first refusal, else the first doubt."""
+    """Return the first refusal, else the first undetermined result."""
     doubt = None
     for fault in faults:
         if fault is not None:

@@ -107,7 +107,7 @@ def _scalar(name: str, chance: random.Random) -> Any:
 
 
 def losses(old: Checker, new: Checker) -> list[str]:
-    """Return why states that ``old`` decodes do not decode under ``new``, once for each place.
+    """Return why ``new`` does not decode states of ``old``, once for each place.
 
     It tries many random states of ``old``, which cover all cases and missing keys.
     """
@@ -124,9 +124,9 @@ def losses(old: Checker, new: Checker) -> list[str]:
     return list(found)
 
 
-# --- Python models; the app decodes what they encode
+# --- Python models; the app decodes their JSON
 
-_HEAD = Path(__file__).with_name("models_head.txt")  # what every module of models begins with
+_HEAD = Path(__file__).with_name("models_head.txt")  # the beginning of every module of models
 _BORDER = (1 << 63) - 1
 _TAKEN = words(
     "encode one_case Annotated Any Literal Union Meta UnsetType UNSET field list dict tuple str int bool "
@@ -135,7 +135,7 @@ _TAKEN = words(
 
 
 def python_models(types: dict[str, s.Shape]) -> str:
-    """Return a module with a model of each named shape. Raises InvalidInput for what has none."""
+    """Return a module with a model of each named shape. Raises InvalidInput if a shape has no model."""
     writer = _Writer()
     names = [f"{name} = {writer.type_of(shape)}" for name, shape in types.items()]
     return "\n\n".join([_HEAD.read_text("utf-8"), *writer.classes, "\n".join(names)]) + "\n"
@@ -148,7 +148,7 @@ class _Writer:
         self._kept: list[s.Shape] = []  # so that no id is used twice
 
     def type_of(self, shape: s.Shape) -> str:
-        """Return the annotation of a shape; its class is written on the way."""
+        """Return the annotation of a shape, and write its class."""
         match shape:
             case s.Scalar(swift=name) if name in INTEGERS:
                 low, high = INTEGERS[name]

@@ -19,7 +19,7 @@ _CALL = re.compile(
 
 
 def raw_literal(text: str, raw: str) -> str | int | float | None:
-    """Return the value of a raw value's literal, or None where it is not a plain one."""
+    """Return the value of a raw value's literal, or None if it is not a plain literal."""
     text = text.strip()
     if raw == "String":
         return _string(text)
@@ -60,7 +60,7 @@ def _string(text: str) -> str | None:
 
 
 def infer(value: str) -> TypeName | None:
-    """Return the type that an initial value gives a property, or None where that is not plain."""
+    """Return the type of a property with this initial value, or None if it is not plain."""
     value = value.strip()
     if value in {"true", "false"}:
         return parse_type("Bool")
@@ -82,8 +82,8 @@ def infer(value: str) -> TypeName | None:
     if call is None or _CHAINED.search(call[2]):
         return None
     if call[2].startswith("."):
-        # Date.now, Status.idle: taken for a value of the type it is asked of, as enum cases and
-        # the well-known constants are.
+        # Date.now, Status.idle: a member is taken as a value of its type, which is true of enum cases
+        # and the well-known constants.
         return parse_type(call[1]) if f"{call[1]}{call[2]}" in _CONSTANTS else None
     return parse_type(call[1])
 

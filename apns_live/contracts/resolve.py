@@ -46,7 +46,7 @@ _FIXED: dict[str, s.Shape] = {
     ),
     "Locale": s.Record("Locale", [s.Field("identifier", s.Scalar("String"))]),
 }
-# Protocols that bring no init(from:) of their own.
+# Protocols that add no init(from:).
 _PLAIN = words(
     "ActivityAttributes AnyObject AppEnum AtomicReference BitwiseCopyable CaseIterable Codable "
     "CodingKey CodingKeyRepresentable Comparable Copyable CustomDebugStringConvertible "
@@ -101,7 +101,7 @@ class Resolver:
         return [each for each in walk(self._top) if self._is_attributes(each)]
 
     def _is_attributes(self, each: Declaration) -> bool:
-        if each.kind == "extension":  # of a type that no file declares
+        if each.kind == "extension":  # an extension of a type that no file declares
             named = {name.text for name in each.inherits}
             return "ActivityAttributes" in named and self._by_path(each) is None
         if each.kind not in {"struct", "class", "enum", "actor"}:
@@ -142,7 +142,7 @@ class Resolver:
 
     @staticmethod
     def _pick(candidates: list[Declaration], file: str) -> Declaration | None:
-        """Of equal names prefer one of the same file; a private one of another file is hidden."""
+        """Of equal names prefer that of the same file. A private one of another file is hidden."""
         own = [c for c in candidates if c.file == file] or [c for c in candidates if not c.private]
         return own[0] if own else None
 
@@ -161,11 +161,11 @@ class Resolver:
                 return found
             if home.name == name and home.kind != "extension":
                 return home
-            scope = scope.parent  # an extension of A.B does not see what A holds
+            scope = scope.parent  # an extension of A.B does not see the members of A
         return self._pick(self._named.get(name, []), file)
 
     def _declared(self, name: TypeName, scope: Declaration, depth: int = 0) -> Declaration | None:
-        """Return the declaration that a written type names, through aliases."""
+        """Return the declaration of a written type, resolving aliases."""
         if name.kind != "named" or depth > _DEEPEST:
             return None
         found = self._lookup(name.parts[0][0], scope, scope.file)
@@ -322,7 +322,7 @@ class Resolver:
                     if declaration.kind == "enum":
                         made.values = _raw_values(declaration, raw)
                 elif declaration.kind == "enum":
-                    made = self._shapes[key] = s.Cases(swift)  # found again where it holds itself
+                    made = self._shapes[key] = s.Cases(swift)  # a recursive type finds this entry
                     self._fill_cases(made, declaration, bound)
                 else:
                     made = self._shapes[key] = s.Record(swift)
@@ -334,7 +334,7 @@ class Resolver:
     def _readable(self, declaration: Declaration) -> str:
         """Return the raw type, or an empty string.
 
-        Raises Unreadable where something decodes this type in a way that the source hides.
+        Raises Unreadable if the source does not show how this type decodes.
         """
         name, parts = declaration.name, self._parts(declaration)
         outermost = declaration
@@ -478,8 +478,8 @@ class Resolver:
         if {base, "*"} & self._overridden:
             reason = f"an extension of KeyedDecodingContainer decodes {base} in its own way"
             return s.Field(key, s.Unknown(shape.swift, reason), name=name)
-        # A generic parameter that stands for an optional is decoded as any other: null may be nil,
-        # but the key must be there.
+        # A generic parameter bound to an optional is decoded like any other: null may be nil, but the
+        # key is required.
         if isinstance(shape, s.Nullable) and written.text not in bound:
             return s.Field(key, shape.of, optional=True, name=name)
         return s.Field(key, shape, name=name)
@@ -499,7 +499,7 @@ class Resolver:
             for index, (label, written) in enumerate(case.parameters):
                 label = label or f"_{index}"  # noqa: PLW2901
                 inner = label if labels is None else labels.get(label)
-                if inner is not None:  # else left out: its default is used
+                if inner is not None:  # otherwise the key is omitted, and the default is used
                     fields.append(self._decoded(inner, written, declaration, bound, label))
             made.cases.append(s.Case(key, fields))
 

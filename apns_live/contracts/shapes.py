@@ -23,7 +23,7 @@ class Shape(msgspec.Struct, eq=False):
 
 
 class Scalar(Shape):
-    """A type that decodes itself from one JSON value: ``Int``, ``Date``, ``URL``, ``Decimal``."""
+    """A type that is decoded from one JSON value: ``Int``, ``Date``, ``URL``, ``Decimal``."""
 
 
 class Nullable(Shape):
@@ -72,7 +72,7 @@ class Field(msgspec.Struct, eq=False):
 
     key: str
     shape: Shape
-    optional: bool = False  # nil when the key is missing or null
+    optional: bool = False  # nil if the key is missing or null
     name: str = ""  # as Swift spells the property
 
 

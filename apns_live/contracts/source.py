@@ -31,7 +31,7 @@ def prepare(source: str) -> Prepared:
 
 
 def _without_comments(source: str) -> tuple[str, str]:
-    """Return the text without comments, and the same without what strings hold."""
+    """Return the text without comments, and the same text with empty strings."""
     text, bare, at = [], [], 0
     for match in _TOKEN.finditer(source):
         if match.start() < at:
@@ -49,7 +49,7 @@ def _without_comments(source: str) -> tuple[str, str]:
         bare += [between, inside]
         at = end
     whole, outside = "".join([*text, source[at:]]), "".join([*bare, source[at:]])
-    for match in re.finditer(r"[ \t]+;", outside):  # the grammar wants a semicolon at once
+    for match in re.finditer(r"[ \t]+;", outside):  # the grammar requires a semicolon here
         swapped = ";" + match[0][:-1]
         whole = whole[: match.start()] + swapped + whole[match.end() :]
     return whole, re.sub(r"([ \t]+);", r";\1", outside)
@@ -72,7 +72,7 @@ def _comment_end(source: str, start: int) -> int:
 
 
 def string_end(source: str, start: int) -> int:
-    """Return the place behind the string literal that begins here."""
+    """Return the position after the string literal that begins here."""
     hashes = len(source) - len(source[start:].lstrip("#")) - start
     quotes = '"""' if source.startswith('"""', start + hashes) else '"'
     closing, escape = quotes + "#" * hashes, "\\" + "#" * hashes
@@ -121,7 +121,8 @@ def _decided(text: str, bare: str) -> tuple[str, str, dict[int, str]]:
     """Blank the branches that no iPhone compiles; record the lines under undecided conditions."""
     lines, bare_lines = text.split("\n"), bare.split("\n")
     conditions: dict[int, str] = {}
-    # For each open #if: whether this branch is taken (None: unknown), whether one was before, its text.
+    # For each open #if: whether this branch is taken (None: unknown), whether an earlier one was, and
+    # its text.
     stack: list[tuple[bool | None, bool | None, str]] = []
     for number, line in enumerate(bare_lines):
         directive = _DIRECTIVE.match(line)
@@ -176,7 +177,7 @@ def _holds(condition: str) -> bool | None:
     outcomes = set()
     for choice in itertools.product((True, False), repeat=len(unknown)):
         chosen = dict(zip(map(repr, sorted(unknown)), map(str, choice), strict=True))
-        try:  # only and, or, not, parentheses, True and False are left
+        try:  # only and, or, not, parentheses, True and False remain
             outcomes.add(eval("".join(chosen.get(p, p) for p in parts), {}))  # noqa: S307
         except SyntaxError:
             return None
@@ -241,7 +242,7 @@ def _without_bodies(text: str, bare: str, conditions: dict[int, str]) -> Prepare
 
 
 def _pairs(bare: str) -> dict[int, int]:
-    """Return the place of the closing bracket for each opening one."""
+    """Return the position of the closing bracket for each opening one."""
     pairs: dict[int, int] = {}
     open_at: dict[str, list[int]] = {"{": [], "(": []}
     for match in re.finditer(r"[{}()]", bare):

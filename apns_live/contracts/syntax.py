@@ -81,7 +81,7 @@ class Declaration:
 
     @property
     def place(self) -> str:
-        """Where it stands, for messages."""
+        """Its location, for messages."""
         return f"{self.file}:{self.line}"
 
     @property
@@ -91,7 +91,7 @@ class Declaration:
 
     @property
     def qualified(self) -> str:
-        """The name with the types around it."""
+        """The name with its enclosing types."""
         return f"{self.parent.qualified}.{self.name}" if self.parent else self.name
 
 
@@ -127,7 +127,7 @@ class _Reader:
         self._seen: set[int] = set()  # lines of type declarations
 
     def members(self, body: Any, owner: Declaration | None) -> None:
-        """Read what stands in a body; what the grammar cannot read is searched for types."""
+        """Read the members of a body. Parts that the grammar cannot read are searched for types."""
         for node in body.named_children:
             if node.type in _TYPES:
                 self._type(node, owner)
@@ -196,7 +196,7 @@ class _Reader:
                 owner.functions.append((signature, _line(node)))
                 if node.type == "init_declaration":
                     owner.broken = owner.broken or (_line(node) if node.has_error else 0)
-                return  # its body is blank; what the grammar trips over there says nothing
+                return  # its body is blanked, so a syntax error there means nothing
             case _:
                 if node.type not in _HARMLESS:
                     owner.broken = owner.broken or _line(node)
@@ -228,7 +228,7 @@ class _Reader:
                 case _ if current and field_of[at] == "value":
                     current.value = child.text.decode()
         if not {"static", "class", "lazy"} & set(modifiers):
-            # `var a, b: Int`: the type stands behind the last name and is that of all before it.
+            # `var a, b: Int`: the type after the last name is also that of the names before it.
             following: TypeName | None = None
             for item in reversed(found):
                 following = item.type or (None if item.value else following)
@@ -333,7 +333,7 @@ def parse_type(text: str) -> TypeName:
 
 
 def _type(text: str) -> tuple[TypeName | None, str]:
-    """Return the type that the text begins with, and the rest."""
+    """Return the type at the start of the text, and the rest."""
     text = start = text.lstrip()
     while skipped := _SKIPPED.match(text):
         text = text[skipped.end() :]

@@ -45,7 +45,7 @@ class NotJson(ValueError):
 
 
 def canonical(text: str) -> str:
-    """Return the text by which Swift compares it (canonical equivalence)."""
+    """Return the text in the form that Swift compares (canonical equivalence)."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
@@ -87,7 +87,8 @@ def parse(document: str | bytes) -> Any:
     Answers dict, list, str, int, Real, bool and None, and the Broken kinds above.
     """
     text = document if isinstance(document, str) else document.decode("utf-8", "surrogateescape")
-    # The standard library's C scanner agrees with Swift on all that it takes, but for these two.
+    # The standard library's C scanner agrees with Swift on everything that it accepts, except for these
+    # two.
     plain = text.isascii() and "\\u" not in text
     if text.count("[") + text.count("{") <= MAX_DEPTH and (plain or not _SURROGATE.search(text)):
         try:
@@ -115,7 +116,7 @@ _TEXT = re.compile(
 
 
 class _Strict:
-    """Rewrites what Swift's scanner takes into what the standard library takes."""
+    """Rewrites text that Swift's scanner accepts so that the standard library accepts it."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -141,7 +142,7 @@ class _Strict:
         return "" if kind == "comma" else token
 
 
-# --- the values that types accept
+# --- the values that each type accepts
 
 INTEGERS = {
     **{f"Int{bits}": (-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64, 128)},
@@ -155,7 +156,7 @@ _FLOAT_UNDERFLOW = 2.0**-150  # halfway to the least Float: rounds to zero
 
 
 def double_of(number: int | Real) -> float | None:
-    """Return the Double that Swift decodes, or None where the number does not fit."""
+    """Return the Double that Swift decodes, or None if the number does not fit."""
     try:
         value = float(number)
     except OverflowError:
@@ -179,8 +180,8 @@ def float_fits(number: int | Real) -> bool:
 
 
 def _true_zero(text: str) -> bool:
-    # As Foundation checks it: in blocks of four, and what remains from its end, so that `0e5`
-    # counts as a number that was rounded to zero.
+    # Foundation checks blocks of four, then the rest from its end. So `0e5` counts as a number that was
+    # rounded to zero.
     whole = len(text) // 4 * 4
     for character in text[:whole] + text[whole:][::-1]:
         if character in "eE":
@@ -191,7 +192,7 @@ def _true_zero(text: str) -> bool:
 
 
 def integer_fits(number: Real, low: int, high: int) -> bool:
-    """Return whether a number with fraction or exponent is taken for an integer of this range."""
+    """Return whether a number with fraction or exponent counts as an integer of this range."""
     value = float(number)
     if value in {float("inf"), float("-inf")} or not value.is_integer():
         return False
@@ -287,7 +288,7 @@ _HOSTS_ENCODED = words(
 def is_url(text: str) -> bool | None:
     """Return whether ``URL(string:)`` takes the text; None for some hosts with other letters.
 
-    What stands in path, query and fragment is percent-encoded by ``URL`` and never refused.
+    ``URL`` percent-encodes path, query and fragment, and never refuses them.
     """
     scheme = ""
     for at, character in enumerate(text):
