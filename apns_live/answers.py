@@ -30,7 +30,7 @@ _decode = msgspec.json.Decoder(_Body).decode
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A refusal, understood. ``retry_after`` is seconds from now, None where none was given."""
+    """A refusal, decoded. ``retry_after`` is seconds from now, or None."""
 
     status: int
     reason: str
@@ -38,7 +38,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     timestamp: datetime.datetime | None = None
     retry_after: float | None = None
     skew: float | None = None
-    """Seconds that our clock is ahead of the server's, where it told the time."""
+    """Seconds that our clock is ahead of the server's, or None if the answer has no date."""
 
 
 def header(headers: Headers, name: bytes) -> str:
@@ -50,7 +50,7 @@ def header(headers: Headers, name: bytes) -> str:
 
 
 def read_answer(status: int, headers: Headers, body: bytes, wall: float) -> Answer:
-    """Return what a refusal says. ``wall`` is our time in seconds since 1970."""
+    """Return a decoded refusal. ``wall`` is our time in seconds since 1970."""
     reason, timestamp = "", None
     if body:
         try:

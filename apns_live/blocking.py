@@ -42,8 +42,8 @@ class Client:
     """`apns_live.Client` for synchronous code, with the same arguments and the same methods.
 
     Every method may be called from any thread, but not from a hook: hooks run on the event
-    loop's own thread. ``close()``, or leaving the ``with`` block, drains what is in flight; a
-    client that is still open when the interpreter ends is drained then.
+    loop's own thread. ``close()``, or leaving the ``with`` block, waits for pushes in flight. So does
+    the end of the interpreter for a client that is still open.
     """
 
     def __init__(self, key: ProviderKey, *, bundle_id: str, **options: Any) -> None:
@@ -51,7 +51,7 @@ class Client:
         self._options = {"bundle_id": bundle_id, **options}
         self._closed = False
         self._portal: Portal | None = None
-        # Made now, started later: wrong arguments must be refused here.
+        # Create the client now and start it later, so that wrong arguments are refused here.
         self._client = self._make()
         self._process = os.getpid()
         self._inherited: list[_async.Client] = []
@@ -93,10 +93,10 @@ class Client:
         return Channels(self)
 
     def replace_key(self, key: ProviderKey) -> None:
-        """Sign with another key from now on, without a restart."""
+        """Use another key from now on, without a restart."""
         client, portal = self.started()
         portal.call_plain(lambda: client.replace_key(key))
-        # Also for a child that forks later.
+        # A child that forks later uses the new key too.
         self._key = key
 
     def statistics(self) -> _async.Statistics:
@@ -105,7 +105,7 @@ class Client:
         return portal.call_plain(client.statistics)
 
     def close(self, *, drain: float | None = None) -> None:
-        """Finish what is in flight, for ``drain`` seconds at most, and close. May be repeated."""
+        """Wait up to ``drain`` seconds for pushes in flight, and close. May be repeated."""
         with process_lock():
             if self._closed:
                 return
@@ -131,9 +131,9 @@ class Client:
                 raise ClientClosed("this client was closed")
             portal = current_portal()
             if self._process != os.getpid():
-                # After a fork. Also a client that was never used is made anew: its request ids
-                # would be those of its parent and siblings. The parent's is kept, so that
-                # nothing of it is finalised here.
+                # After a fork even an unused client is created anew, because its request ids would
+                # repeat the parent's and siblings'. The parent's is kept, so that it is not finalised
+                # here.
                 self._inherited.append(self._client)
                 self._client = self._make()
                 self._process = os.getpid()
@@ -160,14 +160,14 @@ class Channels:
         return self._owner.do(lambda client: client.channels.list())
 
     def delete(self, channel: str) -> bool:
-        """Delete the channel: True when it was there, False when it was already gone."""
+        """Delete the channel. Return False if it did not exist."""
         return self._owner.do(lambda client: client.channels.delete(channel))
 
 
 class _Handed(AheadReader):
     """Tokens that the caller's thread reads and hands over to the event loop.
 
-    Anything may happen in a generator or a cursor, so it stays in the caller's thread.
+    A generator or a cursor may not be thread-safe, so the caller's thread reads it.
     """
 
     def __init__(self, tokens: Iterable[str], *, dedupe: bool) -> None:
@@ -175,14 +175,14 @@ class _Handed(AheadReader):
         self._tokens = tokens
         self._iterator: Iterator[str] | None = None
         self.on_wanted: Callable[[], object] | None = None
-        """Called on the event loop when it could take more tokens."""
+        """Called on the event loop when it can take more tokens."""
 
     def wanted(self) -> bool:
-        """Return whether the caller's thread should read on."""
+        """Return whether the caller's thread should read more tokens."""
         return not (self._over or self.stopped) and len(self._ahead) < TOKENS_AHEAD // 2
 
     def read_on(self) -> None:
-        """Read tokens, in the caller's thread, until there are enough or it takes too long."""
+        """Read tokens in the caller's thread until there are enough or a time limit is reached."""
         until = perf_counter() + PATIENCE
         try:
             if self._iterator is None:
@@ -198,7 +198,7 @@ class _Handed(AheadReader):
             self._over = True
 
     def tell(self) -> None:
-        """Say, on the event loop, that the caller's thread has read on."""
+        """Notify the event loop, on which this runs, that the caller's thread has read tokens."""
         self._wake()
 
     def _next(self, limit: int) -> list[str]:
@@ -211,9 +211,9 @@ class _Handed(AheadReader):
 class Run:
     """A fan-out in progress: iterate it for outcomes, or ``wait()`` for the report.
 
-    Every token that was read from the iterable gets exactly one outcome. Leaving the iteration or
-    the ``with`` block early cancels what has not left; the block also waits for the answers to what
-    has. One thread at a time may use it.
+    Every token that was read from the iterable gets exactly one outcome. Leaving the iteration or the
+    ``with`` block early cancels unsent pushes; the block also waits for the answers to sent ones. One
+    thread at a time may use it.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class Run:
         if isinstance(tokens, Iterable) and not isinstance(tokens, (*IN_MEMORY, str, bytes)):
             self._handed = _Handed(tokens, dedupe=bool(options.get("dedupe")))
         source = tokens if self._handed is None else self._handed
-        # Made now, so that a wrong message or option is refused in the caller's own line.
+        # Create the run now, so that a wrong message or option raises in the caller's line.
         self._run: _async.Run = portal.call_plain(
             lambda: client.fan_out(message, source, **options)  # type: ignore[arg-type]
         )
@@ -250,13 +250,13 @@ class Run:
     def __iter__(self) -> Iterator[Outcome]:
         """Yield outcomes as they come, not in the order of the tokens.
 
-        Raises what the iterable of tokens raised, behind the outcomes of what it gave.
+        An error of the iterable of tokens is raised after the outcomes of its tokens.
         """
         try:
             while (outcome := next(self, None)) is not None:
                 yield outcome
         finally:
-            # Left early: stop, without waiting.
+            # The caller left early: stop without waiting.
             if self._portal.process == os.getpid() and self._run.life is not Life.OVER:
                 with contextlib.suppress(RuntimeError):  # the event loop has ended
                     self._portal.loop.call_soon_threadsafe(self._run.stop)
@@ -269,7 +269,7 @@ class Run:
         return self._ready.popleft()
 
     def wait(self) -> _async.Report:
-        """Send to all tokens, drop the outcomes that nobody took, and return the report."""
+        """Send to all tokens, drop the outcomes that were not read, and return the report."""
         self._run.outbox.discard()
         self._ready.clear()
         for _ in self:
@@ -282,13 +282,13 @@ class Run:
         return self._run.report
 
     def close(self) -> None:
-        """Cancel what has not left, and wait for the answers to what has. May be repeated."""
+        """Cancel unsent pushes, and wait for the answers to sent ones. May be repeated."""
         if not self._closed and self._portal.process == os.getpid():
             self._portal.call(self._run.aclose)
         self._closed = True
 
     def _fill(self) -> None:
-        """Wait for outcomes, reading tokens meanwhile; return without any at the end."""
+        """Wait for outcomes and read tokens meanwhile. Returns without outcomes at the end."""
         unread = self._run.outbox.unread
         while not (self._closed or self._ready):
             if self._handed is not None and self._handed.wanted():
@@ -300,7 +300,7 @@ class Run:
                 self._portal.call(self._run.finish)
 
     async def _next(self) -> bool:
-        """Return, on the event loop, when the caller's thread has something to do; True at the end."""
+        """On the event loop, wait until the caller's thread has work. Return True at the end."""
         run, outbox, handed = self._run, self._run.outbox, self._handed
         run.start()
         if handed is not None:
@@ -313,7 +313,7 @@ class Run:
             if outbox.unread:
                 return False
             if run.life is Life.OVER:
-                # What the other thread has read since the end gets its outcome too.
+                # Tokens that the caller's thread has read since the end also get outcomes.
                 run.sweep()
                 return True
             if handed is not None and handed.wanted():

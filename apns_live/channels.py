@@ -46,7 +46,7 @@ class BroadcastChannel(ChannelId):
     def __new__(
         cls, text: str, *, storage_policy: int | None = None, environment: str = ""
     ) -> BroadcastChannel:
-        """Check the id as `ChannelId` does; raise `InvalidToken` when it cannot be one."""
+        """Check the id as `ChannelId` does. Raises `InvalidToken` if it is not valid."""
         self = str.__new__(cls, check_channel(text))
         self.storage_policy = storage_policy
         self.environment = environment
@@ -67,7 +67,7 @@ Listing = list[BroadcastChannel]
 
 
 class _Operation(NamedTuple):
-    """One kind of management request. ``repeatable`` says that doing it twice does no harm."""
+    """One kind of management request. A ``repeatable`` one may be sent twice."""
 
     name: str
     method: str
@@ -292,7 +292,7 @@ class Channels:
         return self._link
 
     def _retire(self, link: _Link) -> None:
-        """Use another connection from now on; this one closes when nobody uses it."""
+        """Use another connection from now on. This one closes when its last request ends."""
         if link is self._link:
             self._link = None
         if link not in self._retired:
@@ -303,7 +303,7 @@ class Channels:
             self._retired.remove(link)
             await link.client.aclose()
 
-    # What a caller is told.
+    # Errors for the caller.
 
     def _channel(self, text: str) -> BroadcastChannel:
         return BroadcastChannel(
@@ -395,7 +395,7 @@ def http2_client(
     timeout: httpx.Timeout,
     keepalive_expiry: float | None = 5.0,
 ) -> httpx.AsyncClient:
-    """Return httpx's client with one HTTP/2 connection at most, and nothing of the environment's."""
+    """Return httpx's client with at most one HTTP/2 connection, without settings of the environment."""
     return httpx.AsyncClient(
         base_url=f"https://{f'[{host}]' if ':' in host else host}:{port}",
         http1=False,
@@ -409,7 +409,7 @@ def http2_client(
 
 
 def _root_cause(error: BaseException) -> BaseException | None:
-    """Return the operating system's or TLS's own error below httpx and httpcore."""
+    """Return the operating system's or TLS library's error that httpx and httpcore wrap."""
     seen: BaseException | None = error
     for _ in range(8):
         seen = seen and (seen.__cause__ or seen.__context__)

@@ -18,7 +18,7 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """What the engine needs of time. ``apns_live.testing.SimulatedClock`` is one too."""
+    """The clock interface of the engine. ``apns_live.testing.SimulatedClock`` implements it too."""
 
     def time(self) -> float:
         """Return wall-clock time in seconds since 1970."""
@@ -51,7 +51,7 @@ class SystemClock:
 
 @contextlib.asynccontextmanager
 async def timeout(clock: Clock, seconds: float) -> AsyncIterator[None]:
-    """Cancel the block after ``seconds`` of the clock and raise TimeoutError behind it."""
+    """Cancel the block after ``seconds`` of the clock, and raise TimeoutError."""
     async with asyncio.timeout(None) as limit:
         timer = clock.call_later(seconds, lambda: limit.reschedule(0.0))
         try:
@@ -64,10 +64,10 @@ _SHORTEST = 0.0001
 
 
 class Alarm:
-    """One timer that is moved to the earliest moment asked for, and calls ``ring`` then.
+    """One timer that is moved to the earliest requested moment, and calls ``ring`` then.
 
-    The moment may be a little off (rounding, two clocks): what ``ring`` asks for again at once
-    waits a tenth of a millisecond, so that an alarm cannot keep the event loop busy.
+    The moment may be slightly early (rounding, two clocks). A moment that ``ring`` sets for now is
+    delayed by 0.1 ms, so that an alarm cannot keep the event loop busy.
     """
 
     __slots__ = ("_clock", "_moment", "_ring", "_ringing", "_timer")
@@ -90,7 +90,7 @@ class Alarm:
         self._timer = self._clock.call_later(delay, self._due)
 
     def cancel(self) -> None:
-        """Do not ring."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -105,14 +105,14 @@ class Alarm:
 
 
 class SteadyTime:
-    """Wall-clock time without its steps: what waits and deadlines are counted in.
+    """Wall-clock time without its steps, for waits and deadlines.
 
-    ``now()`` is the wall clock until somebody sets that: then it goes on as if nothing had happened,
-    and ``wall()`` gives what the clock shows. Slow corrections (NTP slewing) are followed.
+    ``now()`` is the wall clock until that is set. Then ``now()`` continues without the step, and
+    ``wall()`` follows the clock. Slow corrections (NTP slewing) are followed.
     """
 
     STEP = 1.0
-    """Seconds of difference between two looks from which a change counts as a step."""
+    """The difference between two readings, in seconds, from which a change counts as a step."""
 
     __slots__ = ("_anchor", "_clock", "_stepped", "step")
 
@@ -121,7 +121,7 @@ class SteadyTime:
         self._stepped = stepped
         self._anchor = clock.time() - clock.monotonic()
         self.step = 0.0
-        """Seconds by which the wall clock was set ahead since the start; below 0: back."""
+        """Seconds by which the wall clock was set ahead since the start; negative for back."""
 
     def now(self) -> float:
         """Return steady seconds since 1970."""
@@ -136,5 +136,5 @@ class SteadyTime:
         return wall - self.step
 
     def wall(self) -> float:
-        """Return what the wall clock shows, seconds since 1970."""
+        """Return the wall-clock time, seconds since 1970."""
         return self._clock.time()

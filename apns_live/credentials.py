@@ -105,7 +105,8 @@ class ProviderKey:
         """
         if type(issued_at) is not int or not 0 <= issued_at < 10**11:
             raise refused(InvalidSetting, "issued_at", "issued_at", issued_at=issued_at)
-        # Our own bytes: a JSON library's spaces and key order would be part of the signature.
+        # Build the bytes here, because a JSON library's spaces and key order would change the
+        # signature.
         header = _base64(f'{{"alg":"ES256","kid":"{self.key_id}"}}'.encode())
         claims = _base64(f'{{"iss":"{self.team_id}","iat":{issued_at}}}'.encode())
         signing_input = header + b"." + claims
@@ -145,14 +146,14 @@ class ProviderToken:
     issued_at: int
     """Seconds since 1970, the JWT's ``iat``."""
     window: int
-    """The number of the time window that it stands for."""
+    """The number of its time window."""
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("A ProviderToken is not pickled: it is a secret. Derive it from the key.")
 
 
 class ProviderTokens:
-    """Which token a connection shows, as a function of the key and the time.
+    """The token that a connection presents, as a function of the key and the time.
 
     Time is cut into windows of ``window`` seconds; a window's token carries the window's start as
     ``iat`` and is first used ``settle`` seconds later, so that a clock that runs ahead by less does
@@ -180,8 +181,8 @@ class ProviderTokens:
             raise refused(InvalidSetting, "settle", "settle", settle=settle)
         if max_age > TOKEN_LIFETIME - 60:
             raise refused(InvalidSetting, "max_age_long", "max_age", max_age=max_age)
-        # A connection that opens at the end of a window's use shows a token that is already
-        # window + settle old, and replaces it at max_age.
+        # A connection that opens at the end of a window presents a token that is already window +
+        # settle old, and replaces it at max_age.
         shortest = max_age - (window + settle)
         if shortest < SHORTEST_INTERVAL:
             words = {"max_age": max_age, "value": max(shortest, 0)}
@@ -212,7 +213,7 @@ class ProviderTokens:
     def for_connection(self, held: ProviderToken | None) -> ProviderToken:
         """Return ``held`` until it is ``max_age`` old, then the current window's.
 
-        None stands for a connection that has not shown a token yet. A token from the future was
+        None is for a connection that has not presented a token yet. A token from the future was
         made before the clock was set back, and is not returned.
         """
         if held is not None and 0 <= self._clock.time() - held.issued_at < self._max_age:
@@ -220,7 +221,7 @@ class ProviderTokens:
         return self.current()
 
     def signed_ahead(self, seconds: float) -> dict[int, str]:
-        """Return the JWTs of the windows up to so many seconds from now, by their ``iat``.
+        """Return the JWTs of the windows of the next ``seconds``, by their ``iat``.
 
         For another process, which then needs no key. Raises `CredentialError`.
         """

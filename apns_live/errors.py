@@ -4,7 +4,7 @@
 
     ApnsLiveError
     |-- InvalidInput (also a ValueError)      the caller's input is wrong; nothing was sent
-    |   |-- InvalidPayload                    a message that APNs or the phone would not take
+    |   |-- InvalidPayload                    a message that APNs or the phone would refuse
     |   |   `-- PayloadTooLarge               with the bytes of each key
     |   |-- InvalidToken                      a device, start or activity token, or a channel id
     |   |-- InvalidKey                        a .p8 file, key id or team id
@@ -130,7 +130,7 @@ class TransportError(ApnsLiveError):
 class ConnectFailed(TransportError):
     """No connection could be opened; the message names the step and the address.
 
-    ``permanent`` is True if a retry cannot succeed until somebody changes something.
+    ``permanent`` is True if a retry cannot succeed until a setting changes.
     """
 
     def __init__(self, message: str, *, permanent: bool = False) -> None:

@@ -28,7 +28,7 @@ class Explanation(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What one check found. ``remedy`` is ``""`` where nothing is to be done."""
+    """The result of one check. ``remedy`` is ``""`` if there is nothing to do."""
 
     check: str
     state: Literal["ok", "warn", "fail"]
@@ -106,7 +106,7 @@ _BY_WORD = {_key(word): row for row in ROWS for word in (row.name, *row.words)}
 
 
 def find(word: str) -> Explanation | None:
-    """Return the row of a word, whatever its case, spaces and hyphens; None when there is none."""
+    """Return the row of a word, or None. Case, spaces and hyphens do not matter."""
     return _BY_WORD.get(_key(word))
 
 
@@ -117,7 +117,7 @@ def finding(check: str, word: str, said: str) -> Finding:
 
 
 def near(text: str, most: int = 3) -> list[str]:
-    """Return names of rows that somebody may have meant: by spelling, then by shared words."""
+    """Return names of similar rows: by spelling, then by shared words."""
     spelt = difflib.get_close_matches(_key(text), _BY_WORD, n=most, cutoff=0.7)
     found = [_BY_WORD[each].name for each in spelt]
     asked = set(re.findall(r"[a-z0-9]{4,}", text.casefold()))

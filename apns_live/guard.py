@@ -1,4 +1,4 @@
-"""Calls the caller's callbacks: an error is logged once and stops nothing."""
+"""Calls the caller's callbacks. An error is logged once and does not stop the caller."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Guarded:
         self.failures = 0
 
     def __call__(self, *arguments: object) -> None:
-        """Call it."""
+        """Call the callback."""
         try:
             self._call(*arguments)
         except RAISED:

@@ -88,7 +88,7 @@ def private_key_from_pem(pem: str | bytes, *, field: str) -> ec.EllipticCurvePri
     try:
         key = load_der_private_key(der, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # From None: the library's error may quote what it read.
+        # Raise from None, because the library's error may quote the key.
         raise refused(InvalidKey, "key_not_pkcs8", field) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         name = type(key).__name__.lstrip("_").removesuffix("PrivateKey")

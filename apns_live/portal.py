@@ -31,7 +31,7 @@ _PATIENCE = 2.0
 
 
 class _Workers(ThreadPoolExecutor):
-    """Threads for name resolution that can be made to stand still: the C library has locks too."""
+    """Threads for name resolution that can be paused for a fork, because the C library has locks."""
 
     def __init__(self) -> None:
         super().__init__(max_workers=4, thread_name_prefix="apns_live")
@@ -42,7 +42,7 @@ class _Workers(ThreadPoolExecutor):
     def submit(
         self, function: Callable[..., T], /, *args: Any, **named: Any
     ) -> concurrent.futures.Future[T]:
-        """Run ``function`` on a thread, not while a fork is under way."""
+        """Run ``function`` on a thread, but not during a fork."""
         return super().submit(self._run, function, *args, **named)
 
     def _run(self, function: Callable[..., T], *args: Any, **named: Any) -> T:
@@ -57,13 +57,13 @@ class _Workers(ThreadPoolExecutor):
                 self._idle.notify_all()
 
     def hold_still(self, timeout: float) -> None:
-        """Start nothing, and wait for what runs, ``timeout`` seconds at most."""
+        """Pause: start nothing, and wait up to ``timeout`` seconds for running calls."""
         with self._idle:
             self._shut = True
             self._idle.wait_for(lambda: self._active == 0, timeout)
 
     def go_on(self) -> None:
-        """Start again."""
+        """Resume after a pause."""
         with self._idle:
             self._shut = False
             self._idle.notify_all()
@@ -74,7 +74,7 @@ class Portal:
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        # A selector of our own, because a forked child must know which descriptors it holds.
+        # Keep the selector, because a forked child must know its descriptors.
         self._selector = selectors.DefaultSelector()
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(self._selector)
         self._workers = _Workers()
@@ -135,7 +135,7 @@ class Portal:
             self.loop.close()
 
     def hold_still(self) -> None:
-        """Stop the loop between two callbacks, and its workers, until `go_on`.
+        """Pause the loop between two callbacks, and its workers, until `go_on`.
 
         Gives up after some seconds: a hook may hang in a callback, or a name not resolve.
         """
@@ -156,21 +156,21 @@ class Portal:
         self._go_on = go_on
 
     def go_on(self) -> None:
-        """Let the loop and its workers go on."""
+        """Resume the loop and its workers."""
         if self._go_on is not None:
             self._go_on.set()
             self._go_on = None
             self._workers.go_on()
 
     def let_go(self) -> None:
-        """In a forked child: give up the inherited descriptors without a byte on any of them."""
+        """In a forked child, release the inherited descriptors without writing to them."""
         descriptors = {key.fd for key in (self._selector.get_map() or {}).values()}
         if hasattr(self._selector, "fileno"):
             descriptors.add(self._selector.fileno())
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             for descriptor in descriptors:
-                # Not closed but replaced: a late finaliser would close somebody else's number.
+                # Replace descriptors; after closing them a late finaliser could close a reused number.
                 with contextlib.suppress(OSError):
                     os.dup2(null, descriptor, inheritable=False)
         finally:
@@ -179,12 +179,12 @@ class Portal:
 
 @dataclass(slots=True)
 class _Process:
-    """What this process has: its portal and the lock around it."""
+    """The portal of this process and its lock."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     portal: Portal | None = None
     inherited: list[Portal] = field(default_factory=list)
-    """Portals of its parents: kept so that nothing of theirs is ever finalised here."""
+    """Portals of its parents, kept so that their objects are never finalised here."""
 
 
 _process = _Process()
@@ -201,20 +201,20 @@ def current_portal() -> Portal:
 
 
 def process_lock() -> threading.RLock:
-    """Return this process's lock; a forked child has a new one that nobody holds."""
+    """Return this process's lock. A forked child has a new, free one."""
     return _process.lock
 
 
 def at_exit(call: Callable[[], None]) -> None:
-    """Have ``call`` made when the interpreter ends, before the loop is stopped; also in children.
+    """Register ``call`` for the end of the interpreter, before the loop stops; also in children.
 
-    For modules, not for objects: there is no way to take it back.
+    Use it for modules, not for objects, because it cannot be undone.
     """
     _at_exit_calls.append(call)
 
 
 def _before_fork() -> None:
-    # With the lock, so that no portal is half made; released on both sides.
+    # Hold the lock during a fork, so that no portal is half created. Both sides release it.
     _process.lock.acquire()
     if _process.portal is not None:
         _process.portal.hold_still()

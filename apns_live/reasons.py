@@ -1,8 +1,8 @@
 """The table of Apple's reasons, each with its verdict and retry policy.
 
 Sources: Apple, "Handling notification responses from APNs" and "Handling error responses from
-Apple Push Notification service"; where APNs was seen to spell a reason differently, both
-spellings are listed. An unknown reason is classified by its status and kept as received.
+Apple Push Notification service"; if APNs sends another spelling of a reason, both are listed. An
+unknown reason is classified by its status and kept as received.
 
 Apple advises to retry a 5xx after 15 minutes. The state of a live activity is out of date by then, so
 the policies retry within a minute, up to the deadline.
@@ -21,21 +21,21 @@ from .outcome import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Seconds before each further try. The last is repeated when it is ``endless``."""
+    """Seconds before each further try. If ``endless``, the last one is repeated."""
 
     delays: tuple[float, ...]
     endless: bool
     words: str
-    """What happens, for docs/errors.md."""
+    """The text of docs/errors.md."""
 
     def delay(self, tries: int) -> float | None:
-        """Return the seconds before the next try after ``tries`` of them; None for no more."""
+        """Return the seconds before the next try after ``tries`` tries; None if none follows."""
         if tries < len(self.delays):
             return self.delays[tries]
         return self.delays[-1] if self.endless else None
 
     def backoff(self, tries: int) -> float:
-        """Return the seconds of the next wait, whether or not another try is due."""
+        """Return the seconds of the next wait, even if no other try follows."""
         return self.delays[min(tries, len(self.delays) - 1)]
 
 
@@ -157,9 +157,9 @@ def normalise(name: str) -> str:
 
 
 def classify(status: int, name: str) -> Reason:
-    """Return the row for a response; never raises, whatever the server said.
+    """Return the row for a response. Never raises for the server's answer.
 
-    An unknown reason gets a row of its own, with the verdict that its status suggests.
+    An unknown reason gets a new row, with the verdict of its status.
     """
     known = TABLE.get(normalise(name))
     if known is not None and status in known.statuses:
@@ -175,13 +175,13 @@ def classify(status: int, name: str) -> Reason:
         else (Verdict.FIX_REQUEST, Retry.NEVER),
     )
     if known is not None and known.verdict is not Verdict.RETRY_LATER:
-        # The reason is more telling than an unexpected status, unless it invites a retry.
+        # The reason decides over an unexpected status, unless it suggests a retry.
         verdict, retry = known.verdict, Retry.NEVER
     return Reason(name, (status,), verdict, retry, "not in Apple's documentation", "Report it.")
 
 
 def listed() -> list[dict[str, str]]:
-    """Return every word that `explained` knows, with its ``kind`` and ``meaning``."""
+    """Return every word that `explained` accepts, with its ``kind`` and ``meaning``."""
     rows = [(row.kind, row.name, row.meaning) for row in explain.ROWS]
     rows += [("reason", row.name, row.meaning) for row in ROWS]
     return [dict(zip(("kind", "name", "meaning"), row, strict=True)) for row in rows]
@@ -190,7 +190,7 @@ def listed() -> list[dict[str, str]]:
 def explained(word: str, field: str) -> dict[str, Any]:
     """Return what a reason, an outcome or a symptom means, whose fault it is, and what to do.
 
-    Raises `InvalidInput` for an unknown word, which ``field`` gave; it names those that are near.
+    Raises `InvalidInput` for an unknown word of ``field``, with similar words.
     """
     wanted = normalise(word).casefold()
     reason = next((row for row in ROWS if row.name.casefold() == wanted), None)

@@ -1,4 +1,4 @@
-"""The texts of errors about a caller's input, each in one place."""
+"""The texts of errors about a caller's input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ErrorT = TypeVar("ErrorT", bound=InvalidInput)
 
 
 def refused(error: type[ErrorT], saying: str, field: str, **words: object) -> ErrorT:
-    """Return the error for a field, in the words of `REFUSALS`."""
+    """Return the error for a field, with its text from `REFUSALS`."""
     problem, remedy = REFUSALS[saying]
     return error(problem.format(**words), field=field, remedy=remedy.format(**words))
 

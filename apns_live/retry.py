@@ -1,4 +1,4 @@
-"""The retry policy: what follows a refusal, and after how many seconds.
+"""The retry policy: the next step after a refusal, and its delay.
 
 `apns_live.reasons` has a policy with its delays for each reason. The client's engine and channel
 management use `next_step`, `client.backoff` the waits, and delivery's `pacing` the delays by verdict
@@ -43,18 +43,18 @@ LOST: tuple[tuple[str, str, str], ...] = (
 
 
 class Link(enum.Enum):
-    """What is to be done with the connection that the answer came on."""
+    """The action for the connection on which the answer arrived."""
 
     KEEP = "keep"
     RETIRE = "retire"
     RETIRE_KEEPING_OLDEST_TOKEN = "retire_keeping_oldest_token"
     RETIRE_AND_BAR = "retire_and_bar"
-    """Connecting again would not help: nothing does for a while."""
+    """For a while a new connection would not help either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What the policy needs to know of a request and its connection."""
+    """The facts of a request and its connection that the policy reads."""
 
     tries: int = 0
     renewed: bool = False
@@ -68,14 +68,14 @@ class Circumstances:
     """Whether the connection accepted nothing since it was opened or was idle for long."""
     retry_after: float | None = None
     backoff: float | None = None
-    """Seconds that the pool or the token waits now, where the policy is one of waiting."""
+    """Seconds that the pool or the token waits now, if the policy waits for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """Either another try after ``delay`` seconds, or the end with ``verdict``.
 
-    With the end, ``delay`` says when another try by the caller makes sense; None: never.
+    At the end, ``delay`` is when the caller may try again; None means never.
     """
 
     again: bool
@@ -86,7 +86,7 @@ class Step:
 
 
 def next_step(row: Reason, seen: Circumstances) -> Step:
-    """Return what follows a refusal."""
+    """Return the next step after a refusal."""
     policy = row.retry.value
     match row.retry:
         case Retry.NEVER:

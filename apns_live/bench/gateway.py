@@ -170,8 +170,7 @@ class Traffic:
             return post(path, body, f"Key {keys['onesignal']}")
 
         def token(index: int) -> bytes:
-            # Use other activities than the updated ones, or each update would be sent to these tokens
-            # too.
+            # Use other activities than the updated ones, whose updates would go to these tokens too.
             tokens = [self._token(f"joined-{index}")]
             return post("/v1/tokens", {"tokens": tokens}, f"Bearer {keys['native']}")
 

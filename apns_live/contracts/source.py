@@ -121,8 +121,7 @@ def _decided(text: str, bare: str) -> tuple[str, str, dict[int, str]]:
     """Blank the branches that no iPhone compiles; record the lines under undecided conditions."""
     lines, bare_lines = text.split("\n"), bare.split("\n")
     conditions: dict[int, str] = {}
-    # For each open #if: whether this branch is taken (None: unknown), whether an earlier one was, and
-    # its text.
+    # For each open #if: whether this branch is taken (None: unknown), an earlier one was, its text.
     stack: list[tuple[bool | None, bool | None, str]] = []
     for number, line in enumerate(bare_lines):
         directive = _DIRECTIVE.match(line)

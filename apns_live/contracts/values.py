@@ -87,8 +87,7 @@ def parse(document: str | bytes) -> Any:
     Answers dict, list, str, int, Real, bool and None, and the Broken kinds above.
     """
     text = document if isinstance(document, str) else document.decode("utf-8", "surrogateescape")
-    # The standard library's C scanner agrees with Swift on everything that it accepts, except for these
-    # two.
+    # The standard library's C scanner accepts only what Swift accepts, except for these two.
     plain = text.isascii() and "\\u" not in text
     if text.count("[") + text.count("{") <= MAX_DEPTH and (plain or not _SURROGATE.search(text)):
         try:

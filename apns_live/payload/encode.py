@@ -39,16 +39,16 @@ _STALE_SOON = 60
 
 
 class EncodedMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
-    """What the client sends for a message: the body, and the values of its headers.
+    """A message as the client sends it: the body, and the values of its headers.
 
-    A journal keeps it as the array of its fields, so a new one goes behind the others.
+    A journal stores it as the array of its fields, so new fields must be added at the end.
     """
 
     body: bytes
     push_type: str
     """``apns-push-type``: liveactivity, alert or background."""
     topic_suffix: str
-    """What follows the bundle id in ``apns-topic``."""
+    """The suffix of the bundle id in ``apns-topic``."""
     priority: int
     """``apns-priority``: 10, 5 or 1."""
     expiration: int
@@ -90,10 +90,10 @@ def encode(
 ) -> EncodedMessage:
     """Check a message and encode it.
 
-    ``now`` is seconds since 1970. ``timestamp`` and ``priority`` take the place of the message's
-    own (delivery keeps an activity's stamps in order and its budget). ``storage_policy`` is that of
-    the channel, where known. Raises `InvalidPayload`, `PayloadTooLarge`, or `InvalidSetting` for
-    the arguments beside the message.
+    ``now`` is seconds since 1970. ``timestamp`` and ``priority`` replace the message's own (delivery
+    orders an activity's timestamps and keeps its budget). ``storage_policy`` is the channel's, if
+    known. Raises `InvalidPayload`, `PayloadTooLarge`, or `InvalidSetting` for the arguments beside the
+    message.
     """
     if target not in ("device", "broadcast"):
         raise refused(InvalidSetting, "target", "target", target=target)
@@ -188,7 +188,7 @@ def _given_expiration(message: Message, now: float) -> int | None:
 
 
 def _lifetime(message: ActivityMessage, now: float, stale_date: int | None) -> int:
-    """Return for how many seconds APNs stores a message whose caller did not say."""
+    """Return for how many seconds APNs stores a message without an expiration of its own."""
     if message.event == "start":
         return START_LIFETIME
     if message.event == "end":
@@ -226,7 +226,7 @@ def _ordinary(
         event=message.event,
         warnings=tuple(found.warnings),
         has_alert=alert,
-        # A second copy of a notification is seen, unless a collapse id merges the two.
+        # A second copy of a notification is visible, unless a collapse id merges the two.
         replay_safe=not alert or message.collapse_id is not None,
     )
 
@@ -253,8 +253,8 @@ def _custom(custom: Mapping[str, Any] | None, found: Findings, *, activity: bool
 def bytes_by_key(payload: Mapping[str, Any]) -> dict[str, int]:
     """Return the bytes of each key's ``"key":value`` text, largest first.
 
-    Paths are those of the payload. The members of ``aps`` and of its objects are listed each for
-    itself, so the figures do not add up to the payload's size: an object contains its members.
+    Paths are those of the payload. Members of ``aps`` and of its objects are listed too. So the figures
+    do not add up to the payload's size, because an object contains its members.
     """
     sizes: dict[str, int] = {}
 
@@ -288,7 +288,7 @@ def _check_size(payload: Mapping[str, Any], body: bytes, target: Target, found: 
 
 
 def check_activity_data(aps: Mapping[str, Any], found: Findings) -> None:
-    """Warn when attributes and content state, as JSON without their keys, are more than a phone holds."""
+    """Warn if attributes and content state, as JSON without their keys, are over the phone's limit."""
     size = sum(len(json_bytes(aps[key])) for key in ("attributes", "content-state") if key in aps)
     if size > ACTIVITY_DATA_LIMIT:
         words = {"size": size, "limit": ACTIVITY_DATA_LIMIT}

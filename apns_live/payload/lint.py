@@ -16,7 +16,7 @@ from .values import json_bytes, plain_object
 
 @dataclass(frozen=True, slots=True)
 class LintReport:
-    """What `lint` found."""
+    """The result of `lint`."""
 
     kind: str
     """start, update, end, alert, background or unknown."""
@@ -27,13 +27,13 @@ class LintReport:
     limit: int
     """Bytes that the target allows."""
     problems: tuple[PayloadProblem, ...]
-    """What must be changed: APNs refuses it, or the phone shows nothing."""
+    """Problems that must be fixed: APNs refuses the push, or the phone shows nothing."""
     warnings: tuple[PayloadWarning, ...]
-    """What Apple ignores, caps, or does not document."""
+    """Warnings: values that Apple ignores, caps, or does not document."""
     bytes_by_key: dict[str, int]
     """Bytes of each key's text, largest first; an object contains its members."""
     explanation: tuple[str, ...]
-    """Sentences for a person: what this payload is, and what happens to it."""
+    """Sentences for a person: the kind of payload, and what a phone does with it."""
 
     @property
     def ok(self) -> bool:

@@ -94,7 +94,7 @@ class CriticalSound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
-    """What the messages of a live activity have in common."""
+    """The common fields of the messages of a live activity."""
 
     content_state: Any = None
     alert: Alert | None = None
@@ -349,7 +349,7 @@ def _text(value: object, field: str, saying: str) -> str:
 
 
 def _words(value: object, field: str) -> None:
-    """Refuse what is neither text, nor `Localized`, nor None."""
+    """Refuse a value that is neither text, nor `Localized`, nor None."""
     if value is not None and not isinstance(value, Localized):
         _text(value, field, "words_kind")
 
@@ -375,7 +375,7 @@ def _fraction(value: Any, field: str) -> None:
 
 
 def _sound(value: object) -> str | CriticalSound:
-    """Return a sound given as a name, a `CriticalSound`, or a mapping with that one's fields."""
+    """Return a sound from a name, a `CriticalSound`, or a mapping with a `CriticalSound`'s fields."""
     if isinstance(value, CriticalSound):
         return value
     if not isinstance(value, Mapping):

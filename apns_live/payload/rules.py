@@ -1,7 +1,7 @@
 """All rules about payloads: what Apple refuses, ignores, limits or does not document.
 
-`lint` applies all rules to a complete payload. `encode` applies those to a message that its fields have
-not checked already: `on_activity`, `on_ordinary`, `on_custom`. `SAYINGS` has the sentence for each code.
+`lint` applies all rules to a complete payload. `encode` applies those that the message's fields have
+not checked: `on_activity`, `on_ordinary`, `on_custom`. `SAYINGS` has the sentence for each code.
 Sources: Apple, "Starting and updating Live Activities with ActivityKit push notifications" and
 "Generating a remote notification".
 """
@@ -57,7 +57,7 @@ class PayloadWarning(Finding, frozen=True, gc=False):
 
 
 class PayloadProblem(Finding, frozen=True, gc=False):
-    """Something for which `encode` would refuse, found in a ready payload."""
+    """Something in a complete payload that `encode` would refuse."""
 
 
 @dataclass(slots=True)
@@ -69,11 +69,11 @@ class Findings:
     warnings: list[PayloadWarning] = field(default_factory=list)
 
     def problem(self, saying: str, where: str, **words: object) -> None:
-        """Note something that must change."""
+        """Add a problem that must be fixed."""
         self.problems.append(PayloadProblem(*self._said(saying, where, words)))
 
     def warning(self, saying: str, where: str, **words: object) -> None:
-        """Note something that Apple ignores, caps or does not document."""
+        """Add a warning about something that Apple ignores, caps or does not document."""
         self.warnings.append(PayloadWarning(*self._said(saying, where, words)))
 
     def _said(self, saying: str, where: str, words: dict[str, object]) -> tuple[str, str, str]:
@@ -88,7 +88,7 @@ class Findings:
 def on_activity(
     aps: Mapping[str, Any], *, now: float, expiration: int | None, found: Findings
 ) -> None:
-    """Warn about an activity's dates, alert and inputs; ``expiration`` where the caller gave one."""
+    """Warn about an activity's dates, alert and inputs, and about a given ``expiration``."""
     if (
         abs(aps["timestamp"] - now) > TIMESTAMP_SLACK
         or "stale-date" in aps
@@ -107,7 +107,7 @@ def on_activity(
 
 
 def on_expiration(expiration: int, now: float, found: Findings) -> None:
-    """Warn about an expiration of the caller's that APNs will not honour as given."""
+    """Warn about a given expiration that APNs will not honour."""
     if expiration and expiration <= now:
         found.warning("expiration_past", "expiration")
     elif expiration > now + LONGEST_STORAGE:
@@ -115,7 +115,7 @@ def on_expiration(expiration: int, now: float, found: Findings) -> None:
 
 
 def on_ordinary(aps: Mapping[str, Any], found: Findings) -> None:
-    """Warn about an ordinary push whose parts do not fit."""
+    """Warn about an ordinary push whose parts contradict each other."""
     if "sound" in aps and not aps.get("alert"):
         found.warning("sound_without_title", "aps.sound")
     level = aps.get("interruption-level")
@@ -132,7 +132,7 @@ def on_custom(custom: Mapping[str, Any], found: Findings, *, activity: bool) -> 
         found.warning("custom_undocumented", "custom")
 
 
-# A ready payload, from lint
+# A complete payload, from lint
 
 
 def kind_of(payload: Mapping[str, Any]) -> str:
@@ -153,7 +153,7 @@ def kind_of(payload: Mapping[str, Any]) -> str:
 def check_payload(
     payload: Mapping[str, Any], kind: str, target: str, now: float | None, found: Findings
 ) -> None:
-    """Hold every rule against a payload."""
+    """Check a payload by every rule."""
     aps = payload.get("aps")
     if not isinstance(aps, Mapping):
         found.problem("no_aps/kind" if "aps" in payload else "no_aps", "aps")
@@ -215,7 +215,7 @@ def _activity(aps: Mapping[str, Any], kind: str, now: float | None, found: Findi
         for key in ("attributes-type", "attributes", "input-push-token", "input-push-channel"):
             if key in aps:
                 found.warning("only_for_start", f"aps.{key}")
-    if kind != "start" or aps.get("alert"):  # a start without an alert has been named already
+    if kind != "start" or aps.get("alert"):  # a start without an alert is reported already
         _alert(aps, found)
     score = aps.get("relevance-score")
     if score is not None and not is_number(score):
@@ -250,7 +250,7 @@ def _start(aps: Mapping[str, Any], found: Findings) -> None:
     _inputs(aps, found)
 
 
-# What a message and a payload have in common
+# The rules for both messages and payloads
 
 
 def _inputs(aps: Mapping[str, Any], found: Findings) -> None:
@@ -313,7 +313,7 @@ def _date(key: str, value: Any, now: float | None, found: Findings) -> None:
     elif abs(value) >= MILLISECONDS_FROM:
         found.problem("milliseconds", field)
     elif value < DURATIONS_UP_TO and not (key == "dismissal-date" and value == 0):
-        # A message's dates were checked where they were read.
+        # A message's dates were checked when they were read.
         found.problem("bad_date/early", field)
     elif now is not None:
         if key == "timestamp" and abs(value - now) > TIMESTAMP_SLACK:

@@ -31,7 +31,7 @@ _TokenType = TypeVar("_TokenType", bound="_HexToken")
 
 
 class HasEvent(Protocol):
-    """A message, or an encoded one: it names its event."""
+    """A message, or an encoded one, with its event."""
 
     @property
     def event(self) -> str:
@@ -39,11 +39,11 @@ class HasEvent(Protocol):
 
 
 class _HexToken(str):
-    """Text of hexadecimal digits, checked once."""
+    """A text of hexadecimal digits that is checked once."""
 
     __slots__ = ()
     advice: ClassVar[str] = ""
-    """What to do about a message that was sent to another kind of token."""
+    """The remedy for a message that was sent to another kind of token."""
 
     def __new__(cls: type[_TokenType], text: str) -> _TokenType:
         """Check the text; raise `InvalidToken` for what cannot be a token."""
@@ -95,7 +95,7 @@ _WANTED: dict[str, tuple[str, type[_HexToken]]] = {
 
 
 def check_token(token: str, *, message: HasEvent | None = None) -> str:
-    """Return ``token`` unchanged if it can stand in a path, else raise `InvalidToken`.
+    """Return ``token`` unchanged if it is valid in a path, else raise `InvalidToken`.
 
     A typed token is also checked against ``message``: a `StartToken` takes a `Start`, and so on.
     """
@@ -120,7 +120,7 @@ def check_token(token: str, *, message: HasEvent | None = None) -> str:
 
 
 def are_tokens(tokens: Sequence[object]) -> bool:
-    """Tell whether all are plain text that can stand in a path; typed tokens are not looked at.
+    """Return True if all are plain text that can stand in a path. Typed tokens give False.
 
     When it is False, `check_token` says which one is wrong, and why.
     """
@@ -220,7 +220,7 @@ def _channel_text(text: object) -> str:
 
 
 def _no_hidden_characters(text: str, field: str, what: str, error: type[InvalidInput]) -> None:
-    """Refuse what would end a header line or hide in one."""
+    """Refuse characters that would end a header line or be invisible in one."""
     if hidden := _HIDDEN(text):
         code = ord(hidden[0])
         name = _NAMES.get(code, f"the control character U+{code:04X}")

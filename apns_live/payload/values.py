@@ -51,7 +51,7 @@ json_bytes = msgspec.json.Encoder(enc_hook=_base_value).encode
 
 
 def plain_object(value: object, field: str) -> dict[str, Any]:
-    """Return ``value`` as a dict that JSON carries without change, in the caller's key order.
+    """Return ``value`` as a dict that JSON encodes without change, in the caller's key order.
 
     Takes a mapping, a dataclass, a msgspec Struct or a pydantic model. Plain input comes back as
     the same object, not a copy. Raises `InvalidPayload` with the full path of what is refused.
@@ -82,9 +82,9 @@ def apple_date(moment: datetime.datetime) -> float:
 def epoch_seconds(value: object, *, now: float, field: str, zero_allowed: bool = False) -> int:
     """Return a date input as whole seconds since 1970, rounded down.
 
-    ``now`` is seconds since 1970 and the base of a timedelta. ``zero_allowed`` lets the number 0
-    through, which means "at once" for an expiration or a dismissal. Raises `InvalidPayload` for
-    milliseconds, durations given as numbers, naive datetimes, and everything that is not a date.
+    ``now`` is seconds since 1970 and the base of a timedelta. ``zero_allowed`` accepts the number 0,
+    which means "at once" for an expiration or a dismissal. Raises `InvalidPayload` for milliseconds,
+    durations given as numbers, naive datetimes, and everything that is not a date.
     """
     if isinstance(value, datetime.datetime):
         if value.utcoffset() is None:
@@ -153,7 +153,7 @@ def _walk_dict(value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
             if plain is not key:
                 changed[key] = item
         kind = type(item)
-        # The common leaves, without a call: a content state is mostly these.
+        # Handle the common leaves without a call, because a content state consists mostly of them.
         if kind is str:
             if item.isascii():
                 continue
@@ -206,13 +206,13 @@ def _walk_other(value: Any, path: str, depth: int) -> Any:
 
 
 def _members(value: Any, path: str) -> Any:
-    """Return a model's members under the names they have on the wire; None for anything else."""
+    """Return a model's members by their encoded names; None for any other value."""
     kind = type(value)
     if isinstance(value, type):
         return None
     if isinstance(value, msgspec.Struct):
         return _struct_members(value)
-    # pydantic is recognised by its marks: importing it would cost those who do not use it.
+    # Recognise pydantic by its attributes. Importing it would cost users who do not use it.
     if hasattr(kind, "__pydantic_core_schema__") and callable(getattr(kind, "model_dump", None)):
         try:
             return value.model_dump(mode="python", by_alias=True, warnings=False)

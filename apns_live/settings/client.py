@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..credentials import ProviderKey
     from ..pool.endpoint import Endpoint
 
-# Of the pool's settings, those that are the client's own arguments.
+# The settings of the pool that are arguments of the client itself.
 _ROOM_OPTIONS = ("queue_timeout", "waiting_room")
 
 
@@ -54,7 +54,7 @@ class Settings:
         file: str | Path | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Settings:
-        """Read the settings: ``arguments`` win over ``environ``, and that over the file.
+        """Read the settings: ``arguments`` override ``environ``, and ``environ`` overrides the file.
 
         ``arguments`` maps dotted names to values; None means "not given". ``file`` must exist if it is
         named; otherwise ``apns-live.toml`` of the working directory is read if it exists. Raises
@@ -119,7 +119,7 @@ class Settings:
         return None
 
     def endpoint(self) -> str | Endpoint:
-        """Return what ``Client(environment=...)`` takes: an environment's name or an `Endpoint`."""
+        """Return the argument ``environment`` of ``Client``: an environment's name or an `Endpoint`."""
         given = {
             name: getattr(self, name)
             for name in ("port", "ca_file", "manage_host", "manage_port")
@@ -130,12 +130,12 @@ class Settings:
         from ..pool.endpoint import ENVIRONMENTS, Endpoint
 
         if self.host is None:
-            # Apple's host with, for example, the other port that Apple serves.
+            # Apple's host with, for example, Apple's alternative port.
             return dataclasses.replace(ENVIRONMENTS[self._required("environment")], **given)
         return Endpoint(self.host, **given)
 
     def client_arguments(self) -> dict[str, Any]:
-        """Return the arguments of ``Client``, the key among them, ready for ``Client(**...)``."""
+        """Return the arguments of ``Client``, including the key, ready for ``Client(**...)``."""
         arguments: dict[str, Any] = {
             "key": self.provider_key(),
             "bundle_id": self._required("bundle_id"),
@@ -177,9 +177,9 @@ class Settings:
 
 
 def pem_of(text: str) -> str:
-    """Return PEM where ``text`` is base64 of the DER inside a .p8 file, else ``text`` itself."""
+    """Return PEM if ``text`` is base64 of the DER inside a .p8 file, else ``text`` itself."""
     bare = "".join(text.split())
-    # DER starts with a SEQUENCE, 0x30, and base64 of that with M.
+    # DER starts with a SEQUENCE, 0x30, so its base64 starts with M.
     if not bare.startswith("M") or "-" in bare:
         return text
     folded = "\n".join(bare[start : start + 64] for start in range(0, len(bare), 64))

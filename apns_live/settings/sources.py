@@ -35,7 +35,7 @@ _GROUPS = (
     (frozenset({"environment"}), frozenset(one for one in NAMES if one.startswith("endpoint."))),
 )
 
-# Apple's name of a key file contains the key id, so the id of a weaker source is another key's.
+# Apple's name of a key file contains the key id, so an id from a weaker source is another key's.
 _KEY_FILE = re.compile(r"AuthKey_[A-Z0-9]+\.p8$")
 
 
@@ -196,7 +196,7 @@ def _converted(setting: Setting, said: Any, source: str) -> Any:
         if not isinstance(said, str | Path) or not str(said).strip():
             raise wrong(f"{shown} is not a string")
         text = str(said)
-        # A PEM has lines.
+        # A PEM has several lines.
         if any(ord(char) < 32 for char in text) and setting.name != "key":
             raise wrong("holds a control character")
         if setting.choices:
@@ -218,7 +218,7 @@ def _number(setting: Setting, said: Any, shown: str, wrong: Any) -> int | float:
     if setting.kind is int and not isinstance(number, int):
         raise wrong(f"{shown} is not a whole number")
     low, high = setting.minimum, setting.maximum
-    # NaN and infinity come from strings and from TOML alike.
+    # Both strings and TOML can contain NaN and infinity.
     if not math.isfinite(number) or number < (low or 0) or (high is not None and number > high):
         span = f"{low:g} to {high:g}" if high is not None else f"{low or 0:g} or more"
         raise wrong(f"{shown} is out of range", f"Give {span}.")

@@ -40,7 +40,7 @@ class Setting:
 
     @property
     def text(self) -> str:
-        """The help with the choices, and with the default if that is a plain value."""
+        """The help text with the choices, and with the default if that is a plain value."""
         unit = f" {self.metavar.lower()}" if self.metavar in ("SECONDS", "DAYS") else ""
         said = [self.help, f"One of {', '.join(self.choices)}." if self.choices else ""]
         said.append(f"Default: {self.default}{unit}." if self.default else "")
@@ -48,7 +48,7 @@ class Setting:
 
     @property
     def part(self) -> str:
-        """The table of the settings file that has it; empty for the top level."""
+        """The table of the settings file that contains it; empty for the top level."""
         return self.name.rpartition(".")[0]
 
     @property
@@ -68,7 +68,7 @@ def _pool(name: str, kind: Kind, text: str, minimum: float = 0) -> Setting:
 
 
 def _fields(part: str, kind: type) -> Iterator[Setting]:
-    """Return the settings that the fields of a class describe."""
+    """Return the settings that a class's fields describe."""
     hints = get_type_hints(kind)
     for one in fields(kind):
         shown, default, hint = dict(one.metadata), one.default, hints[one.name]
