@@ -13,7 +13,7 @@ from ..outcome import Outcome, alike
 from ..pool import Push, Sendable
 
 WorkItem = Push
-"""What a source of work gives: ``WorkItem(token, message, context)``, with a prepared message."""
+"""An item of a source of work: ``WorkItem(token, message, context)``, with a prepared message."""
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 Settled = Sequence[tuple[Push, Outcome]]
@@ -26,30 +26,30 @@ class Acceptances(NamedTuple):
     tokens: Sequence[str]
     apns_ids: Sequence[str]
     unique_ids: Sequence[object]
-    """Empty where APNs sent none."""
+    """Empty if APNs sent none."""
 
     def outcomes(self) -> list[Outcome]:
-        """Return an outcome for each."""
+        """Return an outcome for each acceptance."""
         unique_ids = self.unique_ids or repeat("")
         return alike(self.like, token=self.tokens, apns_id=self.apns_ids, unique_id=unique_ids)
 
 
 class End(enum.StrEnum):
-    """Why a work source or a source of tokens is not read any more."""
+    """Why a work source or a source of tokens is no longer read."""
 
     OPEN = ""
-    """More may be taken."""
+    """It is still read."""
     EXHAUSTED = "exhausted"
     """The source was read to its end."""
     STOPPED = "cancelled"
-    """Its owner left: stop(), a break, a cancelled wait()."""
+    """Its owner stopped it: stop(), a break, a cancelled wait()."""
     DEADLINE = "deadline"
     CLOSED = "closed"
     """The client is being closed."""
     SOURCE_FAILED = "source_failed"
     """The source raised."""
     FAILED = "failed"
-    """What sends cannot go on, for example because a journal cannot be written."""
+    """The sender cannot continue, for example because a journal cannot be written."""
 
 
 class Source(Protocol[ItemT_co]):
@@ -81,7 +81,7 @@ class TokenSource(Source[str], Protocol):
 
 
 class _Engine(Protocol):
-    """The engine, as an attachment sees it."""
+    """The methods of the engine that an attachment uses."""
 
     def wake(self) -> None: ...
     def detach(self, attachment: Attachment, end: End) -> None: ...
@@ -103,16 +103,16 @@ class Attachment:
     checked: bool = False
     """The source has checked its tokens itself."""
     drains: bool = False
-    """When True, closing the client keeps draining this source: its items were accepted."""
+    """When True, closing the client keeps draining this source, because its items were accepted."""
     message: Sendable | None = None
-    """What all its items say: then ``source.take`` gives bare tokens, and we make the pushes."""
+    """The message of all items: then ``source.take`` returns bare tokens, not items."""
     end: End = End.OPEN
     idle: bool = False
-    """Its source had nothing when it was last asked."""
+    """Its source had nothing at the last call."""
     in_hand: int = 0
     """Items taken and not yet settled."""
     held: int = 0
-    """Of these, the ones that wait for another try; written by `Waiting`."""
+    """The items of these that wait for a retry; written by `Waiting`."""
     batch: list[tuple[Push, Outcome]] = field(default_factory=list)
     accepted: list[Acceptances] = field(default_factory=list)
     timer: Timer | None = None
@@ -123,7 +123,7 @@ class Attachment:
 
     @property
     def detached(self) -> bool:
-        """Whether the source is not read any more."""
+        """Whether the source is no longer read."""
         return self.end is not End.OPEN
 
     def wake(self) -> None:
@@ -147,10 +147,10 @@ class Attachment:
         """Cancel every item that was not sent; their outcomes are NOT_SENT."""
         self.engine.cancel_waiting(self)
 
-    # For the engine
+    # For the engine.
 
     def set_timer(self, timer: Timer | None) -> None:
-        """Keep the timer of the deadline, so that detaching can call it off."""
+        """Store the deadline's timer, so that detaching can cancel it."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer = timer

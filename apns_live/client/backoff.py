@@ -1,4 +1,4 @@
-"""Who waits after a refusal: the pool after a 503, a single token after a 429.
+"""Waits after refusals: of the pool after a 503, of a single token after a 429.
 
 The seconds are those of `apns_live.reasons.Retry`.
 """
@@ -23,9 +23,9 @@ RETRY_AFTER_LIMIT = 3600.0
 
 
 class PoolBackoff:
-    """How long everything waits after a 503; from the start again after an acceptance.
+    """How long all pushes wait after a 503. An acceptance resets it.
 
-    Answers to pushes that left before the wait began belong to the same trouble and do not double.
+    Answers to pushes sent before the wait began belong to the same failure and do not double it.
     """
 
     def __init__(self) -> None:
@@ -49,30 +49,30 @@ class PoolBackoff:
 
 
 class TokenBackoff:
-    """How long single tokens wait after a 429; a wait is forgotten after as long again.
+    """How long single tokens wait after a 429. A wait is forgotten after twice its length.
 
     At most ``capacity`` tokens are remembered; the one refused longest ago is forgotten first.
-    Upper and lower case are one token.
+    Tokens are compared without case.
     """
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._policy = Retry.BACKOFF_TOKEN.value
         self._capacity = capacity
         self._tokens: OrderedDict[str, tuple[float, float, int]] = OrderedDict()
-        """For each token: waits until, forgotten at, refusals in a row."""
+        """For each token: end of the wait, when to forget it, refusals in a row."""
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def delay(self, token: str, now: float) -> float:
-        """Return seconds that the next 429 of this token would ask for."""
+        """Return the seconds that the next 429 would make this token wait."""
         return self._policy.backoff(self._refusals(token.lower(), now))
 
     def refused(self, token: str, now: float, delay: float) -> None:
-        """Note a 429 and the wait that follows it."""
+        """Note a 429 and the wait that follows."""
         token = token.lower()
         times = self._refusals(token, now) + 1
-        # A server that asks for hours is honoured, but not remembered for as long again.
+        # A wait of hours that a server asks for is honoured, but forgotten soon after it ends.
         kept = min(delay, self._policy.delays[-1])
         self._tokens[token] = (now + delay, now + delay + kept, times)
         self._tokens.move_to_end(token)
@@ -80,16 +80,16 @@ class TokenBackoff:
             self._tokens.popitem(last=False)
 
     def accepted(self, token: str) -> None:
-        """Forget a token that was accepted."""
+        """Forget a token whose push was accepted."""
         self._tokens.pop(token.lower(), None)
 
     def wait(self, token: str, now: float) -> float:
-        """Return seconds that this token has to wait now."""
+        """Return the seconds that this token must still wait."""
         known = self._tokens.get(token.lower())
         return 0.0 if known is None else max(0.0, known[0] - now)
 
     def sweep(self, now: float) -> None:
-        """Forget tokens whose wait is long over, oldest first."""
+        """Forget tokens whose wait ended long ago, oldest first."""
         while self._tokens:
             token, (_, forgotten_at, _) = next(iter(self._tokens.items()))
             if now <= forgotten_at:
@@ -102,7 +102,7 @@ class TokenBackoff:
 
 
 class Refusals:
-    """``pool`` and ``tokens`` are the backoffs that refusals asked for."""
+    """Judges refusals; ``pool`` and ``tokens`` are the resulting backoffs."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -119,11 +119,11 @@ class Refusals:
         *,
         may_retry: bool,
     ) -> tuple[Answer, Step]:
-        """Return the answer and what follows it; both are kept in ``push.last``."""
+        """Return the answer and what follows from it; both are stored in ``push.last``."""
         wall = self._clock.time()
         answer = read_answer(response.status, response.headers, response.body, wall)
         if answer.row.verdict is Verdict.ACCEPTED:
-            # Only 200 accepts.
+            # Only status 200 is an acceptance.
             answer = read_answer(502, response.headers, response.body, wall)
         retry = answer.row.retry
         backoff = None
@@ -149,7 +149,8 @@ class Refusals:
             ),
         )
         if push.last is not None and push.last[1].may_have_been_sent:
-            # A 500 came before: whatever is answered now, a phone may have got that first one.
+            # A 500 came before, so a phone may have got that first push, whatever the answer is
+            # now.
             step = replace(step, may_have_been_sent=True)
         push.last = (answer, step)
         if retry is Retry.BACKOFF_TOKEN and step.delay is not None:
@@ -159,13 +160,13 @@ class Refusals:
         return answer, step
 
     def accepted(self, pushes: Sequence[Push]) -> None:
-        """Note acceptances: waits need not grow any more."""
+        """Note acceptances: the next wait starts small again."""
         if self.tokens:
             for push in pushes:
                 self.tokens.accepted(push.token)
         self.pool.accepted()
 
     def pause(self, now: float) -> tuple[float, str]:
-        """Return for how many seconds nothing leaves, and the answer that asked for it."""
+        """Return the seconds for which sending is paused, and the answer that caused it."""
         left = self.pool.until - now
         return (left, self._because) if left > 0 else (0.0, "")

@@ -264,7 +264,7 @@ class Client:
     def check_decodes(self, encoded: EncodedMessage) -> EncodedMessage:
         """Return the message. Raises `InvalidPayload` if a contract refuses it."""
         if self._contracts is not None and encoded.push_type == "liveactivity":
-            # A start names its type, and may be of another one than the last.
+            # A start names its type, which may differ from the last start's.
             named = encoded.event == "start"
             check = self._contracts.check_payload if named else self._contracts.check_change
             verdict = check(encoded.body)
@@ -302,7 +302,7 @@ class Client:
         times = {"response_timeout": response_timeout, "deadline": deadline}
         return self._engine.attach(source, retry=retry, checked=tokens_checked, **times)
 
-    # Keys, figures, the end
+    # Keys, statistics, closing.
 
     def replace_key(self, key: ProviderKey) -> None:
         """Use another key for new pushes. Pushes in flight finish on their connections."""
@@ -339,7 +339,7 @@ class Client:
         if not gone:
             self._home.check()
         self._end = asyncio.get_running_loop().create_future()
-        if gone:  # and with its event loop everything that there was to close
+        if gone:  # its event loop, and everything to close on it, is gone
             self._end.set_result(None)
             return
         patience = self.options.close_timeout if drain is None else drain
@@ -362,7 +362,7 @@ class Client:
                 self._end.set_result(None)
 
     async def _drained(self, deadline: float) -> None:
-        """Return when nothing is waiting or under way, at ``deadline`` at the latest."""
+        """Return when no push is waiting or in flight, at ``deadline`` at the latest."""
         while self._engine.busy() or len(self._room):
             left = deadline - self.clock.monotonic()
             if left <= 0:

@@ -21,9 +21,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class DropSink:
-    """A callable, or a file of JSON Lines with mode 0600 that is replaced; or nothing.
+    """A callable, or a JSON Lines file with mode 0600 that is replaced; or nothing.
 
-    A callable that raises, or a disk that fills up, is logged once; the fan-out goes on.
+    An error of the callable or the disk is logged once; the fan-out continues.
     """
 
     def __init__(self, target: DropsTo | None) -> None:
@@ -39,7 +39,7 @@ class DropSink:
         self.write = Guarded(call, "drops_to")
 
     def open(self) -> None:
-        """Create the file. Raise `InvalidSetting` when that is not possible."""
+        """Create the file. Raise `InvalidSetting` if that is not possible."""
         if self._path is None:
             return
         try:

@@ -33,13 +33,13 @@ def check_seconds(value: object, field: str, *, zero: bool = False) -> None:
 
 
 class HomeLoop:
-    """The event loop that an object lives on: the first that it is used on."""
+    """The event loop to which an object is bound: the first on which it is used."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def check(self) -> None:
-        """Bind to the running event loop. Raises `WrongEventLoop` when bound to another one."""
+        """Bind to the running event loop. Raises `WrongEventLoop` if bound to another one."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -54,5 +54,5 @@ class HomeLoop:
             )
 
     def has_ended(self) -> bool:
-        """Whether the loop was closed, and everything on it with it."""
+        """Whether the loop was closed, and everything on it."""
         return self._loop is not None and self._loop.is_closed()

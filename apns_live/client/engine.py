@@ -1,7 +1,7 @@
-"""The engine: gives pushes to the transport, makes an outcome of each answer, retries by verdict.
+"""The engine: passes pushes to the transport, turns answers into outcomes, retries by verdict.
 
-Every push from a source is in exactly one state: ready to be sent, in flight, waiting for a retry, or
-settled. No function here awaits; the event loop calls them.
+Every push from a source is in exactly one state: ready to be sent, in flight, waiting for a retry,
+or settled. No function here awaits; the event loop calls them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .statistics import Counters
 
 _BAR_BATCH = 1000
 _ROUNDS = 8
-"""How often in one turn of the event loop sources are asked again when nothing may leave."""
+"""How often in one turn of the event loop sources are asked again while no push may be sent."""
 _NO_WINDOW = "The server granted no window for all of the body, so it cannot have acted on it."
 _READY = PushState.READY
 
@@ -118,10 +118,10 @@ class Engine:
                 await self._watcher.wait()
 
     def waiting(self) -> int:
-        """How many pushes were taken and not sent."""
+        """Return the number of pushes that were taken and not yet sent."""
         return len(self._waiting)
 
-    # The feed: what the transport asks
+    # The feed, called by the transport.
 
     def take(
         self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
@@ -133,14 +133,14 @@ class Engine:
             pushes = self._leavable(self._waiting.take(limit), now)
             if not pushes:
                 pushes = self._intake.take(limit, now, carrier, stream_id)
-                if len(pushes) > limit:  # a source that gave more than it was asked for
+                if len(pushes) > limit:  # a source returned more than it was asked for
                     self._waiting.put_in_front(pushes[limit:])
                     pushes = pushes[:limit]
                 self._flush()
                 pushes = self._leavable(pushes, now)
             if pushes or not (self._intake.hungry() or self._waiting.ready):
                 return pushes
-        # All of them were refused, late or held. The event loop gets a turn before more are.
+        # All of them were refused, late or held. The event loop gets a turn before more are taken.
         if not self._resting:
             self._resting = True
             asyncio.get_running_loop().call_soon(self._rested)
@@ -216,7 +216,7 @@ class Engine:
                 self._alarm.set(self._limit(push, now))
         return self._waiting.first() is not None
 
-    # What came back
+    # Answers.
 
     def accepted(
         self,
@@ -225,7 +225,7 @@ class Engine:
         unique_ids: Sequence[EncodedString],
         now: float,
     ) -> None:
-        """Make an outcome of each of these acceptances."""
+        """Make an outcome of each acceptance."""
         self._accept(carrier.number, pushes, unique_ids, now)
         self._flush()
 
@@ -348,14 +348,14 @@ class Engine:
     def _hold(self, push: Push, until: float) -> None:
         self._waiting.hold(push, until)
         self._alarm.set(until)
-        push.owner.wake()  # it makes room for others of its source
+        push.owner.wake()  # makes room for other pushes of its source
 
     def _tick(self) -> None:
         now = self.clock.monotonic()
         wall = self.clock.time()
         self._waiting.release(now)
         for push in [push for push in self._waiting.ready if push.state == _READY]:
-            # Its time limit may end while it waits for a connection.
+            # Its deadline may pass while it waits for a connection.
             if push.message.useless_at <= wall or self._limit(push, now) <= now:
                 self._settle_late(push, now)
         self._refusals.tokens.sweep(now)
@@ -419,7 +419,7 @@ class Engine:
     def _given_up(self, push: Push, loss: Loss, now: float) -> Outcome | None:
         """Return the outcome of a push that its source gives up in flight, else None."""
         if push.state == PushState.NEW:
-            push.owner.in_hand += 1  # its source gives it up before it was taken
+            push.owner.in_hand += 1  # the source gives it up before `take` has returned it
         return self._abandon(push, loss, now) if push.state == PushState.IN_FLIGHT else None
 
     @staticmethod
@@ -434,7 +434,7 @@ class Engine:
         return unanswered(push, Verdict.NOT_SENT, loss.value, now, detail=_NO_WINDOW)
 
     def cancel_waiting(self, attachment: Attachment) -> None:
-        """Give up everything of one source that is not on the wire."""
+        """Give up all pushes of one source that are not in flight."""
         self._give_up_waiting(attachment, "cancelled")
 
     def _give_up_waiting(self, attachment: Attachment | None, reason: str) -> None:
@@ -444,7 +444,7 @@ class Engine:
         self._flush()
 
     def _expire(self, attachment: Attachment) -> None:
-        """Settle a source at its deadline: unsent pushes NOT_SENT, those in flight UNKNOWN."""
+        """Settle a source at its deadline: unsent pushes get NOT_SENT, those in flight UNKNOWN."""
         now = self.clock.monotonic()
         self._stop(attachment, End.DEADLINE)
         for push in [push for push in self._waiting if push.owner is attachment]:
@@ -491,7 +491,7 @@ class Engine:
         if push.message.useless_at <= wall:
             verdict, reason = Verdict.EXPIRED, "expired"
         elif push.last is not None:
-            # It was refused before and waited for another try: that is the better answer.
+            # An earlier refusal, after which it waited for a retry, is the better answer.
             answer, step = push.last
             self._settle(push, refusal(push, answer, step, now, wall, 0))
             return

@@ -17,7 +17,7 @@ from .run import UNREAD_LIMIT, BaseRun
 from .statistics import Counts, Report, Tally
 
 HELD_LIMIT = 100_000
-"""Pushes of one run that wait for another try (after a 429, say): at so many, reading pauses."""
+"""Pushes of one run that wait for a retry (after a 429, say): at this number, reading pauses."""
 
 
 class Run(BaseRun[Report]):
@@ -106,7 +106,7 @@ class EngineRun(Run):
             return []
         tokens = self._reader.take(limit)
         if self._reader.ended:
-            # Behind this turn: the pushes below are in hand only then.
+            # Later in this turn: only then has the engine taken the pushes below.
             asyncio.get_running_loop().call_soon(self.review)
         return tokens
 
@@ -126,18 +126,18 @@ class EngineRun(Run):
         self.review()
 
     def _stopped_from_outside(self) -> None:
-        """Stop, because of the deadline or because the client is closing."""
+        """Stop, because the deadline passed or the client is closing."""
         assert self._attachment is not None  # noqa: S101 - who is attached has begun
         self.halt(self._attachment.end)
         asyncio.get_running_loop().call_soon(self.review)
 
     def resume(self) -> None:
-        """Ask for tokens again: there are more, or there is room for more."""
+        """Request tokens again, because there are more or there is room for more."""
         if self._attachment is not None:
             self._attachment.wake()
 
     def halt(self, end: End) -> None:
-        """Read no more tokens, because of ``end``; the first cause counts."""
+        """Stop reading tokens for the reason ``end``; the first reason counts."""
         super().halt(end)
         if self._attachment is not None:
             self._attachment.detach(end)

@@ -15,7 +15,7 @@ _UNIT = 1e-6
 _BUCKETS = 48 * _PER_DOUBLING
 _SCALE = _PER_DOUBLING / math.log(2.0)
 BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds up to which `Times` counts."""
+"""The upper bounds, in seconds, that `Times` counts by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Histogram(msgspec.Struct, array_like=True):
     maximum: float = 0.0
 
     def add(self, seconds: float, times: int = 1) -> None:
-        """Count a duration, ``times`` over."""
+        """Count a duration ``times`` times."""
         self.add_each((seconds,), times)
 
     def add_each(self, durations: Sequence[float], times: int = 1) -> None:
-        """Count durations, each of them ``times`` over."""
+        """Count each of these durations ``times`` times."""
         counts = self.buckets
         for seconds in durations:
             bucket = int(math.log(seconds / _UNIT) * _SCALE) if seconds > _UNIT else 0
@@ -55,7 +55,7 @@ class Histogram(msgspec.Struct, array_like=True):
         self.total += sum(durations) * times
 
     def merge(self, other: Histogram) -> None:
-        """Count what another one has counted."""
+        """Add the counts of another histogram."""
         for bucket, times in other.buckets.items():
             self.buckets[bucket] = self.buckets.get(bucket, 0) + times
         self.count += other.count
@@ -63,7 +63,7 @@ class Histogram(msgspec.Struct, array_like=True):
         self.maximum = max(self.maximum, other.maximum)
 
     def percentile(self, percent: float) -> float:
-        """Return the duration in seconds that ``percent`` of all do not exceed; 0 when empty."""
+        """Return the duration in seconds that ``percent`` percent do not exceed; 0 if empty."""
         if not self.count:
             return 0.0
         wanted = max(1, math.ceil(self.count * percent / 100.0))

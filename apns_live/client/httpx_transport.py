@@ -1,8 +1,8 @@
 """The second, slow transport, on httpx: for proxies that break ours, and for comparison in tests.
 
-It knows less than our own transport: httpx opens at most 100 streams, loses answers after GOAWAY and
-hides the codes of RST_STREAM. So it may report UNKNOWN for a push that ours sends again; never the
-reverse.
+It knows less than our own transport: httpx opens at most 100 streams, loses answers after GOAWAY
+and hides the codes of RST_STREAM. So it may report UNKNOWN for a push that ours would send again;
+never the reverse.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STREAMS = 100
 
 @dataclass(eq=False)
 class _Carrier:
-    """One httpx client with one connection at most, and one provider token."""
+    """An httpx client with at most one connection, and one provider token."""
 
     number: int
     client: httpx.AsyncClient
@@ -41,7 +41,7 @@ class _Carrier:
     in_flight: dict[Push, asyncio.Task[None]] = field(default_factory=dict)
 
     def statistics(self) -> LinkStatistics:
-        """Return a frozen snapshot (httpx opens the connection by itself)."""
+        """Return a frozen snapshot (httpx opens the connection itself)."""
         return self.record.statistics(
             self.clock.monotonic(),
             connection_id=self.number,
@@ -54,7 +54,7 @@ class _Carrier:
         )
 
     def retire(self, cause: str) -> None:
-        """Take no new pushes."""
+        """Accept no new pushes."""
         self.retired = self.retired or cause
 
     def abandon(self, push: Push) -> bool | None:
@@ -87,14 +87,14 @@ class HttpxTransport(Transport):
             timeout=httpx.Timeout(None, connect=self._options.connect_timeout),
         )
         self._links: list[_Carrier] = []
-        """The newest, if it is not retired, takes pushes; the others wait for answers."""
+        """The newest carrier accepts pushes unless it is retired; the others wait for answers."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<HttpxTransport {self._address} in flight {len(self.in_flight())}>"
 
     def in_flight(self) -> list[Push]:
-        """Return the pushes that are on the wire."""
+        """Return the pushes in flight."""
         return [push for carrier in self._links for push in carrier.in_flight]
 
     async def aclose(self, deadline: float) -> None:
@@ -126,7 +126,7 @@ class HttpxTransport(Transport):
                 push.leaves(carrier, 0, now)
                 carrier.in_flight[push] = self._spawn(self._send(push, carrier))
         if now < self.opening.backoff_until:
-            self._feed.has_work()  # lets it settle what cannot wait
+            self._feed.has_work()  # lets the feed settle pushes that cannot wait
 
     def _current(self) -> _Carrier:
         if not self._links or self._links[-1].retired:

@@ -25,19 +25,19 @@ _READY, _HELD = PushState.READY, PushState.HELD
 
 
 class Intake:
-    """The attached sources. ``refuse`` gets each push whose token cannot be one."""
+    """The attached sources. ``refuse`` is called with each push whose token is invalid."""
 
     def __init__(self, ids: RequestIds, refuse: Callable[[Push, Outcome], object]) -> None:
         self._ids = ids
         self._refuse = refuse
         self.attachments: list[Attachment] = []
-        """Those that are asked for work."""
+        """The sources that are asked for work."""
         self._turn = 0
         self._dirty: list[Attachment] = []
         self._flushing = False
 
     def remove(self, attachment: Attachment, end: End) -> None:
-        """Ask this source for work no more."""
+        """Stop asking this source for work."""
         if attachment.end is End.OPEN:
             attachment.end = end
         if attachment in self.attachments:
@@ -46,13 +46,13 @@ class Intake:
             attachment.set_timer(None)
 
     def hungry(self) -> bool:
-        """Whether some source may have work."""
+        """Whether a source may have work."""
         return any(not attachment.idle for attachment in self.attachments)
 
     def take(
         self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
     ) -> Sequence[Push]:
-        """Return up to ``limit`` new pushes; when several sources have work, a share from each.
+        """Return up to ``limit`` new pushes; if several sources have work, a share from each.
 
         For ``carrier`` and ``stream_id`` see `Feed.take`.
         """
@@ -115,7 +115,7 @@ class Intake:
         return items if attachment.checked else self._with_good_tokens(items)
 
     def _with_good_tokens(self, items: list[Push]) -> list[Push]:
-        """Return the pushes that can be sent; refuse the others."""
+        """Return the pushes with valid tokens; refuse the others."""
         good: list[Push] = []
         message: Sendable | None = None
         for push in items:
@@ -133,20 +133,20 @@ class Intake:
     # Outcomes
 
     def settle(self, push: Push, outcome: Outcome) -> None:
-        """Put an outcome into its source's batch."""
+        """Add an outcome to its source's batch."""
         owner = push.owner
         if not owner.batch and not owner.accepted:
             self._dirty.append(owner)
         owner.batch.append((push, outcome))
 
     def mark(self, owner: Attachment) -> None:
-        """Say that ``owner.batch`` is about to get its first outcome."""
+        """Note that ``owner.batch`` gets its first outcome."""
         self._dirty.append(owner)
 
     def flush(self) -> bool:
-        """Hand every source its batch; say whether there was any.
+        """Pass each source its batch; return whether there was any.
 
-        A source may call back in; what it settles by that is handed out here too.
+        A source may call back; outcomes that this causes are passed on here too.
         """
         if self._flushing or not self._dirty:
             return False
@@ -172,9 +172,9 @@ class Intake:
 
 
 class Waiting:
-    """The two places where pushes wait, which the sources bound.
+    """The two places where pushes wait, limited by the sources.
 
-    A push that is settled meanwhile stays where it is, and is skipped because of its state.
+    A push that is settled while it waits stays there, and is skipped because of its state.
     """
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Waiting:
         self._count = 0
 
     def __iter__(self) -> Iterator[Push]:
-        """Yield every push that waits."""
+        """Yield every waiting push."""
         yield from (push for push in self.ready if push.state == _READY)
         yield from (push for _, _, push in self._held if push.state == _HELD)
 
@@ -191,12 +191,12 @@ class Waiting:
         return sum(1 for _ in self)
 
     def add(self, push: Push) -> None:
-        """Put a push behind those that are ready."""
+        """Add a push after the ready ones."""
         push.state = _READY
         self.ready.append(push)
 
     def put_in_front(self, pushes: Sequence[Push]) -> None:
-        """Put pushes in front of those that are ready, in their order."""
+        """Add pushes before the ready ones, in their order."""
         self.ready.extendleft(reversed(pushes))
 
     def hold(self, push: Push, until: float) -> None:
@@ -217,14 +217,14 @@ class Waiting:
         return taken
 
     def first(self) -> Push | None:
-        """Return the push that is next to leave."""
+        """Return the push that is sent next."""
         ready = self.ready
         while ready and ready[0].state != _READY:
             ready.popleft()
         return ready[0] if ready else None
 
     def release(self, now: float) -> None:
-        """Make ready what was held until now."""
+        """Make the pushes ready that were held until now."""
         held = self._held
         while held and (held[0][0] <= now or held[0][2].state != _HELD):
             _, _, push = heapq.heappop(held)
@@ -233,7 +233,7 @@ class Waiting:
                 self.add(push)
 
     def settled(self, push: Push) -> None:
-        """Note that a push has its outcome, wherever it is."""
+        """Note that a push has its outcome, wherever it waits."""
         if push.state == _HELD:
             push.owner.held -= 1
         push.state = PushState.SETTLED
@@ -243,13 +243,13 @@ class Waiting:
         return self._held[0][0] if self._held else None
 
     def clear(self) -> None:
-        """Forget everything; what waited has to be settled before."""
+        """Forget everything; waiting pushes must be settled before."""
         self.ready.clear()
         self._held.clear()
 
 
 def complain(message: str, error: BaseException) -> None:
-    """Report an error that has nobody to be raised to."""
+    """Report an error that has no caller to be raised to."""
     asyncio.get_running_loop().call_exception_handler(
         {"message": f"apns_live: {message}", "exception": error}
     )

@@ -31,7 +31,7 @@ def settle_accepted(
 ) -> None:
     """Put each acceptance into a batch of its source; ``mark`` gets each source once.
 
-    A source of bare tokens gets them as `Acceptances`, others an outcome for each.
+    A source of bare tokens gets them as `Acceptances`; other sources get an outcome for each.
     """
     at = 0
     for (message, owner, sent_at, attempts), group in groupby(pushes, _together):
@@ -63,7 +63,7 @@ def settle_accepted(
             owner.accepted.append(Acceptances(like, tokens, ids, unique))
             continue
         columns: dict[str, Iterable[object]] = {"unique_id": unique or repeat("")}
-        if not same_times:  # single sends: each has waited for as long as it has
+        if not same_times:  # single sends: each has waited for its own time
             columns["queue_time"] = waits = [sent_at - each for each in created]
             columns["elapsed"] = [now - each for each in created]
             counters.queue_times.add_each(waits)
@@ -74,7 +74,7 @@ def settle_accepted(
 
 
 def refused_token(token: object, error: InvalidInput, priority: int) -> Outcome:
-    """Return the outcome of something that is not a token; nothing was sent."""
+    """Return the outcome of an invalid token; nothing was sent."""
     if not isinstance(token, str):
         try:
             token = repr(token)[:100]
@@ -92,7 +92,7 @@ def refused_token(token: object, error: InvalidInput, priority: int) -> Outcome:
 def unanswered(push: Push, verdict: Verdict, reason: str, now: float, **more: Any) -> Outcome:
     """Return the outcome of a push whose last try certainly did not reach APNs.
 
-    An earlier try may have: after a 500 it waited for another one.
+    An earlier try may have reached it: after a 500 the push waited for a retry.
     """
     doubt = push.last is not None and push.last[1].may_have_been_sent
     if doubt and verdict is Verdict.NOT_SENT:
@@ -101,7 +101,7 @@ def unanswered(push: Push, verdict: Verdict, reason: str, now: float, **more: An
 
 
 def unknown(push: Push, loss: Loss, now: float, detail: str, connection_id: int) -> Outcome:
-    """Return the outcome of a push that left and was not answered."""
+    """Return the outcome of a push that was sent and not answered."""
     more = {"reason": loss.value, "connection_id": connection_id, "detail": detail}
     return _outcome(push, now, verdict=Verdict.UNKNOWN, may_have_been_sent=True, **more)
 
@@ -132,7 +132,7 @@ def refusal(
 
 
 def _outcome(push: Push, now: float, **more: Any) -> Outcome:
-    """Return an outcome with what every push that was not accepted knows of itself."""
+    """Return an outcome with the fields common to all pushes that were not accepted."""
     return Outcome(
         token=push.token,
         apns_id=push.request_id,
@@ -145,7 +145,7 @@ def _outcome(push: Push, now: float, **more: Any) -> Outcome:
 
 
 def clock_advice(answer: Answer) -> str:
-    """Say what to do when APNs finds a provider token too old that was made just now."""
+    """Return advice for the case that APNs finds a new provider token too old."""
     advice = "APNs says that a provider token made just now is too old. Check this machine's clock"
     if answer.skew is None:
         return f"{advice}, and that NTP runs."

@@ -12,14 +12,14 @@ from ..pool import HeaderSet, Sendable
 
 _KEPT = 1024
 _ALIKE = frozenset({"apns-topic", "apns-push-type", "apns-priority"})
-"""Headers whose values come again and again (Apple, "Sending notification requests to APNs")."""
+"""Headers with recurring values (Apple, "Sending notification requests to APNs")."""
 
 
 class RecentMessage:
-    """Keeps one encoded message for as long as it would be encoded alike: a thousand `send` encode it once.
+    """Keeps one encoded message while it would be encoded alike, for example for a thousand `send`.
 
-    That is within one second of the clock, which stamps it, and while the object says the same:
-    its mappings are the caller's and may have changed, so its plain JSON is compared.
+    That holds within one second of the clock, which sets the timestamp, and while the object is
+    unchanged. The caller may change its mappings, so its plain JSON is compared.
     """
 
     def __init__(self, encode: Callable[[Message, float], Sendable]) -> None:
@@ -27,10 +27,10 @@ class RecentMessage:
         self._kept: tuple[Message, int, bytes | None, Sendable] | None = None
 
     def sendable(self, message: Message, now: float) -> Sendable:
-        """Return the message encoded, anew or not. ``now`` is seconds since 1970."""
+        """Return the encoded message, from the cache if possible. ``now`` is seconds since 1970."""
         kept, second, said = self._kept, int(now), None
         if kept is not None and kept[0] is message:
-            # Only a message that comes again is compared.
+            # Only a repeated message is compared.
             said = _print(message)
             if said is not None and kept[1:3] == (second, said):
                 return kept[3]
@@ -40,7 +40,7 @@ class RecentMessage:
 
 
 def _print(message: Message) -> bytes | None:
-    """Return what tells apart all that a message can say; None for what only `encode` understands."""
+    """Return a value that identifies the message's content; None if only `encode` understands it."""
     try:
         return msgspec.json.encode(message)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
@@ -56,7 +56,7 @@ class HeaderBook:
         self._kept: dict[tuple[object, ...], HeaderSet] = {}
 
     def of(self, encoded: EncodedMessage, channel: str | None = None) -> HeaderSet:
-        """Return the headers of a message, to device tokens or to a channel."""
+        """Return the headers of a message to device tokens or to a channel."""
         key = (
             channel,
             encoded.topic_suffix,
@@ -73,7 +73,7 @@ class HeaderBook:
         return found
 
     def forget_tokens(self) -> None:
-        """Drop what was prepared with provider tokens: the key was replaced."""
+        """Drop the headers with provider tokens, because the key was replaced."""
         for headers in self._kept.values():
             headers.forget()
 

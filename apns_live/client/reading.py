@@ -21,11 +21,11 @@ from ..refusals import refused
 Tokens = Iterable[str] | AsyncIterable[str]
 
 READ_AHEAD = 2_000
-"""Tokens that an async source may give before they are asked for."""
+"""Tokens that are read ahead from an async source."""
 SLOW = 0.01
-"""Seconds of reading after which the event loop gets a turn, and what was read leaves."""
+"""Seconds of reading after which the event loop gets a turn, so that tokens can be sent."""
 _MOST_AT_ONCE = 32
-"""Tokens between two looks at the time."""
+"""Tokens between two checks of the time."""
 _TAKEN_AT_MOST = 10_000
 IN_MEMORY: tuple[type, ...] = (list, tuple, set, frozenset, dict)
 
@@ -33,7 +33,7 @@ IN_MEMORY: tuple[type, ...] = (list, tuple, set, frozenset, dict)
 def read_tokens(tokens: object, *, dedupe: bool = False) -> TokenReader:
     """Return the reader for an iterable or an async iterable of tokens.
 
-    ``dedupe`` leaves repeated tokens out. Raises `InvalidInput` when it is not an iterable of tokens.
+    ``dedupe`` leaves out repeated tokens. Raises `InvalidInput` for any other object.
     """
     if isinstance(tokens, TokenReader):
         return tokens
@@ -46,13 +46,13 @@ def read_tokens(tokens: object, *, dedupe: bool = False) -> TokenReader:
 
 
 class TokenReader:
-    """Reads a source once. Made by `read_tokens`; subclasses say where tokens come from.
+    """Reads a source once. Created by `read_tokens`; subclasses implement the kinds of sources.
 
-    ``read`` counts tokens with their repeats, ``duplicates`` those that ``dedupe`` left out.
+    ``read`` counts tokens including repeats, ``duplicates`` the repeats that ``dedupe`` left out.
     """
 
     checked = False
-    """Whether what it gives has been checked."""
+    """Whether its tokens were already checked."""
 
     def __init__(self, *, dedupe: bool = False) -> None:
         self.read = 0
@@ -60,7 +60,7 @@ class TokenReader:
         self.exhausted = False
         """The source was read to its end."""
         self.error: BaseException | None = None
-        """What the source raised; it ends the reading."""
+        """The source's error; it ends the reading."""
         self.stopped = False
         self._seen: set[int] | None = set() if dedupe else None
         self._wake: Callable[[], object] = lambda: None
@@ -75,7 +75,7 @@ class TokenReader:
         self._wake = wake
 
     def take(self, limit: int) -> list[str]:
-        """Return at most ``limit`` tokens that are there now; nothing at the end, or for now."""
+        """Return at most ``limit`` available tokens; none at the end, or if none are available."""
         looked_at = 0
         while not self.ended and looked_at < _TAKEN_AT_MOST:
             tokens = self._next(limit)
@@ -90,7 +90,7 @@ class TokenReader:
         return []
 
     def stop(self) -> list[str]:
-        """Read no more. Return the tokens that the source has given and nobody took."""
+        """Stop reading. Return the tokens that the source yielded and that were not taken."""
         self.stopped = True
         return self._count(self._left())
 
@@ -99,11 +99,11 @@ class TokenReader:
         self.stop()
 
     def _next(self, limit: int) -> list[str]:
-        """Return at most ``limit`` tokens; nothing: wait for ``wake``. Set ``exhausted``, ``error``."""
+        """Return at most ``limit`` tokens; if none, wait for ``wake``. Set ``exhausted``, ``error``."""
         raise NotImplementedError
 
     def _left(self) -> list[str]:
-        """Return, once, the tokens that were given and not taken."""
+        """Return, once, the tokens that were yielded and not taken."""
         return []
 
     def _count(self, tokens: list[str]) -> list[str]:
@@ -113,8 +113,8 @@ class TokenReader:
             return tokens
         fresh: list[str] = []
         for token in tokens:
-            # 64 bits of a hash keyed anew in each process: a million tokens collide
-            # with a chance of about one in 37 million.
+            # 64-bit hashes with a new key in each process: a million tokens have a collision with a
+            # chance of about one in 37 million.
             key = hash(token.lower()) if isinstance(token, str) else id(token)
             if key in seen:
                 self.duplicates += 1
@@ -125,7 +125,7 @@ class TokenReader:
 
 
 class _PlainReader(TokenReader):
-    """An iterable: a list, a generator, a cursor. Read on the event loop, in short slices."""
+    """Reads an iterable (a list, a generator, a cursor) on the event loop, in short slices."""
 
     def __init__(self, tokens: Iterable[str], *, dedupe: bool) -> None:
         super().__init__(dedupe=dedupe)
@@ -150,7 +150,7 @@ class _PlainReader(TokenReader):
             wanted = min(self._slice, limit - len(tokens))
             had = len(tokens)
             try:
-                # What came before an error is kept: extend appends as it goes.
+                # Items before an error are kept: extend appends one at a time.
                 tokens.extend(islice(self._iterator, wanted))
             except RAISED as error:
                 self.error = shown(error)
@@ -174,7 +174,7 @@ class _PlainReader(TokenReader):
 
 
 class AheadReader(TokenReader):
-    """Items that somebody reads ahead of their being taken; nothing comes after ``_over``."""
+    """Items that are read before they are taken; the last one is ``_over``."""
 
     def __init__(self, *, dedupe: bool = False) -> None:
         super().__init__(dedupe=dedupe)
@@ -190,7 +190,7 @@ class AheadReader(TokenReader):
         return items
 
     def _left(self) -> list[Any]:
-        # Another thread may be about to append one more; it looks at ``stopped`` first.
+        # Another thread may be about to append one more item; it checks ``stopped`` first.
         return [self._ahead.popleft() for _ in range(len(self._ahead))]
 
     def _finish(self) -> None:
@@ -201,9 +201,9 @@ class AheadReader(TokenReader):
 
 
 class AsyncReader(AheadReader):
-    """An async iterable, read at most ``ahead`` items ahead by a task of its own.
+    """Reads an async iterable with a task, at most ``ahead`` items ahead.
 
-    ``tokens_of`` returns the tokens of items, where these are more than tokens.
+    ``tokens_of`` returns the tokens of an item that has several.
     """
 
     def __init__(
@@ -280,7 +280,7 @@ async def _close(iterator: object) -> None:
 
 
 def shown(error: BaseException) -> BaseException:
-    """Return what the caller is to see: a CancelledError would end their task, not tell them."""
+    """Return the error to raise to the caller: a CancelledError would end the caller's task."""
     if not isinstance(error, asyncio.CancelledError):
         return error
     shown = SourceCancelled(

@@ -22,7 +22,7 @@ from .reading import TokenReader
 ReportT = TypeVar("ReportT")
 
 UNREAD_LIMIT = 10_000
-"""Outcomes that the caller has not read at which sending pauses. Those of pushes in flight still come."""
+"""Unread outcomes at which sending pauses. Outcomes of pushes in flight are still added."""
 WATERMARK = UNREAD_LIMIT // 2
 """Unread outcomes at which a paused run continues."""
 
@@ -37,7 +37,7 @@ class Life(enum.Enum):
 
 
 class Outbox:
-    """The queue of outcomes between the sender and the caller."""
+    """The queue of outcomes from the sender to the caller."""
 
     def __init__(self) -> None:
         self.unread: deque[Outcome] = deque()
@@ -57,7 +57,7 @@ class Outbox:
         return len(self.unread) + self._packed_count
 
     def put_accepted(self, batch: Acceptances) -> None:
-        """Keep acceptances for the caller. A worker process packs them instead."""
+        """Keep acceptances for the caller. A worker process overrides this to pack them."""
         self.put_packed(len(batch.tokens), batch.outcomes)
 
     def put_packed(self, count: int, unpack: Callable[[], list[Outcome]]) -> None:
@@ -84,7 +84,7 @@ class Outbox:
         self._packed_count = 0
 
     def tell(self) -> None:
-        """Wake the caller: something changed."""
+        """Wake the caller, because something changed."""
         self._changed.set()
 
     async def changed(self) -> None:
@@ -102,10 +102,10 @@ class BaseRun(ABC, Generic[ReportT]):
         self.outbox = Outbox()
         self.life = Life.NEW
         self.end = End.OPEN
-        """Why no more tokens are read; `End.OPEN` while they are."""
+        """Why no more tokens are read; `End.OPEN` while tokens are read."""
         self._failure: BaseException | None = None
 
-    # What the caller does
+    # Called by the caller.
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,7 +116,7 @@ class BaseRun(ABC, Generic[ReportT]):
     async def __aiter__(self) -> AsyncIterator[Outcome]:
         """Yield outcomes as they come, not in the order of the tokens.
 
-        Raises what the source of tokens raised, behind the outcomes of what it gave.
+        Raises an error of the token source, after the outcomes of the tokens read before.
         """
         self.start()
         outbox = self.outbox
@@ -141,7 +141,7 @@ class BaseRun(ABC, Generic[ReportT]):
     async def wait(self) -> ReportT:
         """Send to every token, discard the outcomes, and return the report.
 
-        Raises what the source of tokens raised, after what was read has its outcomes.
+        Raises an error of the token source, after the tokens read before have their outcomes.
         """
         self.start()
         self.outbox.discard()
@@ -155,10 +155,10 @@ class BaseRun(ABC, Generic[ReportT]):
         return self.report
 
     def stop(self) -> None:
-        """Read and send no more; the iteration continues to the last outcome.
+        """Stop reading and sending; the iteration continues to the last outcome.
 
-        What was read and has not left is NOT_SENT, what has left waits for its answer. Leaving an
-        iteration early or cancelling `wait` does this.
+        Tokens that were read and not sent are NOT_SENT; pushes in flight wait for their answer.
+        Leaving an iteration early or cancelling `wait` does this.
         """
         if self.life is Life.READING or self.life is Life.LANDING:
             self.halt(End.STOPPED)
@@ -182,7 +182,7 @@ class BaseRun(ABC, Generic[ReportT]):
     def report(self) -> ReportT:
         """The report so far."""
 
-    # What the sending side calls
+    # Called by the sender.
 
     def start(self) -> None:
         """Start the run, once. Raises `ClientClosed` if the client is closed."""
@@ -235,7 +235,7 @@ class BaseRun(ABC, Generic[ReportT]):
             error, self._failure = self._failure, None
             raise error
 
-    # What the subclass must have
+    # Implemented by the subclass.
 
     @abstractmethod
     def _begin(self) -> None:
@@ -255,15 +255,15 @@ class BaseRun(ABC, Generic[ReportT]):
 
     @abstractmethod
     def _never_left(self, tokens: list[str]) -> None:
-        """Give these tokens, which nobody took from the reader, their outcome."""
+        """Give these tokens, which were never taken from the reader, their outcome."""
 
     @abstractmethod
     def _under_way(self) -> bool:
-        """Whether a token that was read still lacks its outcome."""
+        """Whether a token that was read has no outcome yet."""
 
     def _ended(self) -> None:
         """Note that every token has its outcome."""
 
     async def _release(self) -> None:
-        """Let go of what the run holds, when its caller leaves."""
+        """Release the run's resources, when its caller leaves."""
         await self._reader.aclose()

@@ -25,7 +25,7 @@ class WaitingRoom:
         self._queue_timeout = queue_timeout
         self._waiting: deque[Push] = deque()
         self._present = 0
-        """Places taken: cancelled pushes stay in the deque until it is their turn."""
+        """Places in use: cancelled pushes stay in the deque until their turn."""
         self._doors: deque[asyncio.Future[None]] = deque()
         self._timed: set[Push] = set()
         self._alarm = Alarm(engine.clock, self._tick)
@@ -37,7 +37,7 @@ class WaitingRoom:
         return self._present
 
     async def send(self, push: Push, deadline: float | None) -> Outcome:
-        """Return the push's outcome. Raise `PoolFull` or `ClientClosed`; nothing was sent then."""
+        """Return the push's outcome. Raise `PoolFull` or `ClientClosed`; then nothing was sent."""
         now = self._clock.monotonic()
         if deadline is not None:
             push.deadline = now + deadline
@@ -72,7 +72,7 @@ class WaitingRoom:
             raise
 
     async def _find_place(self, push: Push) -> None:
-        """Return once a place is ours. It is counted from the moment in which the door opens."""
+        """Return once a place is free. The place is reserved at that moment."""
         patience = self._queue_timeout
         if push.deadline:
             patience = min(patience, push.deadline - push.created)
@@ -83,14 +83,14 @@ class WaitingRoom:
                 await door
         except TimeoutError:
             if door.done() and not door.cancelled():
-                return  # it opened in the last moment
+                return  # a place became free at the last moment
             raise PoolFull(
                 f"{self._capacity} pushes wait already and none left within {patience:g} s; "
                 "nothing was sent. APNs is slow or not reachable, or this is more than it takes"
             ) from None
         except asyncio.CancelledError:
             if door.done() and not door.cancelled():
-                self._left(1)  # the place was ours; it goes to the next
+                self._left(1)  # the reserved place goes to the next caller
             raise
 
     def take(self, limit: int) -> Sequence[Push]:
@@ -116,7 +116,7 @@ class WaitingRoom:
                 future.set_result(outcome)
 
     def close(self) -> None:
-        """Settle everything that waits as NOT_SENT, and take nothing more."""
+        """Settle all waiting pushes as NOT_SENT, and accept no more."""
         self._closed = True
         for push in self.take(len(self._waiting)):
             push.state = PushState.NEW
@@ -126,7 +126,7 @@ class WaitingRoom:
         self._alarm.cancel()
 
     def refuse_more(self) -> None:
-        """Take no new calls; those that wait go on."""
+        """Accept no new calls; waiting ones continue."""
         self._closed = True
 
     def _left(self, count: int) -> None:

@@ -22,7 +22,7 @@ _OTHER = "(other reasons)"
 
 
 class Counts(msgspec.Struct, array_like=True):
-    """What is counted of a fan-out; it may cross between processes."""
+    """The counts of a fan-out. Processes can exchange them."""
 
     settled: int = 0
     accepted: int = 0
@@ -30,31 +30,31 @@ class Counts(msgspec.Struct, array_like=True):
     drops: int = 0
     connections: int = 0
     verdicts: dict[Verdict, int] = {}
-    """Without acceptances."""
+    """Acceptances are not included."""
     reasons: dict[str, int] = {}
     round_trips: Histogram = msgspec.field(default_factory=Histogram)
 
     def count(self, outcome: Outcome) -> None:
-        """Count verdict and reason of an outcome that is not an acceptance."""
+        """Count the verdict and reason of an outcome that is not an acceptance."""
         verdict = outcome.verdict
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
         self._count_reason(outcome.reason or str(outcome.status), 1)
 
     def _count_reason(self, reason: str, times: int) -> None:
-        """Count a reason. What a server invents beyond a hundred reasons is counted together."""
+        """Count a reason. After a hundred different reasons, further ones are counted together."""
         if reason not in self.reasons and len(self.reasons) >= _REASONS_KEPT:
             reason = _OTHER
         self.reasons[reason] = self.reasons.get(reason, 0) + times
 
     def by_verdict(self) -> Mapping[Verdict, int]:
-        """Return a copy of the counts by verdict, acceptances among them."""
+        """Return a copy of the counts by verdict, including acceptances."""
         verdicts = dict(self.verdicts)
         if self.accepted:
             verdicts[Verdict.ACCEPTED] = self.accepted
         return MappingProxyType(verdicts)
 
     def merge(self, other: Counts) -> None:
-        """Count what another one has counted."""
+        """Add the counts of another fan-out."""
         for name in ("settled", "accepted", "answered", "drops", "connections"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for verdict, count in other.verdicts.items():
@@ -65,7 +65,7 @@ class Counts(msgspec.Struct, array_like=True):
 
 
 class Counters(Counts, array_like=True):
-    """What the engine of a client counts as it goes."""
+    """The running counts of a client's engine."""
 
     cancelled: int = 0
     lost: int = 0
@@ -82,7 +82,7 @@ class Counters(Counts, array_like=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """A client at one moment; times are seconds, counts are since the client was made."""
+    """A snapshot of a client; times are seconds, counts are since the client was created."""
 
     transport: str
     """``http2`` or ``httpx``."""
@@ -90,20 +90,20 @@ class Statistics:
     connections_opened: int
     connections_failed: int
     last_failure: str
-    """What the last connection that could not be opened said; "" when there was none."""
+    """The last connection error; "" if there was none."""
     paused_for: float
-    """Seconds for which nothing leaves because APNs asked for it; connections are ``paused``."""
+    """Seconds for which sending is paused because APNs asked for it; connections are ``paused``."""
     paused_because: str
-    """The answer that asked for it: status, reason, Retry-After."""
+    """The answer that caused the pause: status, reason, Retry-After."""
     waiting: int
-    """Pushes that were taken on and are not on the wire."""
+    """Pushes that were accepted and are not in flight."""
     in_flight: int
     accepted: int
     cancelled: int
-    """Pushes whose caller was cancelled, so that nobody heard of their outcome."""
+    """Pushes whose caller was cancelled, so that their outcome was not returned."""
     lost: int
     replays: int
-    """Pushes that left again because they were certainly not processed."""
+    """Pushes that were sent again because they were certainly not processed."""
     retries: int
     verdicts: Mapping[Verdict, int]
     reasons: Mapping[str, int]
@@ -112,13 +112,13 @@ class Statistics:
     round_trip_p99: float
     round_trip_max: float
     queue_times: Times
-    """From being taken on until leaving, of pushes that APNs answered."""
+    """Time from acceptance to sending, of pushes that APNs answered."""
     round_trips: Times
-    """From leaving until the answer."""
+    """Time from sending to the answer."""
 
     @property
     def header_decoder(self) -> str:
-        """``hpack``: there is one decoder of header blocks. Deprecated, goes with 0.2."""
+        """``hpack``: the only decoder of header blocks. Deprecated; removed in 0.2."""
         warnings.warn(
             "Statistics.header_decoder is always hpack now", DeprecationWarning, stacklevel=2
         )
@@ -164,10 +164,10 @@ def snapshot(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A fan-out so far, or at its end. Times are seconds."""
+    """The counts of a fan-out so far, or at its end. Times are seconds."""
 
     read: int
-    """Tokens read from the source. Each gets exactly one outcome, repeats that were dropped none."""
+    """Tokens read from the source. Each gets exactly one outcome; left-out repeats get none."""
     settled: int
     duplicates: int
     """Repeated tokens that ``dedupe=True`` left out."""
@@ -185,7 +185,7 @@ class Report:
     rate: float
     """Outcomes with an answer from APNs per second."""
     p50: float
-    """Round trip of half the answers at most; as the others, exact to about 5 percent."""
+    """Median round trip; like the other times, exact to about 5 percent."""
     p95: float
     p99: float
     maximum: float
@@ -214,11 +214,11 @@ class Tally:
         self._connections: set[int] = set()
 
     def begin(self) -> None:
-        """Start the watch."""
+        """Start the stopwatch."""
         self._began_at = self._clock.monotonic()
 
     def end(self) -> None:
-        """Stop the watch."""
+        """Stop the stopwatch."""
         self._ended_at = self._clock.monotonic()
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
@@ -256,7 +256,7 @@ class Tally:
         counts.answered += accepted + refused
 
     def accepted(self, count: int, round_trip: float, connection_id: int) -> None:
-        """Count so many acceptances that came at once."""
+        """Count acceptances that arrived together."""
         counts = self.counts
         counts.settled += count
         counts.accepted += count
@@ -266,13 +266,13 @@ class Tally:
         counts.connections = len(self._connections)
 
     def note_drop(self, outcome: Outcome) -> None:
-        """Keep an outcome with DROP_TOKEN that is counted already."""
+        """Keep an outcome with DROP_TOKEN that is already counted."""
         if len(self._drops) < FIRST_DROPS:
             self._drops.append(outcome)
         self._drop(outcome)
 
     def report(self, reader: TokenReader, end: End, others: Iterable[Counts] = ()) -> Report:
-        """Return the report so far, with what others have counted."""
+        """Return the report so far, including the counts of others."""
         now = self._clock.monotonic()
         began_at = now if self._began_at is None else self._began_at
         elapsed = (now if self._ended_at is None else self._ended_at) - began_at

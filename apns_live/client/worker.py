@@ -23,11 +23,11 @@ from .run import Life, Outbox
 from .workers import NoMore, Settled, Setup, Take, decode_order, pack, read, write
 
 _PAUSE = 0.01, 0.05
-"""Seconds between two words of outcomes, and of counts alone."""
+"""Seconds between two messages with outcomes, and between two with counts alone."""
 
 
 class LentKey(ProviderKey):
-    """Stands for a key that another process owns: its tokens were signed there."""
+    """Represents a key that another process owns, which has signed the provider tokens."""
 
     __slots__ = ("_signed",)
     _signed: dict[int, str]
@@ -38,7 +38,7 @@ class LentKey(ProviderKey):
             object.__setattr__(self, name, value)
 
     def sign(self, issued_at: int, *, deterministic: bool = True) -> str:
-        """Return the JWT for ``issued_at``. Raises `CredentialError` when it was not signed ahead."""
+        """Return the JWT for ``issued_at``. Raises `CredentialError` unless it was signed before."""
         try:
             return self._signed[issued_at]
         except KeyError:
@@ -49,7 +49,7 @@ class LentKey(ProviderKey):
 
 
 class _Fed(AheadReader):
-    """Tokens that another process read and checked."""
+    """Tokens that another process has read and checked."""
 
     checked = True
 
@@ -63,7 +63,7 @@ class _Fed(AheadReader):
 
 
 class _Teller(Outbox):
-    """Tells the other process what the run came to, a batch at a time."""
+    """Sends the run's outcomes to the other process, a batch at a time."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class _Teller(Outbox):
         self.over = asyncio.Event()
 
     def put(self, outcomes: Iterable[Outcome]) -> None:
-        """Keep outcomes for the next word."""
+        """Keep outcomes for the next message."""
         if self.kept:
             others = list(outcomes)
             self._next.numbers += map(self._number, others)
@@ -94,20 +94,20 @@ class _Teller(Outbox):
         self.tell()
 
     def _number(self, outcome: Outcome) -> int:
-        """Return which token this is of. Those that were never taken stand behind all others."""
+        """Return the number of a token. Tokens that were never taken come after all others."""
         if outcome.apns_id:
             return self._ids.number(outcome.apns_id)
         self._never_taken += 1
         return self._ids.given + self._never_taken - 1
 
     def put_accepted(self, batch: Acceptances) -> None:
-        """Pack acceptances at once, while the processor still has them at hand."""
+        """Pack acceptances at once, while they are still in the processor's cache."""
         if self.kept:
             self._next.accepted.append(pack(batch, self._ids))
         self.tell()
 
     def tell(self) -> None:
-        """Tell soon; called at every change of the run."""
+        """Send a message soon; called at every change of the run."""
         super().tell()
         if self._timer is None:
             pause = 0.0 if self._run.life is Life.OVER else _PAUSE[not self.kept]
@@ -116,7 +116,7 @@ class _Teller(Outbox):
     def _tell(self) -> None:
         self._timer = None
         what, self._next = self._next, Settled(self._run.tally.counts)
-        if not self.kept:  # else they are among the outcomes
+        if not self.kept:  # otherwise they are among the outcomes
             what.drops = self._drops.copy()
         self._drops.clear()
         write(self._writer, what)
@@ -157,7 +157,7 @@ async def _main(descriptor: int) -> None:
         listening.cancel()
     writer.close()
     with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()  # until all words have left
+        await writer.wait_closed()  # until all messages are sent
 
 
 async def _listen(reader: asyncio.StreamReader, fed: _Fed, run: Run) -> None:

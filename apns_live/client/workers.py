@@ -1,10 +1,10 @@
 """A fan-out over several worker processes.
 
-This process reads the tokens and hands them to workers, a thousand at a time, to the one with the
-fewest unanswered ones. Each worker sends on its own connections and returns the results. Provider
-tokens are signed here, for a day ahead, so that the key stays in this process and all workers use the
-same token. If a worker dies, its unanswered pushes are UNKNOWN. What they tell one another is four bytes
-of length, then MessagePack.
+This process reads the tokens and passes them to workers, a thousand at a time, always to the worker
+with the fewest unanswered tokens. Each worker sends on its own connections and returns the results.
+Provider tokens are signed here, for a day ahead, so that the key stays in this process and all
+workers use the same token. If a worker dies, its unanswered pushes are UNKNOWN. A message between
+processes is four bytes of length, then MessagePack.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ from .statistics import Counts
 
 MOST_WORKERS = 256
 _SIGNED_AHEAD = 86_400.0
-"""Seconds for which workers get provider tokens."""
+"""Seconds for which workers get provider tokens in advance."""
 _CHUNK = 1_000
-"""Tokens handed to a worker at once, at most."""
+"""Maximum tokens in one message to a worker."""
 _IN_HAND = 10_000
-"""Tokens that a worker may hold without an outcome."""
+"""Maximum tokens of a worker without an outcome."""
 _BUFFER = 1 << 22
-"""Bytes of a worker's words that may wait to be read."""
+"""Bytes of a worker's messages that may wait to be read."""
 
 
 class Setup(msgspec.Struct, tag=True, array_like=True):
-    """What a worker sends, and as whom."""
+    """A worker's settings and credentials."""
 
     key_id: str
     team_id: str
     provider_tokens: dict[int, str]
-    """The JWTs by their ``iat``. The key itself stays in the process that owns it."""
+    """The JWTs by their ``iat``. The key itself stays in its process."""
     bundle_id: str
     endpoint: tuple[str, int, str | None]
     proxy: str | None
@@ -66,11 +66,11 @@ class Setup(msgspec.Struct, tag=True, array_like=True):
     never_index: bool
     message: EncodedMessage
     deadline: float | None
-    """By the machine's monotonic clock, in seconds."""
+    """Seconds of the machine's monotonic clock."""
     ids: bytes
-    """What its request ids are made from."""
+    """The prefix of its request ids."""
     rows: bool
-    """Whether outcomes are wanted, or counts alone."""
+    """Whether the other process wants outcomes, or only counts."""
 
 
 class Take(msgspec.Struct, tag=True, array_like=True):
@@ -80,48 +80,48 @@ class Take(msgspec.Struct, tag=True, array_like=True):
 
 
 class NoMore(msgspec.Struct, tag=True, array_like=True):
-    """The source of tokens has ended. With ``stop`` what has not left must not leave."""
+    """The source of tokens has ended. With ``stop`` unsent tokens must not be sent."""
 
     stop: bool = False
 
 
 class Accepted(msgspec.Struct, array_like=True):
-    """`Acceptances` on their way."""
+    """`Acceptances` in a message."""
 
     like: Outcome
     spans: list[tuple[int, int]]
-    """Which tokens, numbered in the order in which the worker got them: first number and count of each span."""
+    """The tokens, numbered in the order in which the worker got them: first number and count of each span."""
     unique_ids: Sequence[bytes]
-    """As APNs sent them, see `EncodedString`; empty where it sent none."""
+    """As APNs sent them, see `EncodedString`; empty if it sent none."""
 
     def numbers(self) -> Iterable[int]:
         """Return the number of each token."""
         return chain.from_iterable(range(first, first + count) for first, count in self.spans)
 
     def outcomes(self, tokens: Sequence[str], ids: RequestIds) -> list[Outcome]:
-        """Return the outcomes again; ``ids`` are those of the worker."""
+        """Return the outcomes; ``ids`` are the worker's request ids."""
         apns_ids = list(chain.from_iterable(ids.span(*span) for span in self.spans))
         unique_ids = list(map(EncodedString, self.unique_ids))
         return Acceptances(self.like, tokens, apns_ids, unique_ids).outcomes()
 
 
 class Settled(msgspec.Struct, tag=True, array_like=True):
-    """What a worker's tokens came to since its last word."""
+    """A worker's results since its last message."""
 
     counts: Counts
-    """Of everything that it has settled so far."""
+    """The counts of everything that it has settled so far."""
     accepted: list[Accepted] = []
     numbers: list[int] = []
-    """Which tokens the others are of."""
+    """The numbers of the tokens of the other outcomes."""
     others: list[Outcome] = []
     drops: list[Outcome] = []
-    """Those with DROP_TOKEN, where outcomes are not wanted."""
+    """Outcomes with DROP_TOKEN, if other outcomes are not wanted."""
 
 
 def pack(batch: Acceptances, ids: RequestIds) -> Accepted:
     """Return acceptances for the other process, in the order of their tokens.
 
-    A token's number is that of its id, because a worker takes tokens in the order they came.
+    A token has the same number as its id, because a worker takes tokens in the order they arrive.
     """
     if any(batch.unique_ids):
         pairs = sorted(zip(batch.apns_ids, map(_as_it_came, batch.unique_ids), strict=True))
@@ -131,7 +131,7 @@ def pack(batch: Acceptances, ids: RequestIds) -> Accepted:
 
 
 def _spans(apns_ids: Sequence[str], ids: RequestIds) -> Iterator[tuple[int, int]]:
-    """Split sorted ids into spans without a gap: the number of the first, and how many."""
+    """Split sorted ids into spans without a gap: the first number and the count of each."""
     first, count = ids.number(apns_ids[0]), len(apns_ids)
     if ids.number(apns_ids[-1]) - first == count - 1:
         yield first, count
@@ -152,13 +152,13 @@ decode_settled = msgspec.msgpack.Decoder(Settled).decode
 
 
 def write(writer: StreamWriter, what: msgspec.Struct) -> None:
-    """Send one thing to the other side."""
+    """Send one message to the other side."""
     data = _encode(what)
     writer.write(len(data).to_bytes(4, "big") + data)
 
 
 async def read(reader: StreamReader) -> bytes:
-    """Return the next thing that the other side sent, and nothing when it has gone."""
+    """Return the next message of the other side; empty if that is gone."""
     try:
         head = await reader.readexactly(4)
         return await reader.readexactly(int.from_bytes(head, "big"))
@@ -167,14 +167,14 @@ async def read(reader: StreamReader) -> bytes:
 
 
 def check_workers(workers: object) -> None:
-    """Raise `InvalidSetting` unless it is a number of processes from 1 to 256."""
+    """Raise `InvalidSetting` unless the value is a number of processes from 1 to 256."""
     if type(workers) is not int or not 1 <= workers <= MOST_WORKERS:
         raise refused(InvalidSetting, "workers", "workers", workers=workers, most=MOST_WORKERS)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sharing:
-    """What workers need to know of how a client was made, and the runs that it shares with them."""
+    """The settings of a client that its workers need, and its shared runs."""
 
     bundle_id: str
     endpoint: Endpoint
@@ -182,7 +182,7 @@ class Sharing:
     proxy: str | None
     never_index: bool
     own: Mapping[str, object]
-    """What the client was given that lives in its process alone."""
+    """Settings of the client that cannot leave its process."""
     runs: WeakSet[SharedRun] = field(default_factory=WeakSet)
 
     def run(
@@ -195,7 +195,7 @@ class Sharing:
         workers: int,
         **options: Any,
     ) -> SharedRun:
-        """Return a run of a client. Raises `InvalidSetting` for a client that cannot share."""
+        """Return a run of a client. Raises `InvalidSetting` if the client cannot share its work."""
         for name, given in self.own.items():
             if given:
                 raise refused(InvalidSetting, "workers_cannot_share", name)
@@ -225,32 +225,32 @@ class Sharing:
         return run
 
     async def close(self, patience: float) -> None:
-        """End every run: wait so many seconds for answers, then end the processes."""
+        """End every run: wait up to so many seconds for answers, then end the processes."""
         await asyncio.gather(*(run.close(patience) for run in self.runs))
 
 
 @dataclass(eq=False)
 class _Worker:
-    """What this process knows of a worker: what it was handed, and what it told."""
+    """A worker as this process sees it: the tokens passed to it, and its results."""
 
     writer: StreamWriter | None = None
     process: asyncio.subprocess.Process | None = None
     counts: Counts = field(default_factory=Counts)
     ids: RequestIds = field(default_factory=RequestIds)
     rows: bool = False
-    """Whether it tells of outcomes, or of counts alone."""
+    """Whether it sends outcomes, or only counts."""
     handed: dict[int, str] = field(default_factory=dict)
-    """Tokens without an outcome by their number, where it tells of outcomes."""
+    """Tokens without an outcome by their number, if it sends outcomes."""
     handed_count: int = 0
     given_up: int = 0
 
     @property
     def in_hand(self) -> int:
-        """Tokens that it was handed and that have no outcome."""
+        """The number of its tokens without an outcome."""
         return self.handed_count - self.counts.settled - self.given_up
 
     def hand(self, tokens: list[str]) -> None:
-        """Hand it tokens."""
+        """Pass tokens to it."""
         assert self.writer is not None  # noqa: S101 - only workers that are there are asked
         write(self.writer, Take(tokens))
         if self.rows:
@@ -258,18 +258,18 @@ class _Worker:
         self.handed_count += len(tokens)
 
     def settled(self, numbers: Iterable[int]) -> list[str]:
-        """Return the tokens of these numbers, which have their outcome."""
+        """Return the tokens of these numbers, which now have their outcome."""
         return list(map(self.handed.pop, numbers))
 
     def give_up(self) -> list[str]:
-        """Return the tokens without an outcome, as many as there are; "" for one not remembered."""
+        """Return all tokens without an outcome; "" for one that is not remembered."""
         number = self.in_hand
         self.given_up += number
         return [*self.handed.values(), *[""] * number][:number]
 
 
 class SharedRun(Run):
-    """A fan-out by several processes. Made by ``Client.fan_out(workers=...)``."""
+    """A fan-out by several processes. Created by ``Client.fan_out(workers=...)``."""
 
     def __init__(
         self,
@@ -305,7 +305,7 @@ class SharedRun(Run):
         loop = asyncio.get_running_loop()
         if self._deadline is not None:
             self._until = monotonic() + self._deadline
-            # The workers keep to it themselves: this only ends the reading.
+            # The workers observe the deadline themselves; here it only ends the reading.
             self._timer = loop.call_later(self._deadline, self._reached_deadline)
         for number in range(self._number):
             worker = _Worker()
@@ -337,7 +337,7 @@ class SharedRun(Run):
             self._give_up(worker)
 
     def _served(self, task: asyncio.Task[None]) -> None:
-        """Go on without a worker that has ended, where there is another."""
+        """Continue without a worker that has ended, if another is left."""
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -352,7 +352,7 @@ class SharedRun(Run):
         self.review()
 
     def _give_up(self, worker: _Worker) -> None:
-        """Give what an ended worker had in hand its outcome."""
+        """Give the tokens of an ended worker their outcome."""
         tokens = worker.give_up()
         if tokens:
             logger.warning(
@@ -382,10 +382,10 @@ class SharedRun(Run):
         self.resume()
         self.review()
 
-    # What a run must have
+    # Methods that a run must implement.
 
     def resume(self) -> None:
-        """Hand on more tokens where there is room for them."""
+        """Pass more tokens to workers that have room."""
         while self.life is Life.READING and len(self.outbox) < UNREAD_LIMIT:
             there = [worker for worker in self._workers if worker.writer is not None]
             if not there:
@@ -403,7 +403,7 @@ class SharedRun(Run):
                 return
 
     def _good(self, tokens: list[str]) -> list[str]:
-        """Return the tokens that can be sent to; refuse the others."""
+        """Return the valid tokens; refuse the others."""
         good: list[str] = []
         for token in tokens:
             try:
@@ -413,7 +413,7 @@ class SharedRun(Run):
         return good
 
     def halt(self, end: End) -> None:
-        """Read no more tokens, because of ``end``; the first cause counts."""
+        """Stop reading tokens for the reason ``end``; the first reason counts."""
         before = self.end
         super().halt(end)
         if before is End.OPEN and self.end is not End.OPEN:
@@ -448,7 +448,7 @@ class SharedRun(Run):
             await asyncio.wait(self._tasks)
 
     async def close(self, patience: float) -> None:
-        """End with the client: wait so many seconds for answers, then end the processes."""
+        """Close with the client: wait up to so many seconds for answers, then end the processes."""
         if self.life in (Life.READING, Life.LANDING):
             self.halt(End.CLOSED)
             self._withdraw()

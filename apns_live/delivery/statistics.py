@@ -46,7 +46,7 @@ class DeliveryStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityReport:
-    """Where a live activity stands. Counts are pushes over its whole life unless said otherwise."""
+    """The state of a live activity. Counts are pushes over its whole life unless noted."""
 
     activity: str
     version: int
