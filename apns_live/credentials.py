@@ -72,7 +72,7 @@ class ProviderKey:
         """Read a ``.p8`` file as Apple offers it for download.
 
         The key id is taken from a name such as ``AuthKey_ABC123DEFG.p8`` unless it is given. Raises
-        `InvalidKey` that says what is wrong with the file, the key or an id.
+        `InvalidKey`, which names the problem of the file, the key or an id.
         """
         data = read_key_file(path)
         named = key_id_from_name(path)

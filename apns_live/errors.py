@@ -180,7 +180,7 @@ class ChannelError(ApnsLiveError):
     """A channel management request was refused, or got no answer (``status`` 0).
 
     ``status`` and ``reason`` are Apple's, ``remedy`` is one sentence that says what to do, and
-    ``request_id`` is what Apple's support asks for.
+    ``request_id`` is the id that Apple's support needs.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ _WORDS = {
 
 
 class Misfit(NamedTuple):
-    """What is wrong, the path of the field ("" for the whole value), and what to do ("" if plain)."""
+    """The problem, the path of the field ("" for the whole value), and the remedy ("" if obvious)."""
 
     problem: str
     field: str
@@ -35,7 +35,7 @@ class Misfit(NamedTuple):
 
 
 def misfit(error: msgspec.ValidationError) -> Misfit:
-    """Return what a validation error says, where, and what to do."""
+    """Return a validation error's problem, path and remedy."""
     text = str(error)
     place = _PLACE.search(text)
     path = place["path"].replace("[...]", "").lstrip(".") if place else ""

@@ -214,7 +214,7 @@ async def paced(plan: Plan, watch: Watch) -> None:
     """``client.send`` at a steady rate, whether or not earlier pushes were answered.
 
     Time counts from a push's due time, so that falling behind is visible. The loop never
-    sleeps: a timer's tick of a millisecond would be most of what is measured. So CPU says nothing.
+    sleeps: a timer's tick of a millisecond would dominate the result. So its CPU time means nothing.
     """
     lag: list[float] = []
     async with our_client(plan) as client:
@@ -275,7 +275,7 @@ async def live(plan: Plan, watch: Watch) -> None:
 
 
 async def memory(plan: Plan, watch: Watch) -> None:
-    """Take the peak memory of one fan_out, its growth, and the CPU of its second tenth and its last."""
+    """Measure the peak memory of one fan_out, its growth, and the CPU of its second and last tenth."""
     total = plan.count or 1_000_000
     marks = {total * tenth // 10: (0.0, 0) for tenth in (1, 2, 9, 10)}
     async with (

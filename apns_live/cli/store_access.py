@@ -74,7 +74,7 @@ def configured_address(given: str | None) -> str | None:
 
 
 def key_file(given: str | None) -> Path | None:
-    """Return the sealing key's file: that of the settings, else the one beside the database's file.
+    """Return the sealing key's file: that of the settings, else the one next to the database file.
 
     Returns None for PostgreSQL without a setting.
     """

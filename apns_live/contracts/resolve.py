@@ -94,7 +94,7 @@ class Resolver:
                 self._extensions.setdefault(id(extended), []).append(each)
         self._overridden = set(_container_overrides(declarations))
 
-    # ---- what the app declares
+    # ---- the app's declarations
 
     def attributes_types(self) -> list[Declaration]:
         """Return every type that conforms to ActivityAttributes, in the order of the source."""

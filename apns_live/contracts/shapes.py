@@ -68,7 +68,7 @@ class Pairs(Shape):
 
 
 class Field(msgspec.Struct, eq=False):
-    """One stored property or associated value: its JSON key and what it expects."""
+    """One stored property or associated value: its JSON key and its shape."""
 
     key: str
     shape: Shape
@@ -79,7 +79,7 @@ class Field(msgspec.Struct, eq=False):
 class Record(Shape):
     """A struct (or class) with fields in the order in which Swift decodes them.
 
-    ``bare`` marks a struct without stored properties: Swift never looks at its JSON.
+    ``bare`` marks a struct without stored properties, whose JSON Swift ignores.
     """
 
     fields: list[Field] = []

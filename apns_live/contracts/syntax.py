@@ -21,7 +21,7 @@ class TypeName:
     """A type as it is written.
 
     ``kind`` is ``named`` (parts with their arguments), ``optional``, ``array``, ``dictionary``, or
-    ``other`` for what no JSON decodes to (tuples, functions, ``any P``).
+    ``other`` for types that JSON cannot decode to (tuples, functions, ``any P``).
     """
 
     kind: str

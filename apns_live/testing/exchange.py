@@ -34,7 +34,7 @@ MALFORMED = Response(400, (), effects=(Effect.MALFORMED,))
 def echo_id(value: bytes | None, state: ApnsState) -> bytes:
     """Return the id header to answer with: the request's if it is one, else a new one.
 
-    APNs was seen to answer generated ids in upper case.
+    APNs writes generated ids in upper case, as seen on the wire.
     """
     if value is not None and _UUID(value):
         return value

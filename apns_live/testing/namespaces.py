@@ -33,9 +33,9 @@ _is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
 
 class Part:
-    """What a fake has of its own, and each of its namespaces too: phones, a log, faults and a clock.
+    """The parts that a fake and each of its namespaces have: phones, a log, faults and a clock.
 
-    All else is shared.
+    Everything else is shared.
     """
 
     seed: int

@@ -75,9 +75,9 @@ class ThreadedFakeApns:
     def call(
         self, function: Callable[[FakeApns], Awaitable[T] | T], *, timeout: float | None = 30.0
     ) -> T:
-        """Call ``function`` with the fake in its thread and return what it returns, awaited if need be.
+        """Call ``function`` with the fake in its thread. Return its result, awaited if it is awaitable.
 
-        Raises TimeoutError after ``timeout`` seconds, and whatever the function raises.
+        Raises TimeoutError after ``timeout`` seconds, and the function's own error.
         """
 
         async def run() -> T:

@@ -299,7 +299,7 @@ class WireConnection(asyncio.Protocol):
                 self.go_away(None, last=stream_id)
                 self.closing = True
 
-    # --- what may be asked for from outside ------------------------------------------------------
+    # --- calls from outside ------------------------------------------------------
 
     def allow_streams(self, streams: int) -> None:
         """Announce how many streams the client may have open from now on."""

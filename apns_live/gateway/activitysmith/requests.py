@@ -371,7 +371,7 @@ def _slugs(value: object, field: str) -> tuple[str, ...]:
 def action(value: object, field: str, *, any_scheme: bool = False) -> Button:
     """Return a checked button; ``any_scheme`` lets it open an installed app. Raises `InvalidInput`."""
     body = as_object(value, field)
-    # Clients send a method with every button and null for what they do not set.
+    # Clients send a method with every button, and null for unset fields.
     given = {name: entry for name, entry in body.items() if entry is not None}
     if given.get("type") != "webhook":
         given.pop("method", None)

@@ -130,7 +130,7 @@ async def _update(call: Call, body: dict[str, Any]) -> Response:
         if nobody and await reach.is_gone(gateway, key.app, request.id):
             minor = _NOBODY_LEFT
     except NotFound:
-        # Braze accepts what it cannot deliver, and says so in its dashboard only.
+        # Braze accepts undeliverable messages, and reports them only in its dashboard.
         minor = _UNKNOWN_ACTIVITY
     except ActivityEnded:
         minor = _ENDED_ACTIVITY

@@ -153,7 +153,7 @@ class _Update(_Said, frozen=True, kw_only=True):
 def read_start(
     body: Mapping[str, Any], *, now: float, max_ids: int | None = MAX_EXTERNAL_IDS
 ) -> Start:
-    """Return the start that a body of ``/messages/live_activity/start`` asks for.
+    """Return the start that a body of ``/messages/live_activity/start`` requests.
 
     ``now`` is seconds since 1970. The activity is ended at ``dismissal_date``, because a phone obeys
     that date only in an end. Raises `InvalidInput`.
@@ -180,7 +180,7 @@ def read_start(
 
 
 def read_update(body: Mapping[str, Any], *, now: float) -> Update | End:
-    """Return the update, or the end, that a body of ``/messages/live_activity/update`` asks for.
+    """Return the update or end that a body of ``/messages/live_activity/update`` requests.
 
     A ``dismissal_date`` removes the card at that time, or at once if it has passed; ``now`` is
     seconds since 1970. Raises `InvalidInput`.

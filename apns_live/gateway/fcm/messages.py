@@ -62,7 +62,7 @@ SCOPES: Mapping[str, str] = {
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """One push, to one token. ``scope`` is what the key must have, ``aps`` what a phone decodes."""
+    """One push, to one token. The key must have ``scope``; ``aps`` is decoded by the phone."""
 
     token: str
     aps: dict[str, Any]

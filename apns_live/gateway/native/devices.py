@@ -1,4 +1,4 @@
-"""Devices and tokens, told by your server or by the phone itself; credentials for phones.
+"""Devices and tokens, registered by your server or by the phone; credentials for phones.
 
 A phone calls with a device credential, never with an API key.
 """

@@ -67,7 +67,7 @@ class Certificates:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.set_alpn_protocols(["h2", "http/1.1"])
         try:
-            # A key with a passphrase would be asked for on the terminal.
+            # Without this, OpenSSL would ask for a key's passphrase on the terminal.
             context.load_cert_chain(self._certificate, self._key, password=lambda: "")
         except (ssl.SSLError, ValueError) as error:
             reason = getattr(error, "reason", None) or str(error)

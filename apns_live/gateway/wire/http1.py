@@ -197,12 +197,12 @@ class Http1(HttpToolsProtocol):
         self._in_head = True
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the request line."""
+        """Store a part of the request line."""
         self._count(len(url))
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header field. Trailer fields are ignored (RFC 9110, section 6.5.1)."""
+        """Store a header field. Trailer fields are ignored (RFC 9110, section 6.5.1)."""
         self._count(len(name) + len(value) + 4)
         if self._in_head:
             super().on_header(name, value)
@@ -276,7 +276,7 @@ class Http1(HttpToolsProtocol):
         return True
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body. Of a refused body only a limited rest is read."""
+        """Store a part of a body. Of a refused body only a limited rest is read."""
         if self.cycle.response_complete:
             self._drained += len(body)
             if self._drained > DRAIN_BYTES:

@@ -245,7 +245,7 @@ class Exchange:
                 self._connection.flush()
 
     def feed(self, content: bytes, size: int) -> None:
-        """Take a piece of the body."""
+        """Store a piece of the body."""
         self._body += content
         self._unread += size
         self._news.set()

@@ -66,7 +66,7 @@ route = Routes()
 class ControlApi:
     """The endpoints over one fake, or one of its namespaces. All of them run on the fake's event loop.
 
-    An endpoint returns what is sent (`shown`), None for 204, or a whole response, or awaits it.
+    An endpoint returns the content (`shown`), None for 204, a whole response, or an awaitable of these.
     """
 
     def __init__(self, fake: rows.Fake) -> None:
@@ -114,11 +114,11 @@ class ControlApi:
             return {"items": [rows.row_of(each, self.fake) for each in items], "next": following}
         return rows.row_of(thing, self.fake)
 
-    # What runs here.
+    # The running fake.
 
     @route("GET", "/v1/fake", rows.FakeRow)
     def get_fake(self) -> object:
-        """Say what runs here, with clock and counts."""
+        """Describe the running fake, with clock and counts."""
         row = rows.FakeRow.of(self.fake, self.hub.started_at)
         row.clock, row.counts = rows.ClockRow.of(self.fake), rows.CountsRow.of(self.fake)
         return row
@@ -154,9 +154,9 @@ class ControlApi:
 
     @route("POST", "/v1/namespaces", rows.NamespaceRow, 201)
     def add_namespace(self, name: str | None = None) -> object:
-        """Make a namespace: its path before those of this API makes them its own.
+        """Create a namespace. Its path before a path of this API selects it.
 
-        Without a name it gets one that no other had.
+        Without a name it gets one that was never used.
         """
         if name in self.fake.namespaces:
             raise BadRequestError("there is one of that name already", field="name", status=409)
@@ -164,7 +164,7 @@ class ControlApi:
 
     @route("DELETE", "/v1/namespaces/{name}", status=204)
     def remove_namespace(self, name: str) -> None:
-        """Forget a namespace with its phones, tokens, channels, faults and pushes."""
+        """Delete a namespace with its phones, tokens, channels, faults and pushes."""
         self.within(name).hub.close()
         del self._within[name]
         self.fake.namespaces.remove(name)
@@ -218,7 +218,7 @@ class ControlApi:
         frequent_pushes: bool | None = None,
         offline_for: float | None = None,
     ) -> object:
-        """Flip switches of a phone, or take its network away for a while; what is absent stays."""
+        """Change switches of a phone, or take it offline for a while. Absent fields stay unchanged."""
         switches = {
             "online": online,
             "awake": awake,
@@ -275,12 +275,12 @@ class ControlApi:
 
     @route("GET", "/v1/tokens", rows.TokenRow, filters=TOKENS, lists=True)
     def list_tokens(self, fits: Fits, after: After = 0, limit: Limit = 100) -> object:
-        """List the tokens of the phones, the dead ones that are remembered included."""
+        """List the tokens of the phones, including the dead ones that are still kept."""
         return _listed(filter(fits, self.fake.devices.registry.tokens.values()), after, limit)
 
     @route("POST", "/v1/tokens", rows.TokenRow, 201)
     def adopt_token(self, token: str) -> object:
-        """Give a phone to a token of your own (hex), so that pushes to it are found here."""
+        """Create a phone for a token of your own (hex), so that pushes to it appear here."""
         return self.fake.namespaces.adopt(self.fake, token)
 
     @route("GET", "/v1/tokens/{token}", rows.TokenRow)
@@ -295,7 +295,7 @@ class ControlApi:
         after: After | None = None,
         timeout: Timeout = 10.0,  # noqa: ASYNC109
     ) -> object:
-        """Wait for the next token that a phone issues: after a number, else after all there are."""
+        """Wait for the next token that a phone issues, after a number or after all existing ones."""
         return await self._next(self.fake.devices.registry.issued, fits, after, timeout)
 
     route.phones(
@@ -334,7 +334,7 @@ class ControlApi:
         after: After | None = None,
         timeout: Timeout = 10.0,  # noqa: ASYNC109
     ) -> object:
-        """Wait for the next push that fits the filters: after a number, else after all there are."""
+        """Wait for the next matching push, after a number or after all existing ones."""
         found = await self._next(self.fake.log.pushes, fits, after, timeout)
         return found and rows.with_payload(found, self.fake)
 
@@ -354,7 +354,7 @@ class ControlApi:
         count: Annotated[int, Meta(ge=0, le=1_000_000)] = 1,
         after: int = 0,
     ) -> object:
-        """Say whether exactly so many pushes fit, and else which comes closest and how it differs.
+        """Check that exactly ``count`` pushes match; if not, show how the closest one differs.
 
         ``where`` are fields of a push or of its payload: ``event``, ``content_state``, ``attributes``,
         ``attributes_type``, ``alert``, ``timestamp``, ``token``, ``channel``, ``priority``, ``status``,
@@ -376,13 +376,13 @@ class ControlApi:
 
     @route("GET", "/v1/log", rows.LogRow, filters=LOG, lists=True)
     def list_log(self, fits: Fits, after: After = 0, limit: Limit = 100) -> object:
-        """List what became of the pushes, the oldest first."""
+        """List the state changes of the pushes, oldest first."""
         entries = filter(fits, self.fake.log.entries.after(after))
         return _page(entries, limit, attrgetter("sequence"))
 
     @route("GET", "/v1/export/{kind}", dict, media_type="application/x-ndjson")
     def export(self, kind: str) -> object:
-        """Return everything that is kept of one kind as JSON Lines."""
+        """Return all kept records of one kind as JSON Lines."""
         fake = self.fake
         kinds: dict[str, Callable[[], Iterable[object]]] = {
             "pushes": lambda: (rows.with_payload(record, fake) for record in fake.log.pushes),
@@ -400,7 +400,7 @@ class ControlApi:
     def add_channel(
         self, storage_policy: Literal[0, 1] = 0, bundle_id: str | None = None
     ) -> object:
-        """Create a broadcast channel, of the fake's own app unless another is named."""
+        """Create a broadcast channel, by default of the fake's own app."""
         if bundle_id not in {None, *self.fake.state.apps}:
             raise BadRequestError("there is no such app", field="bundle_id", status=404)
         return self.fake.add_channel(storage_policy, bundle_id=bundle_id)
@@ -412,7 +412,7 @@ class ControlApi:
 
     @route("POST", "/v1/faults", rows.FaultRow, 201, raw=Fault)
     def add_fault(self, order: dict[str, Any]) -> object:
-        """Put a fault in force."""
+        """Add a fault."""
         if "action" not in order:
             raise BadRequestError("a fault is an object with an action", field="action")
         fault_id = self.fake.faults.add(Fault.from_mapping(order))
@@ -439,7 +439,7 @@ class ControlApi:
 
     @route("POST", "/v1/clock/advance", rows.ClockRow)
     async def advance_clock(self, seconds: float, tokens: bool = False) -> object:
-        """Move the clock; what falls due happens, in order. ``tokens`` ages provider tokens too."""
+        """Move the clock. Everything due happens, in order. ``tokens`` ages provider tokens too."""
         if not 0 <= seconds <= LONGEST_ADVANCE:
             problem = "time only moves forward, 400 days at most at a time"
             raise BadRequestError(problem, field="seconds")
@@ -451,15 +451,15 @@ class ControlApi:
 
     @route("POST", "/v1/reset", status=204)
     def reset(self, devices: bool = True, pushes: bool = True, faults: bool = True) -> None:
-        """Forget phones, pushes and faults, or some of them."""
+        """Delete phones, pushes and faults, or some of these."""
         self.fake.reset(devices=devices, pushes=pushes, faults=faults)
         self.hub.changed()
 
     @route("GET", "/v1/events", dict, media_type="text/event-stream")
     def events(self, devices: Most = 500, pushes: Most = 200, payload: bool = True) -> object:
-        """Stream a snapshot and then what changes, as server-sent events.
+        """Stream a snapshot and then the changes, as server-sent events.
 
-        A snapshot has so many phones and pushes at most, and these with their ``payload`` or without.
+        A snapshot has at most this many ``devices`` and ``pushes``, with or without their ``payload``.
         """
         if self.hub.is_full:
             raise BadRequestError("too many readers of the event stream", status=429)
@@ -468,7 +468,7 @@ class ControlApi:
 
     @route("GET", "/v1/explain/{word}", rows.ExplainRow)
     def explain(self, word: str) -> object:
-        """Say what a word of a push's fate means, whose fault it is, and what to do."""
+        """Explain a word of a push's result: its meaning, whose fault it is, and what to do."""
         found = explain.find(word)
         if found is None:
             raise BadRequestError("nothing is known of this word", field="word", status=404)

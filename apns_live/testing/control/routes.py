@@ -61,8 +61,8 @@ class BadRequestError(Exception):
 class Route:
     """One endpoint. ``gives`` is a row, and ``lists`` says that the answer is a page of them.
 
-    ``call`` gets the fake's API, or its phones when ``of_phones``, then what the path names, then the
-    fields. With ``filters`` its parameter ``fits`` says whether something fits those of the query.
+    ``call`` gets the fake's API, or its phones if ``of_phones``, then the object of the path, then the
+    fields. With ``filters`` its parameter ``fits`` tells whether an object matches those of the query.
     ``raw`` is the type of a body that ``call`` gets as a dict, and checks itself.
     """
 

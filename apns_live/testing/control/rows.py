@@ -97,7 +97,7 @@ class CountsRow(msgspec.Struct, rename={"delivered_from_storage": "delivered fro
 
 
 class FakeRow(msgspec.Struct, omit_defaults=True):
-    """What runs here. ``clock`` and ``counts`` are absent inside a snapshot."""
+    """The running fake. ``clock`` and ``counts`` are absent inside a snapshot."""
 
     endpoint: str
     manage: str
@@ -112,7 +112,7 @@ class FakeRow(msgspec.Struct, omit_defaults=True):
 
     @classmethod
     def of(cls, fake: Fake, started_at: float) -> FakeRow:
-        """Return what runs here, without clock and counts."""
+        """Return the description of the fake, without clock and counts."""
         where = fake.url, fake.manage_url, fake.bundle_id
         how = fake.state.environment, fake.state.devices, fake.seed
         return cls(*where, *how, own_version(), started_at)
@@ -144,7 +144,7 @@ class NamespaceRow(msgspec.Struct):
 
 
 class ExplainRow(msgspec.Struct):
-    """What a word of a push's fate means: the rows of ``apns-live explain``."""
+    """The meaning of a word of a push's result, as in ``apns-live explain``."""
 
     name: str
     kind: str
@@ -155,7 +155,7 @@ class ExplainRow(msgspec.Struct):
 
 
 class VerifiedRow(msgspec.Struct):
-    """Whether exactly that many pushes fit, their numbers, and else the closest that does not fit."""
+    """Whether exactly ``count`` pushes match, their numbers, and otherwise the closest other push."""
 
     ok: bool
     expected: int

@@ -115,7 +115,7 @@ class PushBook(Sequence[PushView]):
         return iter(self._all())
 
     def where(self, **wanted: Any) -> list[PushView]:
-        """Return the pushes whose fields equal what is given, for example ``event="update"``."""
+        """Return the pushes whose fields have the given values, for example ``event="update"``."""
         _check(wanted)
         return [push for push in self._all() if not differences(push, wanted)]
 

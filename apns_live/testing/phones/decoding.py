@@ -1,7 +1,7 @@
 """How ActivityKit reads a payload, by the phone's own rules.
 
-APNs does not look at the payload's JSON: it answers 200 and the phone shows nothing. docs/phones.md has
-the rules with their sources.
+APNs does not check the payload's JSON: it answers 200 even if the phone shows nothing. docs/phones.md
+has the rules with their sources.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def decode_activity(body: bytes) -> Aps:
     """Read a Live Activity payload.
 
     Raises ``UndecodableError`` when it is not a JSON object with an ``aps`` object, when a key has the
-    wrong type, or when the event, the timestamp or what the event needs is missing.
+    wrong type, or when the event, the timestamp or a key that the event requires is missing.
     """
     try:
         aps = _decode(body).aps

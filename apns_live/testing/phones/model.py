@@ -28,10 +28,10 @@ ENDED_KEPT = 3
 class Token(msgspec.Struct, eq=False):
     """One token that APNs knows, and its owner.
 
-    ``status`` is what APNs answers. ``silent`` means that APNs still answers 200 and nothing
-    happens. ``told`` is False while the app's token stream has not delivered it.
-    ``sequence`` counts all tokens of one fake in the order of issue. ``attributes_type`` of a
-    control's token is the control's kind.
+    ``status`` is what APNs answers. ``silent`` means that APNs still answers 200 and the phone shows
+    nothing. ``told`` is False while the app's token stream has not delivered it. ``sequence`` counts
+    all tokens of one fake in the order of issue. ``attributes_type`` of a control's token is the
+    control's kind.
     """
 
     text: str

@@ -251,7 +251,7 @@ class SimulatedPhones:
         self.kit.touch(device)
 
     def go_offline(self, device: Device, seconds: float | None = None) -> None:
-        """Take the network away, for good or for a while."""
+        """Take the network away, permanently or for a while."""
         if seconds is None:
             device.offline_until = inf
         else:

@@ -2,7 +2,7 @@
 
 There is no timer per activity. An object with a ``wake_at`` has one valid entry; an earlier time adds
 another entry, and the old one is ignored. One timer of the clock covers the first entry. ``run`` runs
-what is due at a given time.
+the entries that are due at a given time.
 """
 
 from __future__ import annotations
