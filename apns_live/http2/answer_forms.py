@@ -18,31 +18,31 @@ _IDS = frozenset({b"apns-id", b"apns-unique-id"})
 _KEPT = b"apns-unique-id"
 _LAST_STATIC = 61
 _LONG = 0x7F
-"""The length of a string that needs more than its first byte."""
+"""The size of the length of a string that needs more than one byte for it."""
 
 
 STRING_SIZES = tuple(
     [1 << 30 if byte & _LONG == _LONG else 1 + (byte & _LONG) for byte in range(256)]
 )
-"""How long a string is with its length, by its first byte; a longer one fits nowhere."""
+"""The size of a string with its length, by its first byte; a longer one is not supported."""
 
 
 class AnswerForm(NamedTuple):
-    """A header block without the values of its ids: what stands before, between and behind them."""
+    """A header block without the values of its ids: the bytes before, between and after them."""
 
     parts: tuple[bytes, ...]
     """Each is followed by the length and text of an id."""
     tail: bytes
     kept: int
-    """The number of the id that is reported, which is the last, or -1."""
+    """The number of the reported id, which is the last, or -1."""
 
 
 def form_of(
     block: bytes, fields: Sequence[tuple[bytes, bytes]], *, table_is_empty: bool
 ) -> AnswerForm | None:
-    """Return the form of a block that decodes to ``fields``; None if it has none to keep.
+    """Return the form of a block that decodes to ``fields``; None if it cannot be stored.
 
-    It must hold an id, stand for itself, and change nothing for later blocks.
+    The block must have an id, not depend on earlier blocks, and change nothing for later blocks.
     """
     parts: list[bytes] = []
     names: list[bytes] = []
@@ -62,7 +62,7 @@ def form_of(
             index, full = byte & 0x0F, 0x0F
         else:
             return None
-        if index == full:  # no name that comes with a push is so far down the static table
+        if index == full:  # no name used in an answer is that far down the static table
             return None
         if index == 0:
             if block[at] & _LONG == _LONG:
@@ -83,30 +83,30 @@ def form_of(
 
 
 class AnswerRun(NamedTuple):
-    """Answers of one form that follow one another."""
+    """Consecutive answers of one form."""
 
     stream_ids: tuple[int, ...]
     kept: tuple[bytes, ...]
-    """Lengths and texts of the ids that are reported, or nothing."""
+    """Lengths and texts of the reported ids, or nothing."""
     resets: tuple[bytes, ...]
-    """What stands behind each answer: its RST_STREAM frame, or nothing."""
+    """The bytes after each answer: its RST_STREAM frame, or nothing."""
     end: int
-    """Where the run ends, in bytes."""
+    """The end of the run, in bytes."""
 
 
 _STREAM_ID = rb"[\x00-\x7f].{3}"
 _RESET = rb"(\x00\x00\x04\x03.\1.{4})?"
 _REACH = 16_384
-"""Bytes in which a run is looked for: what follows a run is copied each time."""
+"""Bytes that are searched for a run: the rest is copied each time."""
 _SIZES_REMEMBERED = 64
-"""A Huffman-coded UUID has a handful of sizes, two of them some twenty pairs."""
+"""A Huffman-coded UUID has a handful of sizes, two of them about twenty pairs."""
 
 
 class AnswerRuns:
     """Finds runs of answers that have the form and the sizes of answers that were decoded before.
 
     A frame's length must agree with the lengths of its ids, so each combination is a branch of the
-    expression. It is compiled after 8 answers, and again after so many more as came before.
+    expression. It is compiled after 8 answers, and again each time their number has doubled.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class AnswerRuns:
         self._pattern: re.Pattern[bytes] | None = None
 
     def learn(self, form: AnswerForm | None, block: bytes) -> None:
-        """Note that an answer was decoded, and has this form if it has one to keep."""
+        """Note a decoded answer, and its form if it can be stored."""
         if form is None:
             return
         if form != self.form:
@@ -138,7 +138,7 @@ class AnswerRuns:
             self._pattern = _pattern(form, sorted(self._sizes))
 
     def at(self, data: bytes, begin: int) -> AnswerRun | None:
-        """Return the answers that ``data`` has from ``begin`` on, if the first frame is one."""
+        """Return the answers in ``data`` from ``begin`` on, if the first frame is one."""
         if self._pattern is None:
             return None
         rows = self._pattern.findall(data, begin, begin + _REACH)
@@ -153,7 +153,7 @@ class AnswerRuns:
 
 
 def _pattern(form: AnswerForm, sizes: Sequence[tuple[int, ...]]) -> re.Pattern[bytes]:
-    """Return what matches one HEADERS frame of this form and one of these sizes, or all that is left.
+    """Return a pattern for one HEADERS frame of this form and one of these sizes, or for the rest.
 
     Its groups are the stream's id, the id that is kept if there is one, the RST_STREAM frame of the
     same stream if it follows, and what is left.

@@ -1,4 +1,4 @@
-"""The client side of an HTTP/2 connection, made for many small requests."""
+"""The client side of an HTTP/2 connection, optimized for many small requests."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ _BODILESS = (204, 304)
 
 @dataclass(slots=True)
 class _Template:
-    """What requests of equal sizes share, that differ only in stream, path and id."""
+    """The shared part of requests of equal sizes, which differ only in stream, path and id."""
 
     key: tuple[object, ...] = ()
     body: bytes = b""
     parts: tuple[str, ...] = ()
-    """Nine texts, four of them empty until they are filled."""
+    """Nine texts, of which four are filled in for each request."""
 
     def prepare(
         self,
@@ -80,7 +80,7 @@ class _Template:
         self.parts = (first, *(text for part in rest for text in ("", part)))
 
     def filled(self, first: int, names: Sequence[str], request_ids: Sequence[str]) -> bytes:
-        """Return the frames of requests from stream ``first`` on: text is joined, and becomes bytes once."""
+        """Return the frames of requests from stream ``first`` on, joined as text and encoded once."""
         count = len(names)
         packed = pack(f">{count}L", *range(first, first + 2 * count, 2)).decode("latin-1")
         text = list(self.parts) * count
@@ -96,7 +96,7 @@ def _check_length(declared: int, length: int, status: int) -> None:
 
 
 def _check_bodiless(status: int, headers: Headers) -> None:
-    """Check a response that ends with its first HEADERS."""
+    """Check a response that ends with its first HEADERS frame."""
     if status < 200:
         raise Http2StreamError(f"an interim response {status} that HTTP/2 does not allow")
     _check_length(content_length(headers), 0, status)
@@ -106,10 +106,10 @@ class ClientConnection(Connection):
     """A client connection without I/O: bytes in, events out; requests in, bytes out.
 
     ``authority`` goes into every request. ``max_response_body`` (bytes) bounds the body of one
-    response: a longer one is reset with CANCEL. ``initial_window`` and ``connection_window``
-    (bytes) are what the server may send before we grant more, per stream and in all.
-    ``first_stream_id`` (odd) lets a test begin near the end of the stream ids. With
-    ``batch_answers`` plain answers of a form seen before come as `AnswersReceived`.
+    response: a longer one leads to a reset with CANCEL. ``initial_window`` and
+    ``connection_window`` (bytes) are what the server may send before we grant more, per stream and
+    in all. ``first_stream_id`` (odd) lets a test begin near the end of the stream ids. With
+    ``batch_answers`` plain answers of a known form are reported as `AnswersReceived`.
     """
 
     def __init__(
@@ -139,15 +139,16 @@ class ClientConnection(Connection):
         self._initial_window = initial_window
         self._max_response_body = max_response_body
         self.next_stream_id = first_stream_id
-        """The stream of the next request."""
-        # Whole requests without any answer: stream id -> bytes sent less WINDOW_UPDATE received.
+        """The stream id of the next request."""
+        # Complete requests without any answer: stream id -> bytes sent minus WINDOW_UPDATE
+        # received.
         self._waiting: dict[int, int] = {}
         self._streams = {}
         self._going_away = False
         self._limit = 0
-        """How many streams may be open: 0 before SETTINGS and once nothing more may start."""
+        """The number of streams that may be open: 0 before SETTINGS and once no more may start."""
         self._quick_body = 0
-        """The longest body that fits one DATA frame and a fresh stream's window."""
+        """The longest body that fits into one DATA frame and a new stream's window."""
 
     def start(self) -> None:
         """Queue the preface, SETTINGS and the WINDOW_UPDATE of the connection."""
@@ -155,8 +156,8 @@ class ClientConnection(Connection):
         self._decoder.wants_none = True
         self.change_settings(
             {
-                # Whatever the server would put into its table, answers do not depend on it. One
-                # that never says so is taken too: its blocks are then all decoded.
+                # Whatever the server puts into its table, answers must not depend on it. A server
+                # that does not confirm this is accepted too: then all its blocks are decoded.
                 Setting.HEADER_TABLE_SIZE: 0,
                 Setting.ENABLE_PUSH: 0,
                 Setting.INITIAL_WINDOW_SIZE: self._initial_window,
@@ -175,12 +176,12 @@ class ClientConnection(Connection):
 
     @property
     def open_streams(self) -> int:
-        """Requests that have begun and have neither been answered nor reset."""
+        """Requests that have begun and were neither answered nor reset."""
         return len(self._waiting) + len(self._streams)
 
     @property
     def max_concurrent_streams(self) -> int:
-        """The server's MAX_CONCURRENT_STREAMS; 0 before its SETTINGS arrived."""
+        """The server's MAX_CONCURRENT_STREAMS; 0 before its SETTINGS arrive."""
         return self._peers[Setting.MAX_CONCURRENT_STREAMS] if self.ready else 0
 
     @property
@@ -190,15 +191,15 @@ class ClientConnection(Connection):
 
     @property
     def stream_ids_left(self) -> int:
-        """Requests that this connection can still carry before its stream ids are used up."""
+        """Requests that this connection can still send before its stream ids are used up."""
         return max((MAXIMUM_STREAM_ID - self.next_stream_id) // 2 + 1, 0)
 
     def room_for(self, body_length: int) -> int:
         """Return how many whole requests with bodies of so many bytes can start now.
 
-        The connection's window holds all of them, so that no HEADERS waits half open for others'
-        windows. (A body above 65,535 bytes could never start so: one starts when a window of
-        65,535 is free.) What is above its own stream's window leaves as the server grants more.
+        The connection's window holds all of them, so that no stream stays half open while it waits
+        for window. (A body above 65,535 bytes could never start so: one starts when a window of
+        65,535 is free.) Bytes above a stream's own window are sent as the server grants more.
         """
         room = self.available_streams
         if body_length and room:
@@ -285,24 +286,24 @@ class ClientConnection(Connection):
         return "the connection's flow-control window has no room for the whole request"
 
     def request_has_left(self, stream_id: int) -> bool:
-        """Tell whether nothing of the request waits for the server's windows."""
+        """Tell whether no part of the request waits for the server's windows."""
         return stream_id not in self._queue
 
     def cancel(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
-        """Reset a stream; without effect on one that is over. Its slot is free at once."""
+        """Reset a stream; no effect on one that has ended. Its slot is free at once."""
         if self._forget_stream(stream_id):
             self._closed.remember(stream_id, Ending.OURS)
             self._out.append(reset_frame(stream_id, code))
-            self._floods.earn()  # the answer may be on its way, and does not count as a flood
+            self._floods.earn()  # the answer may be in transit, and does not count toward a flood
 
     def close(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
-        """Queue GOAWAY: nothing new starts, what is open may still be answered."""
+        """Queue GOAWAY: no new request may start, open ones may still be answered."""
         if not self._closing:
             self._closing = True
             self._out.append(goaway_frame(0, code, debug))
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
-        """Handle every whole frame: a run of answers at once, and a reset behind an answer in line."""
+        """Handle all complete frames: a run of answers at once, and resets after answers directly."""
         at = 0
         end = len(data)
         unpack = FRAME_HEADER.unpack_from
@@ -336,7 +337,7 @@ class ClientConnection(Connection):
                 and stream_id not in self._streams
                 and self._unfinished is None
             ):
-                self._floods.spend("RST_STREAM")  # behind an answer; nginx sends one each time
+                self._floods.spend("RST_STREAM")  # after an answer; nginx sends one each time
             else:
                 self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:behind], events)
             at = behind
@@ -347,7 +348,7 @@ class ClientConnection(Connection):
     def _take_run(
         self, run: AnswerRun, data: bytes, at: int, events: list[Event]
     ) -> tuple[int, int]:
-        """Report answers up to one that nobody waits for; return how many, and where they end."""
+        """Report answers up to the first unexpected one; return their number and their end."""
         waiting = self._waiting
         before = len(waiting)
         with contextlib.suppress(KeyError):
@@ -368,7 +369,7 @@ class ClientConnection(Connection):
         return count, at
 
     def _take_answer(self, stream_id: int, block: bytes, events: list[Event]) -> bool:
-        """Take a response without a body, and keep its form if others will have it.
+        """Process a response without a body, and store its form if others are likely to share it.
 
         Return whether it was well formed.
         """
@@ -391,7 +392,7 @@ class ClientConnection(Connection):
         return stream_id & 1 == 0 or stream_id >= self.next_stream_id
 
     def _stream(self, stream_id: int) -> Stream | None:
-        """Return the stream's full state, made now if the request was only waiting so far."""
+        """Return the stream's full state, created now if only the request was stored so far."""
         stream = self._streams.get(stream_id)
         if stream is None:
             sent = self._waiting.pop(stream_id, None)
@@ -440,7 +441,7 @@ class ClientConnection(Connection):
     def _message_complete(self, stream_id: int, stream: Stream, events: list[Event]) -> None:
         _check_length(stream.declared, stream.length, stream.status)
         if self._flush_needed:
-            self._flush_needed = False  # a window that came before this answer counts first
+            self._flush_needed = False  # a window update before this answer counts first
             self._flush()
         del self._streams[stream_id]
         if stream_id in self._queue:

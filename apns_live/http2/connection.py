@@ -1,4 +1,4 @@
-"""Shared by both roles: parses frames, answers control frames, turns errors into GOAWAY."""
+"""Common to both roles: parses frames, answers control frames, turns errors into GOAWAY."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _LARGEST_BLOCK = 65_536
 
 @dataclass(slots=True)
 class _Unfinished:
-    """A header block that still waits for CONTINUATION."""
+    """A header block that waits for CONTINUATION."""
 
     stream_id: int
     block: bytearray
@@ -70,7 +70,7 @@ class Connection(ABC):
 
     _streams: dict[int, Stream]
     last_stream_id = 0
-    """The highest stream that the peer has opened."""
+    """The highest stream id that the peer has opened."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Connection(ABC):
         """Whether the peer's first SETTINGS arrived."""
         self._error: Http2ConnectionError | None = None
         self._closing = False
-        # Flow control: what we grant, and what the peer grants less what waits in the queue.
+        # Flow control: our grants, and the peer's grants minus the bytes that wait in the queue.
         self._receive_window = ReceiveWindow(max(connection_window, DEFAULT_WINDOW))
         self._automatic_windows = True
         self._send_window = DEFAULT_WINDOW
@@ -103,7 +103,7 @@ class Connection(ABC):
         self._floods = FloodGuard(flood_budget)
 
     def data_to_send(self) -> bytes:
-        """Return, and forget, everything that is to be written."""
+        """Return, and remove, all bytes to be written."""
         if not self._out:
             return b""
         data = b"".join(self._out)
@@ -112,7 +112,7 @@ class Connection(ABC):
         return data
 
     def send_raw(self, data: bytes) -> None:
-        """Queue bytes as they are: for tests and fakes that break the rules on purpose."""
+        """Queue bytes unchanged, for tests and fakes that break the rules on purpose."""
         self._out.append(data)
 
     def ping(self, data: bytes) -> None:
@@ -132,7 +132,7 @@ class Connection(ABC):
 
     @property
     def closed(self) -> bool:
-        """Whether the connection ended with an error of the peer."""
+        """Whether the connection ended because of the peer's error."""
         return self._error is not None
 
     @property
@@ -141,15 +141,15 @@ class Connection(ABC):
 
     @property
     def connection_window(self) -> int:
-        """Bytes of DATA that the peer lets us send now, less what waits for its stream's window."""
+        """Bytes of DATA that we may send now, minus those that wait for their stream's window."""
         return self._send_window - self._queue.waiting_bytes
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Take what was read from the peer and return what happened, in order.
+        """Process bytes read from the peer and return the events, in order.
 
-        Raises Http2ConnectionError when the peer broke a rule that ends the connection. A GOAWAY
-        is then among the bytes to send, and the error's ``events`` holds what had happened
-        before. Every later call raises the same error.
+        Raises Http2ConnectionError when the peer broke a rule that ends the connection. A GOAWAY is
+        then among the bytes to send, and the error's ``events`` has the earlier events. Every later
+        call raises the same error.
         """
         if self._error is not None:
             raise Http2ConnectionError(str(self._error), self._error.code)
@@ -182,10 +182,10 @@ class Connection(ABC):
 
     @abstractmethod
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
-        """Handle every whole frame in ``data`` and return how many bytes were used."""
+        """Handle all complete frames in ``data`` and return how many bytes were used."""
 
     def _check_unfinished(self, word: int) -> None:
-        """Refuse a frame before all of it arrived, so that nothing large is kept."""
+        """Refuse an invalid frame before all of it has arrived, so that none is buffered."""
         if not self.ready and word & 0xFF != FrameType.SETTINGS:
             self._refuse_greeting(word)
         if word >> 8 > self._ours.largest(Setting.MAX_FRAME_SIZE):
@@ -240,7 +240,7 @@ class Connection(ABC):
             self._stream_error(stream_id, error, events)
 
     def _reply(self, data: bytes, what: str) -> None:
-        """Queue what the peer made us send."""
+        """Queue a reply that the peer caused."""
         self._floods.reply(what)
         self._out.append(data)
 
@@ -271,7 +271,7 @@ class Connection(ABC):
             self._headers_complete(stream_id, block, unfinished.ends_stream, events)
 
     def _ignore_headers(self, stream_id: int, block: bytes) -> None:
-        """Keep the decoder in step for a stream that is over, then apply the rules of 5.1."""
+        """Update the decoder for a stream that has ended, then apply the rules of section 5.1."""
         self._decoder.decode(block)
         self._floods.spend("late HEADERS")
         self._late_frame(stream_id, "HEADERS")
@@ -302,7 +302,7 @@ class Connection(ABC):
     def _data_received(
         self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
     ) -> None:
-        """Take the content of DATA; ``size`` is what it counts against the stream's window."""
+        """Process the content of DATA; ``size`` is what it counts against the stream's window."""
         stream = self._stream(stream_id)
         if stream is None:
             self._floods.spend("late DATA")
@@ -323,7 +323,7 @@ class Connection(ABC):
     def _trailers(
         self, stream_id: int, stream: Stream, block: bytes, ends: bool, events: list[Event]
     ) -> None:
-        """Take a second header block, which must end the message."""
+        """Process a second header block, which must end the message."""
         check_trailers(self._decoder.decode(block), self._check)
         if not ends:
             raise Http2StreamError("a second header block that does not end the stream")
@@ -352,7 +352,7 @@ class Connection(ABC):
         self._stream_window_grew(stream_id, increment)
 
     def _spend_on_window(self) -> None:
-        """Nothing waited for this WINDOW_UPDATE; a few of them come with each exchange."""
+        """Charge a WINDOW_UPDATE that unblocked nothing; each exchange has a few of them."""
         self._floods.spend("WINDOW_UPDATE")
 
     def _flush(self) -> None:
@@ -361,7 +361,7 @@ class Connection(ABC):
             self._body_sent(stream_id)
 
     def _sent_on_streams(self) -> Iterable[int]:
-        """Return, for each open stream, the bytes sent less those granted."""
+        """Return, for each open stream, the bytes sent minus those granted."""
         return (stream.sent for stream in self._streams.values())
 
     def _check_send_window(self, sent: int) -> None:
@@ -445,13 +445,13 @@ class Connection(ABC):
 
     @abstractmethod
     def _is_idle(self, stream_id: int) -> bool:
-        """Tell whether nobody has opened this stream yet."""
+        """Tell whether neither side has opened this stream yet."""
 
     @abstractmethod
     def _headers_complete(
         self, stream_id: int, block: bytes, ends_stream: bool, events: list[Event]
     ) -> None:
-        """Take a whole header block."""
+        """Process a complete header block."""
 
     def _stream(self, stream_id: int) -> Stream | None:
         """Return the state of an open stream."""
@@ -461,11 +461,11 @@ class Connection(ABC):
     def _take_content(
         self, stream_id: int, stream: Stream, content: bytes, size: int, events: list[Event]
     ) -> None:
-        """Keep the content of DATA, which is counted already."""
+        """Store the content of DATA, which is already counted."""
 
     @abstractmethod
     def _message_complete(self, stream_id: int, stream: Stream, events: list[Event]) -> None:
-        """Report the message that the peer has ended."""
+        """Report a message that the peer has ended."""
 
     @abstractmethod
     def _body_sent(self, stream_id: int) -> None:
@@ -477,7 +477,7 @@ class Connection(ABC):
         return self._streams.pop(stream_id, None) is not None
 
     def _stream_window_grew(self, stream_id: int, increment: int) -> None:
-        """Add to a stream's send window; streams that are over are ignored."""
+        """Add to a stream's send window; ended streams are ignored."""
         stream = self._streams.get(stream_id)
         if stream is None:
             self._spend_on_window()
@@ -491,7 +491,7 @@ class Connection(ABC):
         self._check_send_window(stream.sent)
 
     def _settings_in_force(self, changes: Mapping[int, int]) -> None:  # noqa: B027 - a client has none
-        """Apply our own settings, now that the peer knows them, where streams do not begin with them."""
+        """Apply our acknowledged settings, if new streams do not use them from the start."""
 
     def _peer_goes_away(self, last_stream_id: int) -> list[int]:
         """Forget our streams above ``last_stream_id`` and return them."""

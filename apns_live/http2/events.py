@@ -10,10 +10,10 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class ResponseReceived(msgspec.Struct, gc=False):
-    """A whole response: its stream has ended and its slot is free again.
+    """A complete response: its stream has ended and its slot is free again.
 
-    ``headers`` are in the order received, without ``:status`` and without trailers.
-    ``body`` is at most ``max_response_body`` bytes. Interim (1xx) responses are not reported.
+    ``headers`` are in the order received, without ``:status`` and without trailers. ``body`` is at
+    most ``max_response_body`` bytes. Interim (1xx) responses are not reported.
     """
 
     stream_id: int
@@ -33,7 +33,7 @@ class AnswersReceived(msgspec.Struct, gc=False):
 
 
 class RequestReceived(msgspec.Struct, gc=False):
-    """A whole request, reported once its stream was ended by the client.
+    """A complete request, reported once the client has ended its stream.
 
     ``headers`` are in the order received, pseudo-headers included. When the body is longer than
     ``max_request_body``, ``body`` holds its beginning and ``truncated`` is true.
@@ -64,8 +64,9 @@ class StreamReset(msgspec.Struct, gc=False):
     """A stream ended without a response.
 
     ``processed`` is false only when the peer certainly did not act on the request: it sent
-    REFUSED_STREAM (RFC 9113, section 8.7), or not all of the request had left. ``local`` is true when we reset the stream
-    because the peer broke a rule on it; ``message`` then names the rule.
+    REFUSED_STREAM (RFC 9113, section 8.7), or part of the request was not yet sent. ``local`` is
+    true when we reset the stream because the peer broke a rule on it; ``message`` then names the
+    rule.
     """
 
     stream_id: int
@@ -79,7 +80,7 @@ class GoAwayReceived(msgspec.Struct, gc=False):
     """The peer takes no new streams (RFC 9113, section 6.8).
 
     ``unprocessed`` are our streams above ``last_stream_id``: the peer certainly did not act on
-    them, and they are already forgotten here. The others may still be answered.
+    them, and their state is already removed here. The others may still be answered.
     """
 
     last_stream_id: int

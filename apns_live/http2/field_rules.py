@@ -26,7 +26,7 @@ _MEMO_LIMIT = 512
 _MEMO_BYTES = 1024
 _MEMO_NAMES = 64
 _LOOKED_AT = frozenset({b"te", b"content-length"})
-# What comes with every push: names known to be good, and values without a single odd byte.
+# The fields of every push: names known to be valid, and values without an invalid byte.
 _USUAL_NAMES = frozenset(
     {b"apns-id", b"apns-unique-id", b"apns-request-id", b"apns-channel-id", b"content-type"}
 )
@@ -37,10 +37,10 @@ _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
 
 class FieldCheck:
-    """Checks fields, and remembers a bounded number of those that passed.
+    """Checks fields, and caches a bounded number of valid ones.
 
-    The same ``authorization`` comes with every push of a connection; only what differs from
-    push to push is looked at.
+    The same ``authorization`` occurs in every push of a connection; only the fields that differ are
+    checked each time.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class FieldCheck:
     def request(self, fields: Sequence[Field]) -> tuple[list[Field], int]:
         """Return a request's fields as pairs, and its declared length (or -1).
 
-        A sequence of names that was found good is good again; then only the values are looked at,
+        A sequence of names that passed once is not checked again; then only the values are checked,
         all at once.
         """
         if not fields:

@@ -13,17 +13,17 @@ _PIECES = 64
 
 
 class ReceiveWindow:
-    """How much the peer may send. Refilled when an eighth of it is used up.
+    """How much the peer may send. Refilled when an eighth of it is used.
 
-    A grant takes half a round trip to arrive: granted late, most of the window is of no use to a
-    sender at a distance.
+    A grant takes half a round trip to arrive. If granted late, a distant sender cannot use most of
+    the window.
     """
 
     __slots__ = ("available", "target")
 
     def __init__(self, size: int) -> None:
         self.target = size
-        """Bytes to which a refill brings the window."""
+        """Bytes that the window has after a refill."""
         self.available = size
         """Bytes that the peer may send now; below 0 the peer has broken the rules."""
 
@@ -38,11 +38,11 @@ class ReceiveWindow:
 
 @dataclass(slots=True)
 class Stream:
-    """What is kept of a stream: its windows, and the message that comes in."""
+    """The state of a stream: its windows, and the incoming message."""
 
     window: ReceiveWindow
     sent: int = 0
-    """Bytes of DATA sent less the WINDOW_UPDATE received."""
+    """Bytes of DATA sent minus the WINDOW_UPDATE received."""
     headers: Headers = field(default_factory=list)
     declared: int = -1
     """The content-length, -1 when there is none."""
@@ -56,27 +56,27 @@ class Stream:
     """A server's stream: the response has begun."""
 
     def add(self, content: bytes) -> None:
-        """Add the content of one DATA frame to the body, so that tiny frames do not weigh too much."""
+        """Add the content of one DATA frame to the body, with little overhead for tiny frames."""
         self.body.append(content)
         if len(self.body) >= _PIECES:
             self.body[:] = (b"".join(self.body),)
 
     def whole_body(self) -> bytes:
-        """Return all content that was added."""
+        """Return all added content."""
         return self.body[0] if len(self.body) == 1 else b"".join(self.body)
 
 
 class SendQueue:
-    """Bodies, or rests of bodies, that did not fit the windows when their stream began.
+    """Bodies, or the rest of bodies, that did not fit the windows when their stream began.
 
-    One frame a stream in turn, so that a large body does not hold up small ones. Per stream
-    there is one waiting body at most.
+    Streams take turns of one frame, so that a large body does not delay small ones. Each stream has
+    at most one waiting body.
     """
 
     def __init__(self) -> None:
         self._ready: OrderedDict[int, memoryview] = OrderedDict()
         self._stalled: dict[int, memoryview] = {}
-        """Bodies whose stream's window is used up: nobody looks at them until it grows."""
+        """Bodies whose stream's window is used up: they are skipped until it grows."""
         self.waiting_bytes = 0
         """Bytes of all waiting bodies."""
 
@@ -87,23 +87,23 @@ class SendQueue:
         return stream_id in self._ready or stream_id in self._stalled
 
     def add(self, stream_id: int, body: memoryview) -> None:
-        """Let a body, which is not empty, wait for its turn."""
+        """Queue a body, which must not be empty."""
         self._ready[stream_id] = body
         self.waiting_bytes += len(body)
 
     def discard(self, stream_id: int) -> None:
-        """Forget the waiting body of a stream that is gone."""
+        """Drop the waiting body of a stream that has ended."""
         body = self._ready.pop(stream_id, None) or self._stalled.pop(stream_id, None)
         if body is not None:
             self.waiting_bytes -= len(body)
 
     def window_grew(self, stream_id: int) -> None:
-        """Let a stream take part again, whose window was used up."""
+        """Include a stream again whose window was used up."""
         if stream_id in self._stalled:
             self._ready[stream_id] = self._stalled.pop(stream_id)
 
     def all_windows_grew(self) -> None:
-        """Let every stream take part again."""
+        """Include every stream again."""
         self._ready.update(self._stalled)
         self._stalled.clear()
 
@@ -115,9 +115,10 @@ class SendQueue:
         sent: Callable[[int, int], None],
         out: list[bytes],
     ) -> list[int]:
-        """Append to ``out`` what the windows allow, and return the streams that are finished.
+        """Append to ``out`` the bytes that the windows allow, and return the finished streams.
 
-        ``stream_window`` returns a stream's send window, ``sent`` takes what left on it.
+        ``stream_window`` returns a stream's send window, ``sent`` is called with the bytes sent on
+        it.
         """
         finished: list[int] = []
         while self._ready and connection_window > 0:

@@ -1,4 +1,4 @@
-"""Builds and parses frames (RFC 9113, sections 4.1 and 6); the protocol's numbers and limits."""
+"""Builds and parses frames (RFC 9113, sections 4.1 and 6); constants of the protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_FRAME_SIZE: Final = 16_384
 MAXIMUM_FRAME_SIZE: Final = 2**24 - 1
 DEFAULT_HEADER_TABLE_SIZE: Final = 4096
 UNLIMITED_STREAMS: Final = 2**31 - 1
-"""What we take for "no limit" when a peer does not send MAX_CONCURRENT_STREAMS."""
+"""The value that stands for "no limit" if a peer does not send MAX_CONCURRENT_STREAMS."""
 
 
 class ErrorCode(enum.IntEnum):

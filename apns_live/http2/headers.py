@@ -27,7 +27,7 @@ _LAST_STATIC = 0x80 | 61
 _MEMO_LIMIT = 64
 _MEMO_BYTES = 64
 _SIZE_UPDATES_LIMIT = 16
-"""RFC 7541, section 4.2 knows of two: the smallest size in between, and the final one."""
+"""RFC 7541, section 4.2 allows two: the smallest size in between, and the final one."""
 _STATIC = HeaderTable.STATIC_TABLE_MAPPING
 """For each name of the static table: its index, and the index of each value."""
 _ENTRY_OVERHEAD = 32
@@ -36,13 +36,13 @@ _CACHED_NAMES = 256
 
 
 class EncodedString(msgspec.Struct, frozen=True, gc=False):
-    """A string as it came in a header block (RFC 7541, section 5.2); ``str()`` decodes it.
+    """A string as received in a header block (RFC 7541, section 5.2); ``str()`` decodes it.
 
-    It was never looked at, so ``str()`` is empty when the text is not properly coded.
+    It was not checked, so ``str()`` is empty if the text is not properly coded.
     """
 
     raw: bytes
-    """Its length, and its text."""
+    """Its length and its text."""
 
     def __str__(self) -> str:
         try:
@@ -69,21 +69,22 @@ class HeaderDecoder:
         self._tolerated_size = DEFAULT_HEADER_TABLE_SIZE
         self._shrink_needed = False
         self.wants_none = False
-        """We announce a table of 0 bytes. A peer that keeps its table all the same is decoded; one that
-        gave it up may not take it back."""
+        """We announce a table of 0 bytes. A peer that keeps its table all the same is accepted; one
+        that gave it up may not use it again.
+        """
         self._constants: dict[bytes, list[tuple[bytes, bytes]]] = {}
 
     @property
     def table_is_empty(self) -> bool:
-        """Whether the peer keeps nothing in its table, and told us so."""
+        """Whether the peer's table is empty, and it has told us so."""
         return self._table_size == 0
 
     def allow_table_size(self, size: int) -> None:
         """Apply our acknowledged HEADER_TABLE_SIZE (0 to 4096 bytes).
 
-        When the peer's table is larger, its next block has to begin with a size update
-        (RFC 7541, section 4.2). An encoder that passed several of our values names each of them
-        before the last: ``hpack`` does, so what was allowed meanwhile is taken.
+        When the peer's table is larger, its next block has to begin with a size update (RFC 7541,
+        section 4.2). An encoder that got several of our values may name each of them before the
+        last, as ``hpack`` does, so values allowed in between are accepted.
         """
         self._tolerated_size = max(self._tolerated_size, size)
         self._allowed_size = size
@@ -111,14 +112,14 @@ class HeaderDecoder:
             ) from None
         except Exception as error:  # noqa: BLE001 - hostile bytes, whatever they do to the library
             raise _compression_error(str(error)) from None
-        # A block of fields of the static table alone decodes the same whatever came before.
+        # A block of static-table fields decodes the same, independent of earlier blocks.
         constant = len(block) <= _MEMO_BYTES and max(block, default=0) <= _LAST_STATIC
         if constant and min(block, default=0) >= 0x80 and len(self._constants) < _MEMO_LIMIT:
             self._constants[block] = fields
         return fields
 
     def _check_size_updates(self, block: bytes) -> None:
-        """Follow the dynamic table sizes that a block begins with (RFC 7541, section 6.3)."""
+        """Apply the dynamic table sizes at the beginning of a block (RFC 7541, section 6.3)."""
         updates: list[int] = []
         at = 0
         while at < len(block) and block[at] & 0xE0 == 0x20:
@@ -200,7 +201,7 @@ class HeaderEncoder:
     def __init__(self) -> None:
         self.table = HeaderTable()
         self._indexed: dict[tuple[bytes, bytes], bytes] = {}
-        """Fields that were found in a table, as they are encoded while the tables stay the same."""
+        """Fields found in a table, in encoded form, valid while the tables stay the same."""
         self._pending: list[int] = []
         self.generation = 0
 
@@ -211,12 +212,12 @@ class HeaderEncoder:
             return
         self.table.maxsize = maximum
         self._table_changed()
-        # The smallest size since the last block has to be seen by the peer, and the final one.
+        # The peer must see the smallest size since the last block, and the final one.
         smallest = min([maximum, *self._pending])
         self._pending = [smallest] if smallest == maximum else [smallest, maximum]
 
     def take_size_update(self) -> bytes:
-        """Return the size updates that the next block begins with."""
+        """Return the size updates for the beginning of the next block."""
         updates = b"".join(encode_integer(size, 5, 0x20) for size in self._pending)
         self._pending = []
         return updates
@@ -231,7 +232,7 @@ class HeaderEncoder:
         return 0 if found is None else found[0]
 
     def encode(self, name: bytes, value: bytes, indexing: Indexing) -> bytes:
-        """Return one field, and change the dynamic table as ``indexing`` says."""
+        """Return one encoded field, and change the dynamic table as ``indexing`` says."""
         may_index = indexing is Indexing.VALUE or indexing is Indexing.NAME
         if may_index and (known := self._indexed.get((name, value))):
             return known
@@ -251,16 +252,16 @@ class HeaderEncoder:
 
 
 class Prefix(NamedTuple):
-    """What is kept of prepared headers while the encoder's ``generation`` stays the same."""
+    """The encoded part of prepared headers, valid while the encoder's ``generation`` stays."""
 
     generation: int
     shared: bytes
     id_head: bytes
-    """What stands before the length of the id."""
+    """The bytes before the length of the id."""
 
 
 class RequestEncoder(HeaderEncoder):
-    """A client's encoder: what pushes share is kept for as long as the table stays the same."""
+    """A client's encoder: it keeps the shared part of pushes while the table stays the same."""
 
     def __init__(self, authority: bytes) -> None:
         super().__init__()
@@ -268,7 +269,7 @@ class RequestEncoder(HeaderEncoder):
         self.prefixes: dict[PreparedHeaders, Prefix] = {}
 
     def request_block(self, headers: PreparedHeaders, path: bytes, request_id: bytes) -> bytes:
-        """Return the whole block of one request, and keep its shared part if that will last."""
+        """Return the complete block of one request, and keep its shared part if it stays valid."""
         update = self.take_size_update()
         before = self.generation
         fields = (
@@ -298,7 +299,7 @@ class ResponseEncoder(HeaderEncoder):
         self._names: dict[bytes, bytes] = {}
 
     def response_block(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """Return the whole block of one response. Names are put into lower case."""
+        """Return the complete block of one response. Names are converted to lower case."""
         parts = [self.take_size_update()] if self._pending else []
         parts.append(_STATUSES.get(status) or _status_field(status))
         names = self._names

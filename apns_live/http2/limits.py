@@ -29,7 +29,7 @@ DEFAULT_SETTINGS: dict[int, int] = {
 }
 _MAXIMUM_UNACKNOWLEDGED = 1000
 FLOOD_BUDGET = 10_000
-"""Frames without use that a peer may send before they outweigh the useful ones."""
+"""Useless frames that a peer may send beyond the useful ones."""
 _PER_EXCHANGE = 4
 _REMEMBERED = 10_000
 _LIMITS = {
@@ -52,7 +52,7 @@ def setting_error(identifier: int, value: int, *, from_server: bool) -> Http2Con
 
 
 class OurSettings:
-    """What we told the peer: in force once acknowledged (RFC 9113, section 6.5.3)."""
+    """Our announced settings: in force once acknowledged (RFC 9113, section 6.5.3)."""
 
     def __init__(self, *, client: bool) -> None:
         self.client = client
@@ -61,7 +61,7 @@ class OurSettings:
         self._waiting: deque[dict[int, int]] = deque()
 
     def announce(self, changes: Mapping[int, int]) -> None:
-        """Note what a SETTINGS frame is about to tell the peer. Raises InvalidSetting."""
+        """Note the settings that a SETTINGS frame is about to announce. Raises InvalidSetting."""
         if len(self._waiting) >= _MAXIMUM_UNACKNOWLEDGED:
             raise InvalidSetting("the peer has not acknowledged 1000 SETTINGS", field="settings")
         for identifier, value in changes.items():
@@ -83,11 +83,11 @@ class OurSettings:
         return changes
 
     def largest(self, identifier: int) -> int:
-        """Return the most generous value that the peer may still be acting on."""
+        """Return the most generous value that the peer may still be using."""
         return max(self._values(identifier))
 
     def latest(self, identifier: int) -> int:
-        """Return the value announced last, acknowledged or not."""
+        """Return the last announced value, acknowledged or not."""
         return self._values(identifier)[-1]
 
     def _values(self, identifier: int) -> list[int]:
@@ -96,37 +96,37 @@ class OurSettings:
 
 
 class FloodGuard:
-    """The account of one connection; ``budget`` frames are on it at the start and at most."""
+    """The account of one connection: it has ``budget`` frames at the start, and never more."""
 
     def __init__(self, budget: int) -> None:
         self._full = self._left = budget
         self._undrained = 0
-        """Replies that the peer made us queue and that nobody has written out."""
+        """Replies that the peer caused and that were not yet written."""
 
     def spend(self, what: str, amount: int = 1) -> None:
-        """Count frames without use. Raises Http2ConnectionError when there were too many."""
+        """Count useless frames. Raises Http2ConnectionError if there were too many."""
         self._left -= amount
         if self._left < 0:
             raise _calm(f"too many {what} frames")
 
     def reply(self, what: str) -> None:
-        """Count a frame that makes us answer; bounded even if nobody writes the answers out."""
+        """Count a frame that requires a reply; limited even if the replies are never written."""
         self.spend(what)
         self._undrained += 1
         if self._undrained > self._full:
             raise _calm(f"too many {what} frames and none of the answers was read")
 
     def written(self) -> None:
-        """Note that everything queued was written out."""
+        """Note that all queued replies were written."""
         self._undrained = 0
 
     def heard(self) -> None:
-        """Note that bytes came."""
+        """Note received bytes."""
         if self._left < self._full:
             self._left += 1
 
     def earn(self, exchanges: int = 1) -> None:
-        """Count whole requests with their answers."""
+        """Count complete requests with their answers."""
         self._left = min(self._left + exchanges * _PER_EXCHANGE, self._full)
 
 
@@ -135,21 +135,21 @@ def _calm(message: str) -> Http2ConnectionError:
 
 
 class Ending(enum.Enum):
-    """How a closed stream came to its end, as far as that changes what follows."""
+    """How a closed stream ended, as far as it matters for later frames."""
 
     COMPLETE = "complete"
     """Both sides ended it: another HEADERS or DATA is an error of the connection."""
     OURS = "reset by us, or not taken"
-    """The peer may not know yet: whatever comes is ignored."""
+    """The peer may not know yet: all frames are ignored."""
     PEERS = "reset by the peer"
-    """The peer knows: more is a stream error, answered once."""
+    """The peer knows: a further frame is a stream error, answered once."""
 
 
 class ClosedStreams:
     """Remembers the last 10,000 streams that were reset.
 
-    Streams that ended normally are not remembered: a closed stream that is not in here was
-    complete, unless it is older than the oldest reset that had to be forgotten.
+    Streams that ended normally are not remembered: a closed stream that is missing here was
+    complete, unless it is older than the oldest forgotten reset.
     """
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ class ClosedStreams:
             self._forgotten_up_to = max(self._forgotten_up_to, oldest)
 
     def ending(self, stream_id: int) -> Ending:
-        """Return how a closed stream ended; in doubt, that we reset it."""
+        """Return how a closed stream ended; if in doubt, that we reset it."""
         known = self._endings.get(stream_id)
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""The server side of an HTTP/2 connection, for fakes and tests: whole requests, whole answers."""
+"""The server side of an HTTP/2 connection, for fakes and tests: complete requests and answers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class ServerConnection(Connection):
             self._out.append(window_update_frame(0, increment))
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Take what was read from the client; see ``Connection.receive``."""
+        """Process bytes read from the client; see ``Connection.receive``."""
         if self._preface_left and self._error is None:
             wanted = self._preface_left
             head = bytes(data[: len(wanted)])
@@ -103,7 +103,7 @@ class ServerConnection(Connection):
         return len(self._streams)
 
     def open_requests(self) -> list[int]:
-        """Return the streams on which more of the request is to come."""
+        """Return the streams whose request is not complete."""
         return [number for number, stream in self._streams.items() if not stream.ended]
 
     def goaway(
@@ -111,7 +111,7 @@ class ServerConnection(Connection):
     ) -> None:
         """Queue GOAWAY. Streams above ``last_stream_id`` are dropped, later ones ignored.
 
-        Without ``last_stream_id`` every stream so far is served to its end.
+        Without ``last_stream_id`` every stream so far is still served.
         """
         last = self.last_stream_id if last_stream_id is None else last_stream_id
         self._goaway_last_id = last if self._goaway_last_id < 0 else min(last, self._goaway_last_id)
@@ -140,9 +140,9 @@ class ServerConnection(Connection):
         headers: Sequence[tuple[bytes, bytes]] = (),
         body: bytes = b"",
     ) -> None:
-        """Queue a whole response; what the client's windows do not allow yet follows later.
+        """Queue a complete response; bytes that the client's windows do not allow follow later.
 
-        Ignored when the stream is gone or has been answered.
+        Ignored if the stream has ended or was answered.
         """
         stream = self._streams.get(stream_id)
         if stream is None or stream.responded:
@@ -172,7 +172,7 @@ class ServerConnection(Connection):
     def start_response(
         self, stream_id: int, status: int, headers: Sequence[tuple[bytes, bytes]]
     ) -> None:
-        """Queue the header block of an answer whose body follows by ``send_data``."""
+        """Queue the header block of an answer; ``send_data`` sends its body."""
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.responded:
             stream.responded = True
@@ -181,9 +181,9 @@ class ServerConnection(Connection):
             )
 
     def send_data(self, stream_id: int, data: bytes, *, end: bool) -> int:
-        """Queue as much of a piece as the client's windows allow; return how many bytes that was.
+        """Queue as much of a piece as the client's windows allow; return the number of bytes.
 
-        All of it counts as sent when the stream is gone. ``end`` ends the answer with the piece.
+        All of it counts as sent if the stream has ended. ``end`` ends the answer with the piece.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -199,7 +199,7 @@ class ServerConnection(Connection):
             self._out.append(data[at : at + size])
             self._data_sent(stream_id, size)
             at += size
-            # The client answers each piece with WINDOW_UPDATE: those do not count as a flood.
+            # The client answers each piece with WINDOW_UPDATE, which must not count as a flood.
             self._floods.earn()
             if last:
                 self._body_sent(stream_id)
@@ -217,7 +217,7 @@ class ServerConnection(Connection):
             self._out += (FRAME_HEADER.pack(size << 8 | 1, flags, stream_id), block)
 
     def reset_stream(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
-        """Queue RST_STREAM for an open stream, which is then gone; without effect on others."""
+        """Queue RST_STREAM for an open stream, which then ends; no effect on others."""
         if self._forget_stream(stream_id):
             self._closed.remember(stream_id, Ending.OURS)
             self._out.append(reset_frame(stream_id, code))
@@ -237,7 +237,7 @@ class ServerConnection(Connection):
                 self._check_unfinished(word)
                 break
             if self.ready and self._unfinished is None and word < _USUAL_FRAME:
-                # A request without padding and priority takes the short way.
+                # A request without padding and priority takes the fast path.
                 frame_type = word & 0xFF
                 if frame_type == 0 and stream_id in streams and not flags & PADDED and stop > start:
                     window.available -= stop - start
@@ -298,7 +298,8 @@ class ServerConnection(Connection):
         if self._acknowledged:
             limit = self._ours.largest(Setting.MAX_CONCURRENT_STREAMS)
         else:
-            # It may not have seen them yet. RFC 9113, section 6.5.2 recommends at least 100.
+            # The client may not have seen them yet. RFC 9113, section 6.5.2 recommends at least
+            # 100.
             announced = self._ours.latest(Setting.MAX_CONCURRENT_STREAMS)
             limit = max(announced, _TOLERATED_BEFORE_SETTINGS)
         if len(self._streams) >= limit:
@@ -315,7 +316,7 @@ class ServerConnection(Connection):
             ReceiveWindow(self._initial_window), headers=headers, declared=declared
         )
         if self._in_pieces:
-            stream.window.target = 0  # nothing is refilled before somebody reads
+            stream.window.target = 0  # nothing is refilled before the application reads
             events.append(RequestStarted(stream_id, headers))
         if ends_stream:
             self._message_complete(stream_id, stream, events)

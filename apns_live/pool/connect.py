@@ -20,20 +20,20 @@ from ..refusals import refused
 from .endpoint import Endpoint
 
 _HEAD_START = 0.25
-"""Seconds that one address has before the next is tried beside it (RFC 8305, section 5)."""
+"""Seconds after which the next address is tried in parallel (RFC 8305, section 5)."""
 
 _HEAD_LIMIT = 16_384
-"""Bytes of a proxy's answer."""
+"""The most bytes of a proxy's answer."""
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 """Family and socket address, as `socket.getaddrinfo` gives them."""
 
 Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
-"""Looks a name up: host and port in, addresses out. Asked afresh for each connection."""
+"""Resolves a name: takes host and port, returns addresses. Called for each connection."""
 
 
 async def system_resolver(host: str, port: int) -> Sequence[Address]:
-    """Ask the operating system, without a cache of ours (Apple: look up before each connection)."""
+    """Ask the operating system, without our own cache (Apple: look up before each connection)."""
     found = await asyncio.get_running_loop().getaddrinfo(
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
     )
@@ -45,8 +45,8 @@ def make_ssl_context(
 ) -> ssl.SSLContext:
     """Return a context with TLS 1.2 or newer, ALPN h2, and verification on.
 
-    ``ca_file`` replaces the system's roots. A context that was given is used as it is. Raises
-    `InvalidSetting` for one that does not verify, and for a file without certificates.
+    ``ca_file`` replaces the system's roots. A given context is used unchanged. Raises
+    `InvalidSetting` for a context that does not verify, and for a file without certificates.
     """
     if given is not None:
         if given.verify_mode is not ssl.CERT_REQUIRED or not given.check_hostname:
@@ -92,7 +92,7 @@ class Proxy:
         return f"<Proxy {self.host}:{self.port}>"
 
     async def ask(self, sock: socket.socket, host: str, port: int) -> None:
-        """Ask for a tunnel to ``host:port``. Raise `ConnectFailed` when it is refused."""
+        """Request a tunnel to ``host:port``. Raise `ConnectFailed` if it is refused."""
         loop = asyncio.get_running_loop()
         here = f"proxy {self.host}:{self.port}"
         name = f"[{host}]" if ":" in host else host
@@ -103,7 +103,7 @@ class Proxy:
         try:
             await loop.sock_sendall(sock, request + b"\r\n")
             head = b""
-            # A TLS server waits for us to speak, so nothing can follow the head.
+            # A TLS server waits for the client to begin, so no bytes can follow the head.
             while b"\r\n\r\n" not in head:
                 chunk = await loop.sock_recv(sock, 4096)
                 head += chunk
@@ -127,9 +127,9 @@ class Proxy:
 class Connector:
     """Opens connections to one endpoint.
 
-    Several addresses are used in turn: each connection begins with the next one. When that fails,
-    or does not answer within 250 ms, the others are tried beside it, the other address family
-    first, and the first to answer wins (Happy Eyeballs, RFC 8305).
+    Several addresses are used in turn: each connection begins with the next one. If that fails, or
+    does not answer within 250 ms, the others are tried in parallel, the other address family first.
+    The first to answer wins (Happy Eyeballs, RFC 8305).
     """
 
     endpoint: Endpoint
@@ -143,7 +143,7 @@ class Connector:
     ) -> str:
         """Open one connection and return the peer's address as text. Raise `ConnectFailed`.
 
-        The addresses that it tries are added to ``tried``, for whoever cancels it.
+        The tried addresses are added to ``tried``, also if the call is cancelled.
         """
         host, port = self.endpoint.host, self.endpoint.port
         first_hop = (host, port) if self.proxy is None else (self.proxy.host, self.proxy.port)
@@ -151,8 +151,9 @@ class Connector:
         taken = False
 
         def make() -> asyncio.Protocol:
-            # From here on the socket is the transport's, which says good-bye and closes it. Closed
-            # under it, its number would be another connection's while it is still in use.
+            # From here on the transport owns the socket: it sends the TLS goodbye and closes it. If
+            # we closed it, its number could belong to another connection while the transport still
+            # uses it.
             nonlocal taken
             taken = True
             return make_protocol()
@@ -161,7 +162,7 @@ class Connector:
             if self.proxy is not None:
                 await self.proxy.ask(sock, host, port)
             loop = asyncio.get_running_loop()
-            # The only time limit that counts is the pool's, on its own clock.
+            # The pool has the only time limit, on its own clock.
             transport, _ = await loop.create_connection(
                 make,
                 sock=sock,
@@ -234,7 +235,7 @@ class Connector:
 
 
 def _alternate(addresses: Sequence[Address]) -> list[Address]:
-    """Return the addresses with their families in turn (RFC 8305, section 4)."""
+    """Return the addresses with alternating families (RFC 8305, section 4)."""
     families: dict[socket.AddressFamily, list[Address]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)

@@ -13,25 +13,25 @@ from .endpoint import PoolOptions
 
 DEFAULT_ROUND_TRIP = 0.05
 UNASKED = 8
-"""Links that are opened without asking what the processor carries."""
+"""Links that are opened without checking the processor's load."""
 _BUSY = 0.97
-"""Share of a core beyond which more links would carry no more."""
+"""Share of a core above which more links would not help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkView:
-    """What the decision needs to know of one link. Times are monotonic seconds."""
+    """The data of one link for the decision. Times are monotonic seconds."""
 
     number: int
     connecting: bool = False
     usable: bool = True
-    """Takes pushes, or will when it has room; false while draining or suspected dead."""
+    """Takes pushes, or will once it has room; false while draining or suspected dead."""
     draining: bool = False
     accepted: bool = False
     """Whether a push was ever accepted on it."""
     limit: int = 0
     best_limit: int = 0
-    """The largest number of streams that it ever allowed."""
+    """The highest stream limit that it ever allowed."""
     refused_last: bool = False
     """Whether its latest answer was a 4xx that APNs counts as an error."""
     full_since: float | None = None
@@ -49,12 +49,12 @@ class PoolView:
     last_connect_at: float = float("-inf")
     backoff_until: float = float("-inf")
     busy: float = 0.0
-    """Share of a core that the thread of the links used lately."""
+    """Share of a core that the links' thread used recently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How many links to open, which to close, when to ask again (None: at the next event)."""
+    """How many links to open, which to close, when to decide again (None: at the next event)."""
 
     open: int = 0
     close: tuple[int, ...] = ()
@@ -94,7 +94,7 @@ def _growth(
     connecting = [link for link in alive if link.connecting]
     usable = [link for link in alive if link.usable and not link.connecting]
     if not any(link.accepted for link in alive) and (connecting or usable):
-        return 0, None  # one at a time until the first has accepted a push
+        return 0, None  # one at a time until the first has an accepted push
     if view.now < view.backoff_until:
         return 0, view.backoff_until
     ready_at = view.now

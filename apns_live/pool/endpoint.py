@@ -18,9 +18,9 @@ _HOST = re.compile(r"[A-Za-z0-9._:-]+").fullmatch
 class Endpoint:
     """Host and port of an APNs server, and of its channel management.
 
-    ``ca_file`` is a PEM file of root certificates to trust instead of the system's, such as a
-    fake's. ``manage_host`` defaults to ``host``; ``manage_port`` to 2196, Apple's port for
-    production. Raises `InvalidSetting`.
+    ``ca_file`` is a PEM file of root certificates that replace the system's, such as a fake's.
+    ``manage_host`` defaults to ``host``; ``manage_port`` to 2196, Apple's port for production.
+    Raises `InvalidSetting`.
     """
 
     host: str
@@ -65,7 +65,7 @@ SANDBOX = Endpoint(
 )
 ENVIRONMENTS = {"production": PRODUCTION, "sandbox": SANDBOX}
 _MEANT = {"prod": "production", "live": "production", "dev": "sandbox", "development": "sandbox"}
-"""What other tools call the two."""
+"""Other tools' names for the two environments."""
 
 
 def resolve_environment(environment: str | Endpoint) -> Endpoint:
@@ -85,11 +85,12 @@ def resolve_environment(environment: str | Endpoint) -> Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """Settings of links and pool. Raises `InvalidSetting` for numbers that cannot work."""
+    """Settings of links and pool. Raises `InvalidSetting` for invalid numbers."""
 
     max_connections: int = 8
     min_connections: int = 1
-    """How many idle connections are kept; the first is opened when there is something to send."""
+    """The number of idle connections to keep; the first is opened when there is something to send.
+    """
     connect_timeout: float = 10.0
     """For DNS, TCP, proxy, TLS and the server's SETTINGS together."""
     response_timeout: float = 10.0
@@ -99,13 +100,13 @@ class PoolOptions:
     backoff_first: float = 0.5
     backoff_limit: float = 60.0
     credential_backoff: float = 900.0
-    """How long nothing connects after a GOAWAY that names credentials."""
+    """Seconds without connection attempts after a GOAWAY that names credentials."""
     silence_before_ping: float = 3.0
     ping_timeout: float = 5.0
     idle_before_probe: float = 60.0
     idle_ping_interval: float = 3600.0
     write_buffer: int = 262_144
-    """Bytes that may wait in the transport before a link takes no more work."""
+    """Bytes waiting in the transport above which a link takes no more work."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -38,7 +38,7 @@ from .transport import Feed, Loss
 logger = logging.getLogger("apns_live.pool")
 
 _CHUNK = 256
-"""How many pushes are taken at a time; bounds what has to be given back."""
+"""The most pushes taken at a time; limits how many must be given back."""
 
 
 class LinkState(enum.Enum):
@@ -48,7 +48,8 @@ class LinkState(enum.Enum):
     WAITING_FOR_SETTINGS = "waiting for settings"
     READY = "ready"
     PROBING = "probing"
-    """It was idle for long, or is silent: a PING is out, and no push leaves before its answer."""
+    """It was idle for long, or is silent: a PING was sent, and no push is sent before its answer.
+    """
     DRAINING = "draining"
     CLOSED = "closed"
 
@@ -57,7 +58,7 @@ _together = attrgetter("message", "owner")
 
 
 class _Owner(Protocol):
-    """The pool, as a link sees it."""
+    """The methods of the pool that a link uses."""
 
     def link_ready(self, link: Link) -> None: ...
     def link_full(self, link: Link, now: float) -> None: ...
@@ -87,14 +88,14 @@ class Link(asyncio.Protocol):
         self.state = LinkState.CONNECTING
         self.cause = ""
         self.deliberate = False
-        """It was ended for a reason of ours, which says nothing about the way to APNs."""
+        """We ended it for a reason that says nothing about the network path to APNs."""
         self.tokens = tokens
         self.token = tokens.for_connection(held)
         self.record = LinkRecord(clock.monotonic())
         self.wire = Wire()
         self.in_flight: dict[int, Push] = {}
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once the link is ready or gone."""
+        """Done once the link is ready or closed."""
         self._owner = owner
         self._feed = feed
         self._clock = clock
@@ -111,7 +112,7 @@ class Link(asyncio.Protocol):
             f"{' cause ' + self.cause if self.cause else ''}>"
         )
 
-    # What it can do
+    # Methods for the pool.
 
     def is_closed(self) -> bool:
         """Whether it is closed."""
@@ -122,11 +123,11 @@ class Link(asyncio.Protocol):
         return self.state is not LinkState.DRAINING and self.state is not LinkState.CLOSED
 
     def is_opening(self) -> bool:
-        """Whether the server's SETTINGS have not come yet."""
+        """Whether the server's SETTINGS have not arrived yet."""
         return self.state in (LinkState.CONNECTING, LinkState.WAITING_FOR_SETTINGS)
 
     def view(self) -> LinkView:
-        """Return what the pool's decision needs to know."""
+        """Return the data for the pool's decision."""
         record = self.record
         opening = self.is_opening()
         return LinkView(
@@ -157,15 +158,15 @@ class Link(asyncio.Protocol):
             provider_token_age=max(0.0, self._clock.time() - self.token.issued_at),
         )
 
-    # Work out
+    # Sending.
 
     def feed(self) -> None:
-        """Pull as much work as there is room for, and write it in one go."""
+        """Take as much work as there is room for, and write it with one call."""
         if self.state is not LinkState.READY or self.wire.paused:
             return
         now = self._clock.monotonic()
         if not self.in_flight and self._liveness.was_idle_for_long(now):
-            # A PING leaves first, and the first push waits for its answer.
+            # A PING is sent first, and the first push waits for its answer.
             if self._feed.has_work():
                 self.state = LinkState.PROBING
                 self.record.fresh = True
@@ -180,7 +181,7 @@ class Link(asyncio.Protocol):
     def _pull(self, now: float) -> None:
         token = self.tokens.for_connection(self.token)
         if token.issued_at < self.token.issued_at:
-            # Another token would come too soon for this connection (Apple: 20 minutes).
+            # A new token would come too soon for this connection (Apple: 20 minutes).
             self.retire("its provider token is from the future: the clock was set back")
             return
         self.token = token
@@ -217,7 +218,7 @@ class Link(asyncio.Protocol):
             self._alarm.set(now + self._options.response_timeout - self._stalled_for(now))
 
     def _send(self, pushes: Sequence[Push], now: float) -> bool:
-        """Send pushes of one message and one source; give back, and return False, what has no room."""
+        """Send pushes of one message and source; return False, giving back what has no room."""
         message = pushes[0].message
         body = message.body
         self.record.body_size = len(body)
@@ -250,10 +251,10 @@ class Link(asyncio.Protocol):
         if self.wire.is_open():
             self.wire.write(self._http2.data_to_send())
 
-    # Bytes in
+    # Receiving.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send our preface and wait for the server's SETTINGS."""
+        """Send the client preface and wait for the server's SETTINGS."""
         self.wire.open(transport, self._options.write_buffer)
         if self.state is not LinkState.CONNECTING:
             self.wire.close(at_once=True)
@@ -263,7 +264,7 @@ class Link(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Process received bytes, report the events, and use the room that they free."""
+        """Process received bytes, report the events, and refill the freed room."""
         if self.state is LinkState.CLOSED:
             return
         now = self._clock.monotonic()
@@ -287,7 +288,7 @@ class Link(asyncio.Protocol):
         self._flush()
 
     def _events(self, events: Sequence[object], now: float) -> None:
-        """Report what happened: runs of answers as one batch each, the rest one by one."""
+        """Report events: runs of answers as one batch each, all others one by one."""
         in_flight = self.in_flight
         for kind, run in groupby(events, type):
             if kind is AnswersReceived:
@@ -341,7 +342,7 @@ class Link(asyncio.Protocol):
                 self._feed.lost(self, [push], loss, now, detail)
         elif isinstance(event, GoAwayReceived):
             self._drain(f"GOAWAY, error code {event.error_code}")
-            # The owner first: what the reason means decides what becomes of the pushes.
+            # The owner is notified first: the reason decides what happens to the pushes.
             self._owner.link_going_away(self, event)
             lost = [self.in_flight.pop(stream_id, None) for stream_id in event.unprocessed]
             unprocessed = [push for push in lost if push is not None]
@@ -356,11 +357,11 @@ class Link(asyncio.Protocol):
             self.state = LinkState.READY
 
     def pause_writing(self) -> None:
-        """Stop pulling work, because the socket's write buffer is full."""
+        """Stop taking work, because the socket's write buffer is full."""
         self.wire.paused = True
 
     def resume_writing(self) -> None:
-        """Pull work again."""
+        """Take work again."""
         self.wire.paused = False
         self.feed()
 
@@ -374,16 +375,16 @@ class Link(asyncio.Protocol):
         self.wire.lost()
         self._end(cause, Loss.CONNECTION)
 
-    # Ends
+    # Ends.
 
     def retire(self, cause: str) -> None:
-        """Take no new pushes; close when those in flight are answered."""
+        """Take no new pushes; close once those in flight are answered."""
         self.deliberate = True
         if self.is_opening():
             self.close(cause)
         else:
             self._drain(cause)
-            # While answers are being reported, what is in flight is not complete.
+            # While answers are being reported, the set of pushes in flight is incomplete.
             asyncio.get_running_loop().call_soon(self._close_if_drained)
 
     def _drain(self, cause: str) -> None:
@@ -428,7 +429,7 @@ class Link(asyncio.Protocol):
     def _lose(
         self, pushes: list[Push], loss: Loss, unsent: Loss, now: float, detail: str = ""
     ) -> None:
-        """Report pushes as lost, those with an incomplete body as ``unsent``."""
+        """Report pushes as lost; those with an incomplete body as ``unsent``."""
         self.record.losses += len(pushes)
         halves: dict[Loss, list[Push]] = {}
         for push in pushes:
@@ -438,7 +439,7 @@ class Link(asyncio.Protocol):
             self._feed.lost(self, half, why, now, detail)
 
     def abandon(self, push: Push) -> bool | None:
-        """Reset one stream and forget it: the slot returns, nothing is reported; see `Carrier`."""
+        """Reset one stream and forget it; its slot is free, nothing is reported. See `Carrier`."""
         if self.in_flight.get(push.stream_id) is not push:
             return None
         has_left = self._http2.request_has_left(push.stream_id)
@@ -501,7 +502,7 @@ class Link(asyncio.Protocol):
         if not self.is_closed():
             look = liveness.next_look(waiting=bool(self.in_flight))
             if self.in_flight:
-                # In steps of a 64th of a timeout, so that not each push needs a look of its own.
+                # In steps of 1/64 of a timeout, so that not every push needs its own check.
                 first = min(self.in_flight.values(), key=_due)
                 look = min(look, max(_due(first), now + first.owner.response_timeout / 64))
             elif stalled_for:

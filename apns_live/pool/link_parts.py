@@ -1,4 +1,4 @@
-"""The parts of a connection: its counters, whether its peer still answers, and its transport."""
+"""The parts of a connection: its counters, its liveness check, and its transport."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, cast
 from .endpoint import PoolOptions
 
 PROBE_PATIENCE = 1.0
-"""Seconds after which others take over from a link that was idle and does not answer its PING."""
+"""Seconds after which other links take over from an idle link that does not answer its PING."""
 STEADY_AFTER = 10.0
 WORTHWHILE = 100
-"""A connection that lasted so many seconds, or brought so many answers, was worth opening."""
+"""A connection with this duration in seconds, or this number of answers, was worth opening."""
 
 _SMOOTHING = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkStatistics:
-    """One connection as it was at the moment of asking. Times are seconds."""
+    """A snapshot of one connection. Times are seconds."""
 
     connection_id: int
     state: str
@@ -32,7 +32,7 @@ class LinkStatistics:
     age: float
     round_trip: float
     stalled_for: float
-    """For how long the peer's windows have let nothing leave; it is replaced when an answer is due."""
+    """How long the peer's windows have blocked sending; the link is replaced when an answer is due."""
     provider_token_age: float
 
 
@@ -44,17 +44,17 @@ class LinkRecord:
     accepted: int = 0
     answered: int = 0
     answered_at: float = 0.0
-    """When the last answer came; when it was opened before there was any."""
+    """The time of the last answer; before the first one, of opening."""
     losses: int = 0
     round_trip: float = 0.0
     best_limit: int = 0
-    """The largest number of streams that it ever allowed."""
+    """The highest stream limit that it ever allowed."""
     body_size: int = 0
-    """Bytes of the body that left last: what the next one is guessed to have."""
+    """Bytes of the last body sent: the estimate for the next one."""
     refused_last: bool = False
     """Whether its latest answer was a 4xx that APNs counts as an error."""
     fresh: bool = True
-    """Nothing was accepted since it was opened or was idle for long."""
+    """Nothing was accepted since it was opened or became idle for long."""
     full_since: float | None = None
     idle_since: float | None = None
 
@@ -62,7 +62,7 @@ class LinkRecord:
         self.answered_at = self.opened_at
 
     def answers(self, count: int, accepted: int, round_trip: float, now: float) -> None:
-        """Note a batch of answers."""
+        """Record a batch of answers."""
         self.answered_at = now
         self.answered += count
         self.accepted += accepted
@@ -74,11 +74,11 @@ class LinkRecord:
             self.refused_last = False
 
     def was_worth_opening(self, now: float) -> bool:
-        """Tell whether a peer that ended it now did not do so out of hand."""
+        """Return True if it has lasted long enough or brought enough answers."""
         return now - self.opened_at >= STEADY_AFTER or self.answered >= WORTHWHILE
 
     def statistics(self, now: float, **more: Any) -> LinkStatistics:
-        """Return a frozen snapshot; ``more`` is what only the connection knows."""
+        """Return a frozen snapshot; ``more`` has the fields that only the connection knows."""
         return LinkStatistics(
             accepted=self.accepted,
             answered=self.answered,
@@ -100,27 +100,27 @@ class Liveness:
         self._pings = 0
         self.last_heard = now
         self.quiet_since = now
-        """When the present wait for an answer began: the later of last heard and first sent."""
+        """When the current wait for an answer began: the later of last received and first sent."""
         self.ping_sent_at: float | None = None
         self.must_answer = False
         """It was idle for long: only the PING's answer makes it usable again."""
 
     def heard(self, now: float) -> bool:
-        """Note that bytes came; return True when that ends a doubt."""
+        """Note received bytes; return True if that ends a suspicion."""
         self.last_heard = self.quiet_since = now
         return self.ping_sent_at is not None and not self.must_answer
 
     def no_doubt(self) -> None:
-        """Note that the PING was answered, or that anything was, where that is enough."""
+        """Note that the PING was answered, or that any bytes arrived if these suffice."""
         self.ping_sent_at = None
         self.must_answer = False
 
     def was_idle_for_long(self, now: float) -> bool:
-        """Tell whether a PING goes before the next push."""
+        """Tell whether a PING must be sent before the next push."""
         return now - self.last_heard >= self._options.idle_before_probe
 
     def ping(self, now: float) -> bytes:
-        """Note that a PING leaves now; return its data."""
+        """Note that a PING is sent now; return its data."""
         self._pings += 1
         self.quiet_since = now
         if self.ping_sent_at is None:
@@ -128,23 +128,23 @@ class Liveness:
         return self._pings.to_bytes(8, "big")
 
     def probe_is_young(self, now: float) -> bool:
-        """Tell whether it was idle and its PING may still be answered any moment."""
+        """Tell whether it was idle and its PING may still be answered soon."""
         sent_at = self.ping_sent_at
         return self.must_answer and sent_at is not None and now - sent_at < PROBE_PATIENCE
 
     def is_dead(self, now: float) -> bool:
-        """Tell whether the PING has waited for its answer too long."""
+        """Tell whether the PING has waited too long for its answer."""
         sent_at = self.ping_sent_at
         return sent_at is not None and now - sent_at >= self._options.ping_timeout
 
     def wants_ping(self, now: float, *, waiting: bool) -> bool:
-        """Tell whether it has been silent for so long that it is asked."""
+        """Tell whether it has been silent for so long that a PING is due."""
         if waiting:
             return now - self.quiet_since >= self._options.silence_before_ping
         return now - self.last_heard >= self._options.idle_ping_interval
 
     def next_look(self, *, waiting: bool) -> float:
-        """Return when to look again."""
+        """Return the time of the next check."""
         moments = []
         if waiting:
             moments.append(self.quiet_since + self._options.silence_before_ping)
@@ -161,12 +161,12 @@ class Wire:
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self.leaving: asyncio.Transport | None = None
-        """Closed by us, and not gone yet; see ``gone``."""
+        """We closed it, and the connection is not gone yet; see ``gone``."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the connection is gone."""
         self.address = ""
         self.paused = False
-        """The socket does not take what we wrote."""
+        """The socket's write buffer is full."""
 
     def open(self, transport: asyncio.BaseTransport, write_buffer: int) -> None:
         """Take the transport of a new connection."""
@@ -176,16 +176,16 @@ class Wire:
         self.address = f"{peer[0]}:{peer[1]}" if peer else ""
 
     def is_open(self) -> bool:
-        """Whether anything that is written now can arrive."""
+        """Whether bytes that are written now can arrive."""
         return self._transport is not None and not self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
-        """Write; only while it is open."""
+        """Write bytes; no effect unless it is open."""
         if data and self._transport is not None:
             self._transport.write(data)
 
     def close(self, *, at_once: bool) -> None:
-        """Close, ``at_once`` without a goodbye."""
+        """Close it; ``at_once`` skips the TLS goodbye."""
         transport, self._transport = self._transport, None
         if transport is not None:
             self.leaving = transport

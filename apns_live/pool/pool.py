@@ -1,4 +1,4 @@
-"""The pool: links to one endpoint with one provider key, opened and closed by need."""
+"""The pool: links to one endpoint with one provider key, opened and closed by demand."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .transport import Feed, Transport
 logger = logging.getLogger("apns_live.pool")
 
 _GOODBYE = 0.25
-"""Seconds that the TLS goodbye may take once everything else is done."""
+"""Seconds for the TLS goodbye after everything else is done."""
 
 
 class Pool(Transport):
-    """The own-wire transport: HTTP/2 links of ours."""
+    """The transport with our own HTTP/2 links."""
 
     name = "http2"
 
@@ -46,7 +46,7 @@ class Pool(Transport):
         return f"<Pool {state} {self._connector.endpoint.host} {self._links}>"
 
     def in_flight(self) -> list[Push]:
-        """Return the pushes that are on the wire."""
+        """Return the pushes in flight."""
         return [push for link in self._links for push in link.in_flight.values()]
 
     async def aclose(self, deadline: float) -> None:
@@ -76,8 +76,8 @@ class Pool(Transport):
     async def _sockets_closed(self) -> None:
         """Return when no socket is open, so that the event loop may end at once.
 
-        A TLS goodbye that is not answered is not waited for. By the machine's clock: what a test
-        simulates are the seconds of pushes, not those of sockets.
+        It does not wait for an unanswered TLS goodbye. It uses the machine's clock: tests simulate
+        the time of pushes, not of sockets.
         """
         for last in (False, True):
             leaving = [
@@ -94,7 +94,7 @@ class Pool(Transport):
         for link in list(self._links):
             link.close("the client was closed")
 
-    # Work and growth
+    # Work and growth.
 
     def _pump(self) -> None:
         self._wake_scheduled = False
@@ -165,7 +165,7 @@ class Pool(Transport):
             link.close("the client is closing")
             raise
         except Exception as error:
-            # A link that stayed as it is would be waited for for ever.
+            # The link is closed after any error, because the pool would wait for it forever.
             logger.exception("connection %d could not be opened", link.number)
             failure = f"{type(error).__name__}: {error}"
         finally:
@@ -175,28 +175,28 @@ class Pool(Transport):
             self.opening.connect_failed(failure, permanent=permanent)
             self._tell_bar()
 
-    # What links report
+    # Reports of links.
 
     def link_ready(self, link: Link) -> None:
-        """Note that a link may carry pushes."""
+        """Note that a link can carry pushes."""
         self.opening.opened += 1
         logger.info("connection %d to %s is ready", link.number, link.wire.address)
         self._hooks.call("connection_opened", link.number, link.wire.address)
 
     def link_full(self, link: Link, now: float) -> None:
-        """Think of growing: a link has no room while work waits."""
+        """Check whether to open a link, because this one has no room while work waits."""
         if now >= self._review_at:
             self._review()
         else:
             self._alarm.set(self._review_at)
 
     def link_idle(self, link: Link) -> None:
-        """Think of closing a link later: it has nothing in flight."""
+        """Check whether to close this link later, because it has nothing in flight."""
         if len(self._links) > self._options.min_connections and not self._closing:
             self._alarm.set(self._clock.monotonic() + self._options.idle_timeout)
 
     def link_going_away(self, link: Link, event: GoAwayReceived) -> None:
-        """Look at the reason of a GOAWAY; one that names credentials stops all connecting."""
+        """Evaluate the reason of a GOAWAY; one that names credentials stops all connecting."""
         reason = read_answer(0, (), event.debug_data, 0.0).reason
         if reason:
             link.cause = f"GOAWAY: {reason}"
@@ -207,7 +207,7 @@ class Pool(Transport):
             self._tell_bar()
 
     def link_closed(self, link: Link, cause: str) -> None:
-        """Forget a link that is gone."""
+        """Forget a closed link."""
         if link in self._links:
             self._links.remove(link)
         self._leaving = [each for each in (*self._leaving, link) if each.wire.leaving]

@@ -1,4 +1,4 @@
-"""One push, and the part of it that many pushes share."""
+"""A push, and the part of it that many pushes share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOKENS_REMEMBERED = 4
 
 
 class PushState(IntEnum):
-    """Where a push is between being taken from its source and its one outcome."""
+    """The state of a push, from being taken from its source to its single outcome."""
 
     NEW = 0
     READY = 1
@@ -38,11 +38,11 @@ class Carrier(Protocol):
     number: int
     """Its id in outcomes."""
     token: ProviderToken
-    """The provider token that it shows."""
+    """The provider token that it sends."""
     tokens: ProviderTokens
-    """Where that token came from."""
+    """The source of that token."""
     record: LinkRecord
-    """What it did so far."""
+    """Its counters."""
 
     def statistics(self) -> LinkStatistics:
         """Return a frozen snapshot."""
@@ -51,9 +51,9 @@ class Carrier(Protocol):
         """Take no new pushes; close when those in flight are answered."""
 
     def abandon(self, push: Push) -> bool | None:
-        """Give up a push in flight without reporting it; None when it is not in flight here.
+        """Give up a push in flight without reporting it; None if it is not in flight here.
 
-        True when the peer may have acted on it, False when some of its body never left.
+        True if the peer may have processed it, False if part of its body was never sent.
         """
 
 
@@ -61,7 +61,7 @@ class Carrier(Protocol):
 class HeaderSet:
     """The request headers that pushes share, without path, id and provider token.
 
-    Prepared once per provider token, so that a link encodes them once and refers to them after.
+    Prepared once per provider token, so that a link encodes them once and then refers to them.
     """
 
     fields: Fields
@@ -83,11 +83,11 @@ class HeaderSet:
         return found
 
     def forget(self) -> None:
-        """Drop what was prepared: the key was replaced."""
+        """Drop the prepared headers, because the key was replaced."""
         self._prepared.clear()
 
     def plain(self, token: ProviderToken, request_id: str) -> list[tuple[bytes, bytes]]:
-        """Return name and value pairs for a transport that encodes for itself."""
+        """Return name and value pairs for a transport that encodes headers itself."""
         pairs = [(b"authorization", token.value)]
         pairs.extend((name, value) for name, value, _ in self.fields)
         pairs.append((self.id_name, request_id.encode()))
@@ -97,8 +97,8 @@ class HeaderSet:
 class Sendable:
     """An encoded message with the headers of one client: ready for any number of tokens.
 
-    ``useless_at`` is its expiration (seconds since 1970), infinity when it has none. A stale date
-    that has passed does not stop the push: the phone draws the state as outdated.
+    ``useless_at`` is its expiration (seconds since 1970), infinity if it has none. A stale date in
+    the past does not stop the push: the phone shows the state as outdated.
     """
 
     __slots__ = ("body", "encoded", "folder", "headers", "priority", "to_channel", "useless_at")
@@ -112,7 +112,7 @@ class Sendable:
         self.headers = headers
         self.to_channel = bool(channel_path)
         self.folder = channel_path or "/3/device/"
-        """What stands before the token in the path; all of it for a broadcast."""
+        """The path before the token; for a broadcast the whole path."""
         self.useless_at = float(encoded.expiration) if encoded.expiration > 0 else float("inf")
 
     def __repr__(self) -> str:
@@ -120,12 +120,12 @@ class Sendable:
 
 
 class Push(msgspec.Struct, eq=False, gc=False):
-    """One push: what it says, to whom, and how far it got. Also known as ``WorkItem``.
+    """A push: its message, its token, and its progress. Also known as ``WorkItem``.
 
-    Whoever brings work gives ``token``, ``message`` and, for itself, ``context``; ``request_id``
-    may be given too when it has to be known before the push leaves (a journal). ``deadline`` is
-    a time of the client's monotonic clock, 0 for none. All other fields are the engine's.
-    Python's garbage collector does not look at it, so a client must be closed to be freed.
+    A source sets ``token``, ``message`` and, for its own use, ``context``. It may also set
+    ``request_id`` if that must be known before the push is sent (a journal). ``deadline`` is a time
+    of the client's monotonic clock, 0 for none. All other fields belong to the engine. Python's
+    garbage collector does not track it, so a client must be closed to be freed.
     """
 
     token: str
@@ -139,18 +139,18 @@ class Push(msgspec.Struct, eq=False, gc=False):
     sent_at: float = 0.0
     attempts: int = 0
     tries: int = 0
-    """How often the server answered with something that allows another try."""
+    """How often the server's answer allowed a retry."""
     replays: int = 0
-    """How often it came back as certainly not processed."""
+    """How often it was returned as certainly not processed."""
     renewed: bool = False
-    """Whether its one try on a new link or with a new provider token is used up."""
+    """Whether its single retry on a new link or with a new provider token is used."""
     carrier: Carrier | None = None
     stream_id: int = 0
     last: Any = None
-    """The last refusal, kept while it waits for another try."""
+    """The last refusal, kept while it waits for a retry."""
 
     def leaves(self, carrier: Carrier, stream_id: int, now: float) -> None:
-        """Note that it goes onto the wire."""
+        """Note that it is being sent."""
         self.state = PushState.IN_FLIGHT
         self.carrier = carrier
         self.stream_id = stream_id
@@ -158,7 +158,7 @@ class Push(msgspec.Struct, eq=False, gc=False):
         self.attempts += 1
 
     def stays(self) -> None:
-        """Note that it did not leave after all."""
+        """Note that it was not sent after all."""
         if self.state == PushState.IN_FLIGHT:
             self.carrier = None
             self.sent_at = 0.0
@@ -178,7 +178,7 @@ def pushes_that_leave(
     carrier: Carrier,
     stream_id: int,
 ) -> list[Push]:
-    """Return a push for each token, on the wire from ``stream_id`` on: one call makes it complete."""
+    """Return a push in flight for each token, from ``stream_id`` on; one call sets all fields."""
     flying: dict[str, Any] = {"state": PushState.IN_FLIGHT, "attempts": 1, "carrier": carrier}
     like = Push("", message, owner=owner, created=now, sent_at=now, **flying)
     return alike(like, token=tokens, request_id=ids, stream_id=count(stream_id, 2))
@@ -200,12 +200,12 @@ class RequestIds:
         raw[6] = raw[6] & 0x0F | 0x40
         raw[8] = raw[8] & 0x3F | 0x80
         self.seed = bytes(raw)
-        """What its ids are made from: another object can be made from it that gives the same."""
+        """The prefix of its ids: another object with this prefix makes the same ids."""
         text = raw.hex()
         self._prefix = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-"
         self._first = int.from_bytes(raw[10:16], "big") + 1
         self.given = 0
-        """How many it has given."""
+        """The number of ids made so far."""
 
     def __call__(self) -> str:
         """Return the next id."""
@@ -220,7 +220,7 @@ class RequestIds:
     def span(self, start: int, number: int) -> list[str]:
         """Return the ids from number ``start`` on, the first being number 0.
 
-        They are made a page at a time, in which they differ in their last three digits.
+        They are made in pages of ids that differ in their last three digits.
         """
         ids: list[str] = []
         while len(ids) < number:
@@ -232,5 +232,5 @@ class RequestIds:
         return ids
 
     def number(self, request_id: str) -> int:
-        """Return the number of an id that `span` gives."""
+        """Return the number of an id made by `span`."""
         return (int(request_id[-12:], 16) - self._first) & _COUNT

@@ -22,28 +22,30 @@ from .link_parts import LinkStatistics
 from .push import Carrier, Push
 
 _GIVE_UP_AFTER = 5
-"""Connections in a row that failed for something that will not change by itself."""
+"""Consecutive failed connections whose cause will not change by itself."""
 
 _DROP_BACKOFF_LIMIT = 5.0
-"""Seconds at most between connections that a peer accepts pushes on and then drops."""
+"""Maximum seconds between connections to a peer that accepts pushes and then drops the connection.
+"""
 
 _NEVER = float("-inf")
 
 
 _LOOK = 0.2
-"""Seconds of which a share of the processor is taken, at least."""
+"""Minimum seconds over which the processor's load is measured."""
 
 
 class Loss(enum.Enum):
     """Why a push has no answer."""
 
     UNPROCESSED = "unprocessed"
-    """The peer certainly did not act on it: it is above a GOAWAY's last stream (RFC 9113, 6.8), or
-    the connection ended before all of its body had left."""
+    """The peer certainly did not process it: it is above a GOAWAY's last stream (RFC 9113, 6.8), or
+    the connection ended before its whole body was sent.
+    """
     INCOMPLETE = "request_incomplete"
-    """No answer in time, and no window for all of its body: the peer cannot have acted on it."""
+    """No answer in time, and no window for its whole body: the peer cannot have processed it."""
     REFUSED = "refused_stream"
-    """REFUSED_STREAM: as certain (RFC 9113, 8.7)."""
+    """REFUSED_STREAM: equally certain (RFC 9113, 8.7)."""
     CONNECTION = "connection_lost"
     PEER_SILENT = "peer_silent"
     RESET = "stream_reset"
@@ -56,9 +58,9 @@ class Loss(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """Functions that are called when something happens.
+    """Functions that are called on events.
 
-    They run on the event loop, so they must return quickly. If one raises, the error is logged.
+    They run on the event loop, so they must return quickly. If one raises an error, it is logged.
     """
 
     connection_opened: Callable[[int, str], object] | None = None
@@ -84,7 +86,7 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Nothing may connect until ``until`` (monotonic seconds), for ``reason`` (Apple's word)."""
+    """No connecting until ``until`` (monotonic seconds), for ``reason`` (Apple's word)."""
 
     until: float
     reason: str
@@ -92,7 +94,7 @@ class Bar:
 
 
 class Opening:
-    """The pool's account of its connects. Times are monotonic seconds, waits have full jitter."""
+    """The pool's connection attempts. Times are monotonic seconds, waits have full jitter."""
 
     def __init__(self, clock: Clock, options: PoolOptions, uniform: Callable[[], float]) -> None:
         self._clock = clock
@@ -101,29 +103,29 @@ class Opening:
         # A simulated clock has no processor.
         self._cpu_time: Callable[[], float] = getattr(clock, "cpu_time", lambda: 0.0)
         self._looked = clock.monotonic(), self._cpu_time(), 0.0
-        """When the processor was looked at last, its seconds then, and the share that was found."""
+        """When the processor was last measured, its seconds then, and the share found."""
         self._failures = 0
-        """Connects in a row on which no push was accepted."""
+        """Consecutive connections without an accepted push."""
         self._permanent = 0
-        """Of these, the last ones that will fail again."""
+        """The last of these that will fail again."""
         self._drops = 0
-        """Connections in a row that were accepted pushes on and dropped young."""
+        """Consecutive connections that had accepted pushes and were dropped early."""
         self.opened = 0
         self.failed = 0
         self.last_failure = ""
         self.last_connect_at = _NEVER
         self.backoff_until = _NEVER
         self.bar: Bar | None = None
-        """Why nothing connects although somebody waits, where a person must see to it."""
+        """Why no connection is opened although pushes wait, if a person must fix the cause."""
 
     def works(self) -> None:
-        """Note that a push was accepted, or that there are other credentials."""
+        """Note that a push was accepted, or that the credentials changed."""
         self._failures = self._permanent = 0
         self.backoff_until = _NEVER
         self.bar = None
 
     def busy(self, now: float) -> float:
-        """Return the share of a core that this thread used lately."""
+        """Return the share of a core that this thread used recently."""
         since, before, share = self._looked
         if now - since >= _LOOK:
             used = self._cpu_time()
@@ -132,20 +134,20 @@ class Opening:
         return share
 
     def is_over(self, now: float) -> bool:
-        """Tell whether there was a bar, and forget it if its time has passed."""
+        """Tell whether a bar existed and has expired; then forget it."""
         if self.bar is None or now < self.bar.until:
             return False
         self.bar = None
         return True
 
     def ended_unused(self, cause: str) -> float:
-        """Note a connection that ended before a push was accepted; return seconds to wait."""
+        """Note a connection that ended without an accepted push; return the seconds to wait."""
         self.last_failure = cause
         self._failures += 1
         return self._back_off(self._failures, self._options.backoff_limit)
 
     def connect_failed(self, message: str, *, permanent: bool) -> None:
-        """Note why it could not be opened; call it after `ended_unused`."""
+        """Note why a connection could not be opened; call it after `ended_unused`."""
         self.failed += 1
         self.last_failure = message
         self._permanent = self._permanent + 1 if permanent else 0
@@ -153,9 +155,9 @@ class Opening:
             self.bar = Bar(self.backoff_until, "connect_failed", message)
 
     def was_dropped(self) -> None:
-        """Note a connection that was dropped young: nothing is wrong with the first.
+        """Note a connection that was dropped early: the first time nothing is wrong.
 
-        A peer that goes on like this is not hammered.
+        If it happens repeatedly, the waits grow.
         """
         self._drops += 1
         if self._drops > 1:
@@ -166,13 +168,13 @@ class Opening:
         self._drops = 0
 
     def refused(self, reason: str, detail: str) -> None:
-        """Note that APNs refused our credentials: a bar for a backoff that grows."""
+        """Note that APNs refused our credentials: sets a bar that grows."""
         self._failures += 1
         self._back_off(self._failures, self._options.backoff_limit)
         self.bar = Bar(self.backoff_until, reason, detail)
 
     def shut_out(self, reason: str, detail: str) -> None:
-        """Note a GOAWAY that names credentials: a bar for ``credential_backoff``."""
+        """Note a GOAWAY that names credentials: sets a bar for ``credential_backoff``."""
         self.backoff_until = self._clock.monotonic() + self._options.credential_backoff
         self.bar = Bar(self.backoff_until, reason, detail)
 
@@ -189,14 +191,14 @@ class Feed(Protocol):
     def take(
         self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
     ) -> Sequence[Push]:
-        """Return up to ``limit`` pushes that may leave at once.
+        """Return up to ``limit`` pushes to send at once.
 
-        For a ``carrier`` that sends all of them now, in streams from ``stream_id`` on, they may be
-        made so already (`Push.leaves`): then they are all of one message and one source.
+        For a ``carrier`` that sends all of them now, in streams from ``stream_id`` on, they may
+        already be marked as sent (`Push.leaves`). Then all have one message and one source.
         """
 
     def give_back(self, pushes: Sequence[Push]) -> None:
-        """Take back pushes that did not leave after all; they are the next to go."""
+        """Take back pushes that were not sent; they are sent next."""
 
     def may_have_work(self) -> bool:
         """Whether ``take`` might return something; cheap, and True when in doubt."""
@@ -211,7 +213,7 @@ class Feed(Protocol):
         unique_ids: Sequence[EncodedString],
         now: float,
     ) -> None:
-        """Report plain acceptances, with their ``apns-unique-id`` if they have one."""
+        """Report acceptances, with their ``apns-unique-id`` if they have one."""
 
     def answered(
         self, carrier: Carrier, batch: Sequence[tuple[Push, ResponseReceived]], now: float
@@ -221,10 +223,10 @@ class Feed(Protocol):
     def lost(
         self, carrier: Carrier, pushes: Sequence[Push], loss: Loss, now: float, detail: str = ""
     ) -> None:
-        """Report pushes that will not be answered."""
+        """Report pushes that will get no answer."""
 
     def barred(self, bar: Bar | None) -> None:
-        """Report that nothing can connect for a while, or (None) that it can again."""
+        """Report that connecting is barred for a while, or with None that it is allowed again."""
 
 
 class Transport(ABC):
@@ -253,7 +255,7 @@ class Transport(ABC):
         self._numbers = 0
         self._preferred: ProviderToken | None = None
         self._told: Bar | None = None
-        """The bar that whoever brings work knows of."""
+        """The bar that was last reported to the feed."""
         self._alarm = Alarm(clock, self._pump)
         self._wake_scheduled = False
         self._closing = False
@@ -279,7 +281,7 @@ class Transport(ABC):
         self.wake()
 
     def credentials_refused(self, reason: str, detail: str) -> None:
-        """Bar connecting for a backoff that grows: connecting again would not help for now."""
+        """Bar connecting for a time that grows, because reconnecting would not help now."""
         self.opening.refused(reason, detail)
         self._tell_bar()
 
@@ -290,16 +292,16 @@ class Transport(ABC):
         self._preferred = min(valid, key=lambda token: token.issued_at, default=None)
 
     def links(self) -> tuple[LinkStatistics, ...]:
-        """Return the connections as they are now."""
+        """Return the current connections."""
         return tuple(carrier.statistics() for carrier in self._links)
 
     def works(self) -> None:
-        """Note that a push was accepted, or that there are other credentials."""
+        """Note that a push was accepted, or that the credentials changed."""
         self.opening.works()
         self._tell_bar()
 
     def _tell_bar(self) -> None:
-        """Tell whoever brings work whether, and why, nothing connects."""
+        """Report to the feed whether, and why, connecting is barred."""
         bar = self.opening.bar
         if bar is not self._told:
             self._told = bar
@@ -309,11 +311,11 @@ class Transport(ABC):
 
     @abstractmethod
     def _pump(self) -> None:
-        """Look for work, and for what has changed."""
+        """Look for work, and for changes."""
 
     @abstractmethod
     def in_flight(self) -> list[Push]:
-        """Return the pushes that are on the wire."""
+        """Return the pushes in flight."""
 
     @abstractmethod
     async def aclose(self, deadline: float) -> None:
