@@ -304,7 +304,9 @@ async def test_both_ways_survive_a_crash(world: World, moment: str) -> None:
 
 async def test_what_the_channel_refuses_fails_and_tokens_are_served(world: World) -> None:
     _, by_token = await mixed(world)
-    world.fake.state.channels.delete_all(world.app.bundle_id)
+    channels = world.fake.state.channels
+    for each in channels.of(world.app.bundle_id):
+        channels.delete(world.app.bundle_id, each.channel_id)
     await world.service.activities.update(world.app, an_update(1))
     await world.settled()
     update = (await world.operations())[-1]
