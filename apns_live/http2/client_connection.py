@@ -224,8 +224,8 @@ class ClientConnection(Connection):
     ) -> int:
         """Queue one request for each name and id; return the first stream id, the rest follow by 2.
 
-        The path of each is ``folder`` and its name. Text is ASCII (each character one byte).
-        Raises Http2Error when there is no room for all of them: ask ``room_for`` first.
+        The path of each is ``folder`` and its name. Text is ASCII (each character one byte). Raises
+        Http2Error if there is no room for all of them: call ``room_for`` before.
         """
         count = len(names)
         if count > self.room_for(len(body)):

@@ -37,10 +37,11 @@ _TOLERATED_BEFORE_SETTINGS = 100
 class ServerConnection(Connection):
     """A server connection without I/O: bytes in, requests out; responses in, bytes out.
 
-    ``settings`` go into the first SETTINGS. ``max_request_body`` (bytes) bounds what is kept of
-    one body: the rest is counted, dropped, and the request says so. With
-    ``automatic_windows=False`` nothing is granted to the client except by ``grant_window``.
-    ``connection_window`` (bytes) is what a client may send in all before it is granted more.
+    ``settings`` go into the first SETTINGS. ``max_request_body`` (bytes) limits the stored part of
+    one body: the rest is counted and dropped, and the request is marked ``truncated``. With
+    ``automatic_windows=False`` only ``grant_window`` grants window to the client.
+    ``connection_window`` (bytes) is the number of bytes that a client may send in all before a new
+    grant.
 
     ``in_pieces`` is for a server that must refuse a request by its header block, or that follows
     events: it reports `RequestStarted`, `DataReceived` and, at the end, `RequestReceived` without a

@@ -28,10 +28,10 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - ``title``, ``subtitle``, ``body``: a text, or a dict by language that includes ``en``.
     - ``background``: a silent push that wakes the app: ``custom`` only, nothing is shown.
     - ``badge`` alone sets the number on the icon, 0 removes it.
-    - ``collapse_id``: a later push with the same one takes its place; by default the operation's id.
-    - ``replaces``: the id of an earlier notification, instead of an audience: this one takes its
-      place on the devices that it reached.
-    - ``expire_after``: seconds until APNs gives up on a phone that is off; 0 for one attempt; 24 h by
+    - ``collapse_id``: a later push with the same id replaces this one; by default the operation's id.
+    - ``replaces``: the id of an earlier notification, instead of an audience. This one replaces
+      it on the devices that it reached.
+    - ``expire_after``: seconds until APNs gives up on an offline phone; 0 for one attempt; 24 h by
       default. ``urgency`` quiet sends at priority 5.
     - ``environment``: of the tokens; the app's own by default.
     - ``tags`` and ``metadata`` are labels for the history, never sent.
