@@ -260,7 +260,8 @@ class Ought:
         What becomes of a card whose second one does not come is not followed: iOS soon ends it.
         """
         card, last = self.cards[name], self.cards[BEFORE_LONG]
-        if not (card.running and card.token != "none" and last.known and last.token != "none"):
+        tells = last.known and last.token != "none"
+        if not (card.running and card.token != "none" and tells and self.phone.can_be_started):
             return
         newest, told = self.newest[name], not self.killed and self.consent != "none"
         if told and not self.away and not self.deleted and not self._refuses(newest):
