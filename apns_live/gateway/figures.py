@@ -89,7 +89,7 @@ class Figures(Collector):
             {route: times.times() for route, times in gateway.answers.times.items()},
         )
         admission, door = gateway.admission, gateway.door
-        yield _gauge("http_requests", "Requests under way.", admission.under_way)
+        yield _gauge("http_requests", "Requests in progress.", admission.under_way)
         yield _gauge("http_bodies", "Bodies of requests on their way.", admission.bodies)
         yield _gauge("http_connections", "Open connections of callers.", door.open)
         yield _counter("http_connections_opened", "Connections of callers.", door.opened)
@@ -100,7 +100,7 @@ class Figures(Collector):
             {(reason,): count for reason, count in door.refused.items()},
         )
         yield _gauge("followers", "Open streams of events.", gateway.followers.total())
-        yield _gauge("imports", "Imports under way.", gateway.imports)
+        yield _gauge("imports", "Imports in progress.", gateway.imports)
         statistics = gateway.service.statistics()
         for name, what in _SERVICE_GAUGES.items():
             yield _gauge(f"service_{name}", what, getattr(statistics, name))

@@ -87,7 +87,7 @@ class Braze(Face):
             case HTTPException(status_code=405):
                 return _answer(405, errors=["Use POST."])
             case HTTPException(status_code=404):
-                spoken = "Spoken here: /messages/live_activity/start and /update"
+                spoken = "Supported paths: /messages/live_activity/start and /update"
                 return _answer(404, errors=[spoken])
             case BadBody(status=400):
                 return json_answer({"error": NOT_JSON}, 400)

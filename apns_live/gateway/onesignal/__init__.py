@@ -109,7 +109,7 @@ class OneSignal(Face):
             case HTTPException(status_code=405):
                 return _errors(405, "Method not allowed")
             case HTTPException(status_code=404):
-                text = "Not found: this gateway speaks the part that Live Activities need"
+                text = "Not found: this gateway supports the calls that Live Activities need"
                 return _errors(404, text)
             case InvalidInput():
                 own = error.problem in (words.NO_TARGET, words.ALL_SENT)
