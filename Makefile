@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo 'make setup    create .venv and install everything'
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
-	@echo 'make test     the test suite (last seen: 8 minutes on two cores)'
+	@echo 'make test     the test suite (last seen: 9 minutes on two cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
 	@echo 'make extras   install the wheel with each extra, import its modules, and play four users of the docs'
 	@echo 'make image    build the container image with buildah, and run it (as root)'
