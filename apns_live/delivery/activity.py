@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Unpack
@@ -29,7 +29,7 @@ from .lanes import Lanes
 from .pacing import NEVER, Trouble, follows
 from .publication import Publication, Variant
 from .state import Options, State, Ticket, expired, make_state, unsent
-from .statistics import ActivityReport
+from .statistics import ActivityReport, Tally
 
 _ACCEPTED = Verdict.ACCEPTED
 Standing = Literal["new", "behind", "current"]
@@ -68,17 +68,6 @@ class Version(Ticket):
 
     def __await__(self) -> Generator[object, None, ActivityReport]:  # type: ignore[override]
         return self._activity.settled().__await__()
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of the outcomes of a live activity."""
-
-    accepted: int = 0
-    demoted: int = 0
-    over_budget: int = 0
-    counts: Counter[Verdict] = field(default_factory=Counter)
-    problems: list[Outcome] = field(default_factory=list)
 
 
 class LiveActivity(Home):

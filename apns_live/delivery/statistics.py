@@ -1,8 +1,9 @@
-"""Frozen snapshots of a delivery and of a live activity, for logs and dashboards."""
+"""Counts of a delivery and of a live activity, and frozen snapshots of them for logs and dashboards."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from ..outcome import Outcome, Verdict
 
@@ -66,3 +67,14 @@ class ActivityReport:
     ended: bool
     stopped: str
     """Why the fan-out was stopped; empty while it runs."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of the outcomes of a live activity."""
+
+    accepted: int = 0
+    demoted: int = 0
+    over_budget: int = 0
+    counts: Counter[Verdict] = field(default_factory=Counter)
+    problems: list[Outcome] = field(default_factory=list)
