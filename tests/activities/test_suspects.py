@@ -15,7 +15,7 @@ from apns_live.activities.due.silent_starts import UnansweredStarts
 from apns_live.activities.people.directory import Directory
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
 from apns_live.activities.read.diagnosis import diagnose
-from apns_live.activities.send.results import Batch, report_unknown, write
+from apns_live.activities.send.results import Batch, write
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from tests.activities.plans import every_query_indexed
@@ -214,20 +214,6 @@ async def with_an_unknown_outcome(world: World) -> None:
         await write(connection, batch, now=world.now)
 
 
-async def cut_off_by_a_crash(world: World) -> None:
-    await world.card()
-    [*_, operation] = await world.rows(schema.operations)
-    members = await world.rows(schema.activity_devices)
-    async with world.database.write() as connection:
-        activities, devices = schema.activities, [row.device_id for row in members]
-        query = select(activities).where(activities.c.id == operation.activity_id)
-        card = (await connection.execute(query)).one()
-        started = await report_unknown(
-            connection, card, operation.id, devices, since=0, now=world.now
-        )
-    assert started == []
-
-
 async def swiped_away(world: World) -> None:
     card = await world.card()
     await world.receipts.record(
@@ -237,14 +223,7 @@ async def swiped_away(world: World) -> None:
 
 @pytest.mark.parametrize(
     "silence",
-    [
-        on_a_channel,
-        with_pushes_off,
-        before_a_new_token,
-        with_an_unknown_outcome,
-        cut_off_by_a_crash,
-        swiped_away,
-    ],
+    [on_a_channel, with_pushes_off, before_a_new_token, with_an_unknown_outcome, swiped_away],
 )
 async def test_a_silence_with_another_cause_counts_for_nothing(world: World, silence: Any) -> None:
     for _ in range(2):

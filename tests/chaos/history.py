@@ -9,13 +9,14 @@ that overlap either may be the newer one, and a write that began after another w
 rule                  violated when
 ====================  =========================================================================
 lost                  an acknowledged start gave no card and was not reported as failed or unknown, and
-                      the activity did not end since; an acknowledged notification did not reach a device
+                      the activity did not end since; an acknowledged notification did not reach a device and
+                      was not reported so
 not newest            a card at rest shows a state that an acknowledged write had replaced
 not ended             a card lives although its end was acknowledged
 start doubled         a device got the start of an activity twice
 overtaken             a token got a state after a newer one
 two answers           attempts with one idempotency key were answered differently
-done twice            a notification came to a device under two apns-ids
+done twice            a notification came to a device twice
 over budget           a silent update left at priority 10 although the budget was spent, more often than
                       there were takeovers
 open                  an operation is unfinished at rest
@@ -29,6 +30,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -81,7 +83,10 @@ class Card(msgspec.Struct, kw_only=True):
 
 
 class History(msgspec.Struct, kw_only=True):
-    """One round. ``reported``: devices and activities of starts that the service reported as failed or unknown."""
+    """One round.
+
+    ``reported``: devices and names of starts and notifications that the service reported as failed or unknown.
+    """
 
     writes: list[Write]
     pushes: list[Push]
@@ -111,10 +116,10 @@ def violations(history: History) -> list[Violation]:
             ("lost", _lost),
             ("not newest", _not_newest),
             ("not ended", _not_ended),
-            ("start doubled", _doubled),
+            ("start doubled", partial(_more_than_once, event="start")),
             ("overtaken", _overtaken),
             ("two answers", _two_answers),
-            ("done twice", _done_twice),
+            ("done twice", partial(_more_than_once, event="notification")),
             ("over budget", _over_budget),
             ("open", lambda given: given.open),
         )
@@ -147,7 +152,7 @@ def _lost(history: History) -> Iterator[str]:
             continue
         if write.name in ended:  # before the start could leave
             continue
-        have = shown if write.kind == "start" else notified
+        have = shown if write.kind == "start" else notified | set(history.reported)
         for device in write.devices:
             if (device, write.name) not in have:
                 yield f"{write.kind} of {write.name} on {device}, acknowledged at {write.answered:.3f}"
@@ -169,11 +174,11 @@ def _not_ended(history: History) -> Iterator[str]:
             yield f"{card.name} on {card.device} is {'ended' if card.ended else 'alive'}"
 
 
-def _doubled(history: History) -> Iterator[str]:
-    starts = Counter((one.device, one.name) for one in history.pushes if one.event == "start")
-    for (device, name), count in starts.items():
+def _more_than_once(history: History, event: str) -> Iterator[str]:
+    pushes = Counter((one.device, one.name) for one in history.pushes if one.event == event)
+    for (device, name), count in pushes.items():
         if count > 1:
-            yield f"{count} starts of {name} on {device}"
+            yield f"{count} pushes ({event}) of {name} to {device}"
 
 
 def _overtaken(history: History) -> Iterator[str]:
@@ -194,16 +199,6 @@ def _two_answers(history: History) -> Iterator[str]:
     for write in history.writes:
         if len(set(write.answers)) > 1:
             yield f"{write.kind} {write.state} of {write.name}: {sorted(set(write.answers))}"
-
-
-def _done_twice(history: History) -> Iterator[str]:
-    ids: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for push in history.pushes:
-        if push.event == "notification":
-            ids[push.device, push.name].add(push.apns_id)
-    for (device, name), found in ids.items():
-        if len(found) > 1:
-            yield f"{name} on {device} under {len(found)} apns-ids"
 
 
 def _over_budget(history: History) -> Iterator[str]:

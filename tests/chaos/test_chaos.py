@@ -70,10 +70,11 @@ async def unfinished(database: Database) -> list[str]:
 
 
 async def reported(traffic: Traffic) -> list[tuple[str, str]]:
-    """Return the devices of starts that the service reported as failed or unknown."""
+    """Return the devices of starts and notifications that the service reported as failed or unknown."""
     found = []
+    arrived = {one.name for one in traffic.history.pushes if one.event == "notification"}
     for (name, kind), operation in traffic.operations.items():
-        if kind == "start":
+        if kind == "start" or (kind == "notification" and name not in arrived):
             answer = await traffic.answered("GET", f"/v1/operations/{operation}/outcomes")
             items = answer["items"]
             found += [(one["device"], name) for one in items if one["verdict"] != "accepted"]
@@ -144,7 +145,7 @@ async def one_round(stage: Stage, number: int) -> Counter[str]:
     counts.update(f"{one.event} pushes" for one in history.pushes)
     counts["answers"] = sum(len(one.answers) for one in history.writes)
     counts["cards"] = len(history.cards)
-    counts["starts unknown"] = len(history.reported)
+    counts["unknown"] = len(history.reported)
     print(f"round {number}: {title}, longest pause {waits[0][0]:.2f} s, {dict(counts)}", flush=True)
     return counts
 

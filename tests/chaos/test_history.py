@@ -44,8 +44,7 @@ def right() -> History:
             push(1, 5.2, token="card"),  # overlaps with state 2: either may be newer
             push(3, 7.5, "end", token="card"),
             push(3, 7.6, "end", token="card"),  # again after a takeover
-            push(0, 9.5, "notification", name="goal", apns_id="a"),
-            push(0, 9.6, "notification", name="goal", apns_id="a"),
+            push(0, 9.5, "notification", name="goal"),
         ],
         cards=[Card(device="phone", name="match", ended=True, state=3)],
         takeovers=1,
@@ -84,6 +83,7 @@ def card(state: int, *, ended: bool = False) -> list[Card]:
         without_end(),
         without_end(cards=card(1)),
         without_end(cards=[], reported=[("phone", "match")]),
+        msgspec.structs.replace(right(), pushes=right().pushes[:-1], reported=[("phone", "goal")]),
         msgspec.structs.replace(right(), pushes=right().pushes[5:], cards=[]),
         without_end(writes=[*right().writes[:3], write(4, 6, None)], cards=card(4)),
         without_end(

@@ -33,12 +33,12 @@ from ...outcome import Outcome, Verdict
 from ..people.audience import Recipient
 from ..store import schema
 from ..store.ownership import NOT_HELD, NotOwner
-from ..store.shards import Shard, decode_devices, encode_devices
+from ..store.shards import RELEASED, Shard, decode_devices, encode_devices
 from ..store.statements import page_of
 from ..store.wakeups import POLL
 from .kind import Intended, Kind, Pass
 from .refusals import refusal_of, refuses_credentials
-from .results import advance, unsettled
+from .results import Batch, advance, unsettled, write
 
 PAGE = 2_000
 """Tokens of a shard."""
@@ -51,6 +51,7 @@ CUT = 16
 _ACCEPTED = Verdict.ACCEPTED
 _OURS = frozenset({"closed", "cancelled"})
 """Reasons of pushes that were not sent because this worker stops: they are sent later."""
+_IN_DOUBT = Outcome("", Verdict.UNKNOWN, reason="restart", may_have_been_sent=True, priority=10)
 
 
 @dataclass(eq=False, slots=True)
@@ -457,10 +458,16 @@ class FanOut:
             if await self._shards.guard(connection, {shard.row: shard.epoch}):
                 raise NotOwner(shards=frozenset({shard.row}))
             left = await unsettled(connection, self.operation, devices)
-            again = await self.kind.again(connection, left)
-            query = self.kind.living().where(schema.devices.c.id.in_(again))
-            page = await page_of(connection, query, kind=Recipient) if again else []
-        return page, len(again)
+            if not left or shard.before == RELEASED:
+                query = self.kind.living().where(schema.devices.c.id.in_(left))
+                return await page_of(connection, query, kind=Recipient) if left else [], len(left)
+            # The earlier worker may have sent to these, or may still do so if it was only stopped.
+            batch = Batch()
+            for device in left:
+                batch.add(self.kind.app.row, self.operation, device, _IN_DOUBT)
+                self.kind.noted(batch, device, _IN_DOUBT)
+            await write(connection, batch, now=self.kind.now)
+        return [], 0
 
     async def _all_over(self) -> bool:
         """Wait briefly for shards of other workers; return whether none is left."""

@@ -178,10 +178,6 @@ class Kind(ABC):
         """
 
     @abstractmethod
-    async def again(self, connection: AsyncConnection, devices: Sequence[int]) -> Sequence[int]:
-        """Settle devices that may have got a push and have no outcome; return the devices to send to again."""
-
-    @abstractmethod
     async def left_open(self, connection: AsyncConnection) -> Sequence[Sequence[int]]:
         """Take the devices that an earlier release intended to push to and that may have no outcome."""
 

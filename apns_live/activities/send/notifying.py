@@ -1,7 +1,6 @@
 """Sends notifications to the device tokens of an audience, a few in parallel.
 
-After a crash, the devices of a shard without an outcome get the notification again. A second copy replaces the
-first by its collapse id, while a missing one would be lost.
+A notification is never sent twice: after a crash, devices of a shard without an outcome are reported as UNKNOWN.
 """
 
 from __future__ import annotations
@@ -101,10 +100,6 @@ class NotificationKind(Kind):
         )
         return [(each, message_in(each.language)) for each in page]
 
-    async def again(self, connection: AsyncConnection, devices: Sequence[int]) -> Sequence[int]:
-        """Return all devices: a second copy replaces the first, while a missing one would be lost."""
-        return devices
-
     async def left_open(self, connection: AsyncConnection) -> Sequence[Sequence[int]]:
         """Take the pages that an earlier release intended."""
         pages = schema.intended_pages
@@ -118,7 +113,7 @@ class NotificationKind(Kind):
             batch.refused_devices.append(refusal(self.app.row, outcome, self.now))
 
     def put_back(self, batch: Batch, devices: Sequence[int]) -> None:
-        """Do nothing: devices without an outcome get the notification again."""
+        """Do nothing: only the shard has the devices."""
 
 
 @dataclass(eq=False, repr=False)

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...outcome import Outcome, Verdict
 from ..observed import Finished
 from ..store import reached, schema
+from ..store.shards import RELEASED
 from ..store.statements import change_row, hold, run, with_rows
 
 
@@ -259,9 +260,9 @@ WHERE activity_devices.activity_id = given.activity AND activity_devices.retired
     AND activity_devices.token IS NOT NULL
 """,
     "sent": "DELETE FROM shards WHERE id IN (SELECT given.shard FROM {shard})",
-    "released": """
-UPDATE shards SET owner = '', expires_at = 0 FROM {shard} WHERE shards.id = given.shard
-""",
+    "released": f"""
+UPDATE shards SET owner = '{RELEASED}', expires_at = 0 FROM {{shard}} WHERE shards.id = given.shard
+""",  # noqa: S608
 }
 """How each part of a batch is written, in an order in which they may be written one by one."""
 
@@ -394,37 +395,6 @@ async def unsettled(
     settled |= await reached.sharing(connection, devices, of_operation)
     return [device for device in devices if device not in settled]
 
-
-_INTENDED = """
-SELECT known.device_id FROM {*device} JOIN activity_devices AS known
-    ON known.activity_id = :activity AND known.device_id = given.device
-WHERE COALESCE(known.handed_over_at, known.started_at) >= :since
-"""
-
-
-async def report_unknown(
-    connection: AsyncConnection,
-    activity: Row[Any],
-    operation: int,
-    devices: Sequence[int],
-    *,
-    since: int,
-    now: int,
-) -> list[int]:
-    """After a crash: report UNKNOWN for the devices whose start was intended; return the others.
-
-    Intents from before ``since`` are left alone; times are milliseconds since 1970.
-    """
-    found = await with_rows(connection, _INTENDED, devices, activity=activity.id, since=since)
-    doubtful, batch = set(found.scalars()), Batch()
-    for device in doubtful:
-        batch.add(activity.app_id, operation, device, _RESTART)
-        batch.doubtful.append((activity.id, device))
-    await write(connection, batch, now=now)
-    return [device for device in devices if device not in doubtful]
-
-
-_RESTART = Outcome("", Verdict.UNKNOWN, reason="restart", priority=10)
 
 _LEFT_OPEN = """
 SELECT known.device_id FROM activity_devices AS known

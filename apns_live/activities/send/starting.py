@@ -39,7 +39,7 @@ from .fan_out import PAGE, FanOut
 from .jobs import Jobs
 from .kind import Intended, Kind, Pass, Setting
 from .refusals import Pauses
-from .results import Batch, advance, intend, left_open, refusal, report_unknown, write
+from .results import Batch, advance, intend, left_open, refusal, write
 
 AT_ONCE = 10.0
 """Seconds after a start within which an end still lets the first page be sent."""
@@ -226,13 +226,6 @@ class StartKind(Kind):
     def _began(self, activity: Row[Any]) -> int:
         """Return the time at which it was to begin, in milliseconds since 1970."""
         return max(activity.started_at or 0, int(self.operation.created_at))
-
-    async def again(self, connection: AsyncConnection, devices: Sequence[int]) -> Sequence[int]:
-        """Report UNKNOWN for starts that may have been sent; return the devices to start again."""
-        operation, since = self.operation.id, self._since
-        return await report_unknown(
-            connection, self.activity, operation, devices, since=since, now=self.now
-        )
 
     async def left_open(self, connection: AsyncConnection) -> Sequence[Sequence[int]]:
         """Return the devices with an intent and no outcome."""

@@ -161,7 +161,10 @@ class Ownership:
         """Take over partitions that another worker has just released."""
 
     async def leave(self) -> None:
-        """Release everything once the results are stored. Nothing is sent any more."""
+        """Release the partitions once their results are stored. No more work is begun.
+
+        Shards stay until `aclose`: pushes of theirs may be unanswered.
+        """
 
     async def aclose(self) -> None:
         """Release everything, so that other workers take over at once."""
@@ -404,14 +407,15 @@ class Leases(Ownership):
         await self._release_all(STORED if stored else "")
 
     async def aclose(self) -> None:
-        """Release everything, so that other workers take over at once."""
-        await self._release_all("")
+        """See `Ownership.aclose`."""
+        await self._release_all("", shards=True)
 
-    async def _release_all(self, stored: str) -> None:
+    async def _release_all(self, stored: str, *, shards: bool = False) -> None:
         try:
             async with self._database.write() as connection:
                 await connection.execute(_RELEASE_ALL, {"owner": self._owner, "stored": stored})
-                await self.shards.release(connection)
+                if shards:
+                    await self.shards.release(connection)
                 await connection.execute(_GONE_WORKERS, {"gone": self._owner})
                 await connection.execute(_TELL)
         except STORE_FAILURES as error:

@@ -9,7 +9,8 @@ A shard is a range of token rows. Its steps::
 
 The worker renews the lease together with those of its partitions (`extend`), so it has one deadline for all. When
 a worker dies, its leases expire, and others claim its shards. ``devices`` are those to which a push may have been
-sent; their outcomes show which are settled.
+sent; their outcomes show which are settled. The others are in doubt, so no other worker sends to them, unless the
+owner is `RELEASED`: then a worker stored that it has not sent to them.
 
 Results of a shard are stored under `guard`, so a worker that lost the shard cannot store anything.
 """
@@ -28,18 +29,24 @@ from .statements import among, change_row, json_text
 
 NOW = "(SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
 """PostgreSQL's clock in milliseconds since 1970, the same throughout a statement."""
+RELEASED = "released"
+"""The owner of a shard whose devices without an outcome certainly got no push."""
 _table = schema.shards
 _OF = "FROM shards JOIN operations ON operations.id = shards.operation_id AND operations.status = 'sharded'"
 _FREE = f"shards.expires_at <= {NOW}"
-_CLAIM_ONE = (
-    "UPDATE shards SET owner = :owner, epoch = epoch + 1, expires_at = {end} WHERE id = ("  # noqa: S608
-    f"SELECT shards.id {_OF} WHERE shards.operation_id = :operation AND {{free}} "
-    'ORDER BY shards.id LIMIT 1{skip}) RETURNING id, epoch, "after", until, devices'
+_FIRST = f"{_OF} WHERE shards.operation_id = :operation AND {{free}} ORDER BY shards.id LIMIT 1"
+_free = _FIRST.format(free=_FREE)
+_CLAIM = text(
+    f"WITH free AS (SELECT shards.id, shards.owner {_free} FOR UPDATE OF shards SKIP LOCKED) "  # noqa: S608
+    f"UPDATE shards SET owner = :owner, epoch = epoch + 1, expires_at = {NOW} + :lease "
+    "FROM free WHERE shards.id = free.id "
+    'RETURNING shards.id, epoch, "after", until, devices, free.owner'
 )
-_skip = " FOR UPDATE OF shards SKIP LOCKED"
-_CLAIM = text(_CLAIM_ONE.format(end=f"{NOW} + :lease", free=_FREE, skip=_skip))
-_not_held = "shards.id NOT IN (SELECT value FROM json_each(:held))"
-_CLAIM_SQLITE = text(_CLAIM_ONE.format(end="0 * :lease", free=_not_held, skip=""))
+_free = _FIRST.format(free="shards.id NOT IN (SELECT value FROM json_each(:held))")
+_CLAIM_SQLITE = text(
+    f"UPDATE shards SET epoch = epoch + 1 WHERE id = (SELECT shards.id {_free}) "  # noqa: S608
+    'RETURNING id, epoch, "after", until, devices, owner'
+)
 _mine = among(_table.c.id, bindparam("shards")), _table.c.owner == bindparam("owner")
 _HELD = select(_table.c.id, _table.c.epoch).where(*_mine)
 # A renewal may run in parallel; a change of owner may not.
@@ -57,13 +64,17 @@ _WAITING = text(
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A claimed shard. ``devices`` are those that an earlier worker addressed; None for none."""
+    """A claimed shard. ``devices`` are those that an earlier worker addressed; None for none.
+
+    ``before`` is the earlier owner.
+    """
 
     row: int
     epoch: int
     after: int
     until: int
     devices: bytes | None
+    before: str = ""
 
 
 class ShardQueue:
@@ -114,13 +125,13 @@ class ShardQueue:
 
     async def claim(self, database: Database, operation: int) -> Shard | None:
         """Claim a free shard of an operation and return it, or None. It is held from here on."""
-        given = {"owner": self._owner, "lease": self._lease, "operation": operation}
+        given: dict[str, object] = {"owner": self._owner, "lease": self._lease}
         async with database.write() as connection:
             if database.is_sqlite:  # there is no other worker
-                held = json_text(list(self.held))
-                found = await connection.execute(_CLAIM_SQLITE, {**given, "held": held})
+                given = {"operation": operation, "held": json_text(list(self.held))}
+                found = await connection.execute(_CLAIM_SQLITE, given)
             else:
-                found = await connection.execute(_CLAIM, given)
+                found = await connection.execute(_CLAIM, {**given, "operation": operation})
             row = found.one_or_none()
         if row is None:
             return None
@@ -130,8 +141,8 @@ class ShardQueue:
 
     async def address(self, connection: AsyncConnection, shard: Shard, devices: bytes) -> None:
         """Store the devices that are about to get a push. Renews the lease: a renewal may have skipped it."""
-        end = self._end(connection)
-        await change_row(connection, _table, shard.row, devices=devices, expires_at=end)
+        values = {"devices": devices, "owner": self._owner, "expires_at": self._end(connection)}
+        await change_row(connection, _table, shard.row, **values)
 
     async def guard(self, connection: AsyncConnection, shards: Mapping[int, int]) -> frozenset[int]:
         """Lock shards until the transaction ends; return those whose given epoch is out of date."""
@@ -191,9 +202,9 @@ class ShardQueue:
         await connection.execute(delete(_table).where(*unclaimed, _table.c.devices.is_(None)))
 
     async def release(self, connection: AsyncConnection) -> None:
-        """Release all held shards at once, so that others can claim them."""
+        """Let others claim all held shards at once. Devices without an outcome are in doubt."""
         mine = update(_table).where(_table.c.owner == self._owner)
-        await connection.execute(mine.values(owner="", expires_at=0))
+        await connection.execute(mine.values(expires_at=0))
 
     def _end(self, connection: AsyncConnection) -> object:
         """Return the expiry of a lease that begins now."""
