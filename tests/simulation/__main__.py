@@ -1,7 +1,9 @@
 """Run simulated worlds: ``python -m tests.simulation --seeds 2000``.
 
 A world that fails is shortened to the fewest actions that still fail, and printed with the command
-that runs it again. ``--from`` and ``--state FILE`` let a long run go on where it was stopped.
+that runs it again. ``--from`` and ``--state FILE`` let a long run continue where it was stopped.
+A run of 2,000 worlds or more also fails if a kind of fault or action never had its effect; it prints
+the counts.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import defects
-from .run import run_seed, shortened
+from .effects import Tally
+from .run import Result, run_seed, shortened
+
+_ENOUGH = 2_000
+"""Worlds in which every kind of fault and action must have had its effect."""
 
 
 def main() -> int:
@@ -53,13 +59,13 @@ def main() -> int:
 
 
 def _one(seed: int, defect: str | None) -> int:
-    plan, complaints, _ = run_seed(seed)
-    print(plan)
-    if not complaints:
+    result = run_seed(seed)
+    print(result.plan)
+    if not result.complaints:
         print("everything held")
         return 0
-    short = shortened(plan)
-    print(*complaints, "", "Shortened:", short, sep="\n")
+    short = shortened(result.plan)
+    print(*result.complaints, "", "Shortened:", short, sep="\n")
     print(f"Again: {_command(seed, defect)}")
     return 1
 
@@ -95,10 +101,12 @@ def _many(chosen: argparse.Namespace) -> int:
         first = min(last, max(first, json.loads(chosen.state.read_text())["next"]))
     failures: list[int] = []
     seconds: list[float] = []
+    tally = Tally()
     began = time.monotonic()
-    seed = first
-    for seed, complaints, took in _results(first, last, chosen.jobs):
-        seconds.append(took)
+    for result in _results(first, last, chosen.jobs):
+        seed, complaints = result.plan.seed, result.complaints
+        seconds.append(result.cpu_seconds)
+        tally.add(result.tally)
         if complaints:
             failures.append(seed)
             print(
@@ -115,21 +123,26 @@ def _many(chosen: argparse.Namespace) -> int:
                 print(f"{seed + 1 - chosen.first} worlds, {rate:.0f} a second", flush=True)
     if chosen.state is not None and not failures:
         chosen.state.unlink(missing_ok=True)
+    idle = tally.without_effect() if len(seconds) >= _ENOUGH else []
+    if not chosen.json and len(seconds) >= _ENOUGH:
+        print(tally)
+        print(*(f"{kind}: drawn, and never had an effect" for kind in idle), sep="\n")
     seconds.sort()
     figures = {
         "worlds": len(seconds),
         "failures": len(failures),
         "first_failure": failures[0] if failures else None,
+        "without_effect": idle,
         "cpu_median_ms": round(1000 * seconds[len(seconds) // 2], 1) if seconds else 0.0,
         "cpu_mean_ms": round(1000 * sum(seconds) / len(seconds), 1) if seconds else 0.0,
         "cpu_longest_ms": round(1000 * seconds[-1], 1) if seconds else 0.0,
         "minutes": round((time.monotonic() - began) / 60, 1),
     }
     print(json.dumps(figures) if chosen.json else figures)
-    return 1 if failures else 0
+    return 1 if failures or idle else 0
 
 
-def _results(first: int, last: int, jobs: int) -> Iterator[tuple[int, list[str], float]]:
+def _results(first: int, last: int, jobs: int) -> Iterator[Result]:
     if jobs == 1:
         yield from map(_result, range(first, last))
         return
@@ -139,11 +152,11 @@ def _results(first: int, last: int, jobs: int) -> Iterator[tuple[int, list[str],
         yield from pool.imap(_result, range(first, last), chunksize=20)
 
 
-def _result(seed: int) -> tuple[int, list[str], float]:
-    _, complaints, took = run_seed(seed)
+def _result(seed: int) -> Result:
+    result = run_seed(seed)
     if seed % 50 == 0:
         gc.collect()
-    return seed, complaints, took
+    return result
 
 
 if __name__ == "__main__":

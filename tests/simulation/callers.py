@@ -12,10 +12,11 @@ from typing import Any
 from apns_live import Alert, End, Outcome, Start, Update, Verdict
 from apns_live.errors import ActivityEnded, ApnsLiveError, ClientClosed, InvalidInput, JournalError
 
+from .effects import Effects, Provoked
 from .process import Life
 
 
-class CallersOwn(Exception):
+class CallersOwn(Provoked):
     """What a caller's callback or source raises."""
 
 
@@ -59,8 +60,9 @@ class FanOut:
 class Callers:
     """Keeps the account of what was said; ``complain`` takes what is not as it must be."""
 
-    def __init__(self, seed: int, complain: Callable[[str], None]) -> None:
+    def __init__(self, seed: int, effects: Effects, complain: Callable[[str], None]) -> None:
         self.seed = seed
+        self.effects = effects
         self.complain = complain
         self.said: dict[int, Said] = {}
         self.fan_outs: list[FanOut] = []
@@ -78,6 +80,19 @@ class Callers:
     def call(self, life: Life, what: str, given: dict[str, Any]) -> Any:
         """Return what a caller does: one kind of action of a plan."""
         return _CALLS[what](self, life, given)
+
+    def _came(self, what: str, said: Said) -> None:
+        """Note what came of a message to one token."""
+        if said.outcome is None:
+            return
+        if said.outcome.accepted:
+            self.effects.count(f"{what} {said.event}")
+        if said.outcome.reason == "deadline":
+            self.effects.count("deadline")
+
+    def _raise(self, *_: object) -> None:
+        self.effects.count("callback_raises")
+        raise CallersOwn("a caller's callback")
 
     def _say(self, event: str, **more: Any) -> Said:
         self._serial += 1
@@ -115,8 +130,12 @@ class Callers:
                 raise
             except Exception as error:  # noqa: BLE001 - kept for the checks
                 said.error = error
-            if given.get("bad_token") and not isinstance(said.error, InvalidInput):
-                self.complain(f"a token of None was taken: {said.outcome} {said.error!r}")
+            self._came("send", said)
+            if given.get("bad_token"):
+                if isinstance(said.error, InvalidInput):
+                    self.effects.count("bad_token")
+                else:
+                    self.complain(f"a token of None was taken: {said.outcome} {said.error!r}")
 
         await asyncio.gather(*(one() for _ in range(given["count"])))
 
@@ -131,8 +150,9 @@ class Callers:
                     deadline=given.get("deadline"),
                 )
                 if given.get("callback_raises"):
-                    ticket.when_done(_raise)
+                    ticket.when_done(self._raise)
                 said.outcome = await ticket
+                self._came("lane", said)
             except ActivityEnded:
                 del self.said[said.serial]
             except asyncio.CancelledError as error:
@@ -157,6 +177,7 @@ class Callers:
                 )
                 version = activity.put(self._message(given["event"], said.serial))
             self._told(name, said, await version)
+            self.effects.count(f"put {given['event']}")
         except ActivityEnded:
             self.said.pop(said.serial, None)
         except (JournalError, ClientClosed):
@@ -174,6 +195,7 @@ class Callers:
             version = activity.end(self._message("end", said.serial))
             self.ended.add(name)
             self._told(name, said, await version)
+            self.effects.count("end")
         except ActivityEnded:
             self.said.pop(said.serial, None)
         except (JournalError, ClientClosed):
@@ -200,6 +222,7 @@ class Callers:
                 token = _named(f"{name} {self.seed} {self._next()}")
                 activity.join(token)
                 members.add(token)
+                self.effects.count("join")
                 self.last_accepted.pop(name, None)
 
     async def leave(self, life: Life, given: dict[str, Any]) -> None:
@@ -212,6 +235,7 @@ class Callers:
             for token in sorted(members)[: given["tokens"]]:
                 activity.leave(token)
                 members.discard(token)
+                self.effects.count("leave")
 
     def _next(self) -> int:
         self._serial += 1
@@ -233,15 +257,15 @@ class Callers:
         try:
             if "name" in given:
                 run: Any = life.delivery.fan_out(
-                    message, _source(fan_out), name=given["name"], deadline=given["deadline"],
-                    on_outcome=_raise if raises else None,
+                    message, self._source(fan_out), name=given["name"], deadline=given["deadline"],
+                    on_outcome=self._raise if raises else None,
                 )  # fmt: skip
             else:
                 run = life.client.fan_out(
                     message,
-                    _source(fan_out),
+                    self._source(fan_out),
                     deadline=given["deadline"],
-                    drops_to=_raise if raises else None,
+                    drops_to=self._raise if raises else None,
                 )
             fan_out.began = True
             if given["read"] == "wait" and "break_after" not in given:
@@ -262,6 +286,7 @@ class Callers:
         finally:
             if fan_out.began and fan_out.report is None:
                 fan_out.report = run.report
+            self._came_of_fan_out(fan_out)
 
     async def _read(self, fan_out: FanOut, run: Any, given: dict[str, Any]) -> None:
         limit = given.get("break_after")
@@ -280,46 +305,59 @@ class Callers:
             if not given.get("bare"):
                 await outcomes.aclose()
 
+    def _source(self, fan_out: FanOut) -> Any:
+        given, tokens = fan_out.given, fan_out.tokens
+        raises, cancels = given.get("source_raises"), given.get("source_cancels")
+
+        def check(index: int) -> None:
+            fan_out.asked_for += 1
+            if index == raises:
+                self.effects.count("source_raises")
+                raise CallersOwn("a caller's source")
+            if index == cancels:
+                self.effects.count("source_cancels")
+                raise asyncio.CancelledError("a caller's source")
+
+        def plain() -> Iterator[Any]:
+            for index, token in enumerate(tokens):
+                check(index)
+                yield token
+
+        async def slow(pause: float) -> AsyncIterator[Any]:
+            for index, token in enumerate(tokens):
+                check(index)
+                if pause:
+                    await asyncio.sleep(pause)
+                yield token
+
+        match given["source"]:
+            case "async":
+                return slow(0.0)
+            case "slow async":
+                return slow(0.05)
+            case "generator":
+                return plain()
+        return plain() if raises is not None or cancels is not None else tokens
+
+    def _came_of_fan_out(self, fan_out: FanOut) -> None:
+        given, count = fan_out.given, self.effects.count
+        verdicts = {each.verdict for each in fan_out.outcomes}
+        if Verdict.FIX_REQUEST in verdicts:
+            count("bad")
+        if any(each.reason == "deadline" for each in fan_out.outcomes):
+            count("deadline")
+        if fan_out.asked_when_left is not None:
+            count("break_after")
+            if given.get("bare"):
+                count("bare")
+        if fan_out.report is not None and fan_out.report.settled:
+            count(f"{'journalled' if 'name' in given else 'fan_out'} {fan_out.event}")
+            count(f"source: {given['source']}")
+            count(f"read: {given['read']}")
+
 
 def _named(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _raise(*_: object) -> None:
-    raise CallersOwn("a caller's callback")
-
-
-def _source(fan_out: FanOut) -> Any:
-    given, tokens = fan_out.given, fan_out.tokens
-    raises, cancels = given.get("source_raises"), given.get("source_cancels")
-
-    def check(index: int) -> None:
-        fan_out.asked_for += 1
-        if index == raises:
-            raise CallersOwn("a caller's source")
-        if index == cancels:
-            raise asyncio.CancelledError("a caller's source")
-
-    def plain() -> Iterator[Any]:
-        for index, token in enumerate(tokens):
-            check(index)
-            yield token
-
-    async def slow(pause: float) -> AsyncIterator[Any]:
-        for index, token in enumerate(tokens):
-            check(index)
-            if pause:
-                await asyncio.sleep(pause)
-            yield token
-
-    match given["source"]:
-        case "async":
-            return slow(0.0)
-        case "slow async":
-            return slow(0.05)
-        case "generator":
-            return plain()
-    return plain() if raises is not None or cancels is not None else tokens
 
 
 _CALLS: dict[str, Any] = {

@@ -45,6 +45,9 @@ def check(world: World) -> None:
         _check_said(world, said, by_message)
     for fan_out in world.callers.fan_outs:
         _check_fan_out(world, fan_out, by_message)
+    for wiretap in world.network.wiretaps:
+        for problem in wiretap.problems:
+            world.complain(problem)
     for token, pushes in by_token.items():
         _check_order(world, token, pushes)
     _check_newest(world, by_token)
@@ -263,7 +266,7 @@ def _check_left_over(world: World) -> None:
     """After close, client and delivery hold no push, no link, no state."""
     if any("world ended early" in each for each in world.complaints):
         return
-    late = world.network.late_writes + world.network.count_late_writes()
+    late = sum(each.late_writes for each in world.network.wiretaps)
     if late:
         world.complain(f"{late} writes to connections that were lost or closing")
     life = world.lives[-1]

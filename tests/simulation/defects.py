@@ -133,5 +133,5 @@ def switched_on(name: str | None) -> Iterator[None]:
 def finds(name: str, seed: int) -> bool:
     """Return whether a world fails with this defect and holds without it."""
     with switched_on(name):
-        failed = bool(run_seed(seed)[1])
-    return failed and not run_seed(seed)[1]
+        failed = bool(run_seed(seed).complaints)
+    return failed and not run_seed(seed).complaints

@@ -119,8 +119,12 @@ class SimulatedClock:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.skew = 0.0
+        self.read_with: set[float] = set()
+        """Each skew with which somebody read the time."""
 
     def time(self) -> float:
+        if self.skew:
+            self.read_with.add(self.skew)
         return EPOCH + self._loop.time() + self.skew
 
     def monotonic(self) -> float:

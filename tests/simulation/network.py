@@ -1,23 +1,45 @@
 """The network of a simulation: byte pipes with delay, cuts, half-open links and pieces, to the fake.
 
 The server's end of each connection is the fake's own wire face (`WireConnection`), so APNs behaves
-here as it does over real sockets. Nothing is encrypted: TLS is asyncio's business, not ours.
+here as it does over real sockets. Nothing is encrypted: TLS is asyncio's business, not ours. An error
+that is raised on purpose is `Provoked`; any other one in the network or the fake fails the world, even
+where the client takes it for a failed connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from apns_live.errors import ApnsLiveError
 from apns_live.testing.faults import Target
 from apns_live.testing.listener import FaceOptions, WireFace
 from apns_live.testing.wire import WireConnection
 
+from .effects import Effects, Provoked, Wiretap, is_provoked
+
 HIGH_WATER = 65_536
+
+
+class Refused(Provoked, ConnectionRefusedError):
+    """No server listens."""
+
+
+class Reset(Provoked, ConnectionResetError):
+    """A connection was broken."""
+
+
+class TlsFailed(Provoked, ConnectionAbortedError):
+    """A handshake failed."""
+
+
+class DiskFull(Provoked, sqlite3.OperationalError):
+    """The journal's disk takes no more."""
 
 
 class _Tls:
@@ -44,7 +66,6 @@ class SimulatedTransport(asyncio.Transport):
         self.protocol: Any = None
         self.closing = False
         self.lost = False
-        self.late_writes = 0
         self._reading = True
         self._held: list[bytes] = []
         self._arrival = 0.0
@@ -100,7 +121,7 @@ class SimulatedTransport(asyncio.Transport):
         if not data:
             return
         if self.closing or self.lost:
-            self.late_writes += 1
+            self.link.wiretap.late_writes += self is self.link.client
             return
         payload = bytes(data)
         self._underway += len(payload)
@@ -108,6 +129,7 @@ class SimulatedTransport(asyncio.Transport):
             self._paused = True
             self.protocol.pause_writing()
         if self.link.is_deaf(self):
+            self.link.swallowed()
             return
         for piece in self.link.pieces(payload):
             self._deliver_later(piece)
@@ -155,6 +177,7 @@ class SimulatedTransport(asyncio.Transport):
     def _receive(self, piece: bytes) -> None:
         if self.lost or self.closing:
             return
+        self.link.tap(self, piece)
         if not self._reading:
             self._held.append(piece)
             return
@@ -175,12 +198,13 @@ class SimulatedTransport(asyncio.Transport):
 
     def _hear_reset(self) -> None:
         self.closing = True
-        self._lose(ConnectionResetError(104, "Connection reset by peer"))
+        self._lose(Reset(104, "Connection reset by peer"))
 
     def _lose(self, error: Exception | None) -> None:
         if self.lost:
             return
         self.lost = True
+        self.link.lost(self)
         self.protocol.connection_lost(error)
 
 
@@ -188,11 +212,13 @@ class Link:
     """One connection and its weather."""
 
     def __init__(
-        self, number: int, loop: asyncio.AbstractEventLoop, weather: Weather, alpn: str | None
+        self, number: int, loop: asyncio.AbstractEventLoop, weather: Weather, effects: Effects
     ) -> None:
         self.number = number
         self.loop = loop
-        self.alpn = alpn
+        self.alpn = weather.alpn
+        self.wiretap = Wiretap(effects)
+        self._effects = effects
         self.random = random.Random(f"{weather.seed}/{number}")
         self._weather = weather
         self._deaf: set[str] = set()
@@ -219,10 +245,28 @@ class Link:
 
     def cut(self) -> None:
         """Break the link for both ends at once; what is under way is lost."""
+        if not self.client.lost:
+            self._effects.count("cut")
         self.half_open("client", "server")
         for end in (self.client, self.server):
             end.closing = True
-            self.loop.call_soon(end._lose, ConnectionResetError(104, "Connection reset by peer"))
+            self.loop.call_soon(end._lose, Reset(104, "Connection reset by peer"))
+
+    def tap(self, receiver: SimulatedTransport, data: bytes) -> None:
+        """Note what arrives at an end."""
+        read = self.wiretap.at_client if receiver is self.client else self.wiretap.at_server
+        read(data, self.loop.time())
+
+    def swallowed(self) -> None:
+        """Note that an end wrote what never arrives."""
+        self._effects.count("half_open")
+
+    def lost(self, end: SimulatedTransport) -> None:
+        """Note that an end is lost: by its own will, unless the link broke."""
+        if end is self.client and not self._deaf:
+            self.wiretap.lost(self.loop.time())
+        if end is self.client and self.alpn != "h2":
+            self._effects.count(f"ALPN {self.alpn}")
 
 
 class Weather:
@@ -240,15 +284,26 @@ class Weather:
 
 
 class Network:
-    """Connects clients to one face of the fake. ``weather`` holds for what comes next."""
+    """Connects clients to one face of the fake. ``weather`` holds for what comes next.
+
+    ``complain`` takes every error of the network and the fake that the world did not provoke.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, engine: Any, options: FaceOptions, weather: Weather
+        self,
+        loop: asyncio.AbstractEventLoop,
+        engine: Any,
+        options: FaceOptions,
+        weather: Weather,
+        effects: Effects,
+        complain: Callable[[str], None],
     ) -> None:
         self.loop = loop
         self.weather = weather
         self.links: list[Link] = []
-        self.late_writes = 0
+        self.wiretaps: list[Wiretap] = []
+        self._effects = effects
+        self._complain = complain
         self.disk_fails = False
         self.disk_delay = 0.0005
         self._blocking: set[asyncio.TimerHandle] = set()
@@ -257,14 +312,37 @@ class Network:
 
     async def tcp_connect(self, address: object) -> None:
         del address
-        await asyncio.sleep(self.weather.connect_delay)
-        if self.weather.black_hole:
-            await asyncio.sleep(3600.0)
-        if self.weather.refuse:
-            raise ConnectionRefusedError(111, "Connection refused")
+        with self._watched("connect"):
+            await asyncio.sleep(self.weather.connect_delay)
+            if self.weather.black_hole:
+                self._effects.count("black_hole")
+                await asyncio.sleep(3600.0)
+            if self.weather.refuse:
+                self._effects.count("refuse")
+                raise Refused(111, "Connection refused")
 
     async def connect(self, make_protocol: Callable[[], asyncio.Protocol]) -> Any:
         await asyncio.sleep(self.weather.connect_delay)
+        with self._watched("accept a connection"):
+            link = self._accept()
+        protocol = make_protocol()
+        link.client.protocol = protocol
+        self.loop.call_later(link.delay(), self._serve, link)
+        protocol.connection_made(link.client)
+        return link.client, protocol
+
+    @contextlib.contextmanager
+    def _watched(self, what: str) -> Iterator[None]:
+        """Report an error that would pass for weather where it is caught."""
+        try:
+            yield
+        except Exception as error:
+            if not is_provoked(error):
+                self._complain(f"the simulated network failed to {what}: {error!r}")
+            raise
+
+    def _accept(self) -> Link:
+        """Return a link with the fake at its end, unless a fault breaks it first."""
         engine = self.face.engine
         number = engine.next_connection_id()
         target = Target(number, self.face.kind)
@@ -273,26 +351,22 @@ class Network:
         )
         for active in struck:
             if active.fault.action == "refuse_connection":
-                raise ConnectionResetError(104, "Connection reset by peer")
+                self._effects.count("refuse_connection")
+                raise Reset(104, "Connection reset by peer")
             if active.fault.action == "fail_tls":
-                raise ConnectionAbortedError(103, "TLS handshake failed")
+                self._effects.count("fail_tls")
+                raise TlsFailed(103, "TLS handshake failed")
         self._numbers += 1
-        link = Link(self._numbers, self.loop, self.weather, self.weather.alpn)
+        link = Link(self._numbers, self.loop, self.weather, self._effects)
+        link.server.protocol = WireConnection(self.face, number, struck)
         self.links = [each for each in self.links if not (each.client.lost and each.server.lost)]
         self.links.append(link)
-        protocol = make_protocol()
-        link.client.protocol = protocol
-        link.server.protocol = WireConnection(self.face, number, struck)
-        self.loop.call_later(link.delay(), self._serve, link)
-        protocol.connection_made(link.client)
-        return link.client, protocol
+        self.wiretaps.append(link.wiretap)
+        return link
 
     def _serve(self, link: Link) -> None:
         if not link.server.lost:
             link.server.protocol.connection_made(link.server)
-
-    def count_late_writes(self) -> int:
-        return sum(each.client.late_writes for each in self.links)
 
     async def resolve(
         self, host: str, port: int
@@ -315,9 +389,12 @@ class Network:
     def _do(self, work: Callable[[], Any], answer: asyncio.Future[Any]) -> None:
         try:
             if self.disk_fails:
-                raise sqlite3.OperationalError("database or disk is full")
+                self._effects.count("full disk")
+                raise DiskFull("database or disk is full")
             result = work()
         except Exception as error:  # noqa: BLE001 - a thread hands on whatever is raised
+            if not (is_provoked(error) or isinstance(error, ApnsLiveError)):
+                self._complain(f"the simulated disk failed: {error!r}")
             if not answer.done():
                 answer.set_exception(error)
         else:

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
+from dataclasses import dataclass
 
 from .checks import check
 from .draw import draw
+from .effects import Tally
 from .plan import Plan
 from .world import World
 
 
-def run_plan(plan: Plan) -> list[str]:
-    """Return what does not hold in a world."""
+@dataclass(frozen=True)
+class Result:
+    """What came of one world: ``complaints`` is empty if everything held."""
+
+    plan: Plan
+    complaints: list[str]
+    cpu_seconds: float
+    tally: Tally
+
+
+def judge(plan: Plan) -> Result:
+    """Run a world and judge it."""
+    began = time.process_time()
     world = World(plan)
     world.run()
     check(world)
-    return world.complaints
+    tally = Tally(Counter(world.effects.drawn), world.effects.seen)
+    return Result(plan, world.complaints, time.process_time() - began, tally)
 
 
-def run_seed(seed: int) -> tuple[Plan, list[str], float]:
-    """Return the plan of a seed, what does not hold in it, and the CPU seconds that it took."""
-    began = time.process_time()
-    plan = draw(seed)
-    complaints = run_plan(plan)
-    return plan, complaints, time.process_time() - began
+def run_plan(plan: Plan) -> list[str]:
+    """Return what does not hold in a world."""
+    return judge(plan).complaints
+
+
+def run_seed(seed: int) -> Result:
+    """Draw the world of a seed, run it and judge it."""
+    return judge(draw(seed))
 
 
 def _kind(complaints: list[str]) -> str:

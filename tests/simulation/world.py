@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import sqlite3
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +19,8 @@ from apns_live.testing import FakeApns, Fault
 from apns_live.testing.listener import FaceOptions
 from apns_live.testing.state import Push, QuietPhones
 
-from .callers import CALLS, Callers, CallersOwn
+from .callers import CALLS, Callers
+from .effects import Effects, is_provoked
 from .loop import SimulatedClock, SimulatedLoop
 from .network import Network, Weather
 from .plan import Action, Plan
@@ -29,6 +31,19 @@ CALM = 3_600.0
 _LIFETIME = 12 * 3_600.0
 """Seconds after which delivery forgets an idle lane."""
 _logger = logging.getLogger("apns_live")
+
+
+class _Logged(logging.Handler):
+    """Fails the world for each error of ours that is logged and that the world did not provoke."""
+
+    def __init__(self, complain: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._complain = complain
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not is_provoked(error):
+            self._complain(f"logged: {record.getMessage()}: {error!r}")
 
 
 class World:
@@ -43,7 +58,8 @@ class World:
         self.weather = Weather(str(plan.seed))
         self.disk = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.disk.executescript(f"{_TABLES} PRAGMA user_version={_VERSION};")
-        self.callers = Callers(plan.seed, self.complain)
+        self.effects = Effects(plan)
+        self.callers = Callers(plan.seed, self.effects, self.complain)
         self.processed: list[tuple[float, Push]] = []
         self.complaints: list[str] = []
         self.lives: list[Life] = []
@@ -73,7 +89,10 @@ class World:
         # A generator counts as slow by the machine's clock, and how busy that is must not matter.
         reading.perf_counter = self.loop.time  # type: ignore[assignment]
         level = _logger.level
-        _logger.setLevel(logging.CRITICAL + 1)  # what is logged here is of no interest, and costs
+        _logger.setLevel(logging.ERROR)  # what is logged below costs, and is of no interest
+        logged = _Logged(self.complain)
+        _logger.addHandler(logged)
+        _logger.propagate = False
         try:
             self.fake = FakeApns(
                 clock=self.true_clock,
@@ -87,7 +106,9 @@ class World:
             )
             self.fake.state.verifier.register(REGISTERED)
             options = FaceOptions(settings["first_streams"], settings["max_streams"], None)
-            self.network = Network(loop, self.fake.engine, options, weather)
+            self.network = Network(
+                loop, self.fake.engine, options, weather, self.effects, self.complain
+            )
             self.network.disk_delay = settings["disk_delay"]
             if "alpn" in settings:
                 weather.alpn = settings["alpn"]
@@ -101,6 +122,8 @@ class World:
                 self._say_who_waits()
         finally:
             _logger.setLevel(level)
+            _logger.removeHandler(logged)
+            _logger.propagate = True
             reading.perf_counter = perf_counter
             asyncio.set_event_loop(None)
             self._bury()
@@ -116,7 +139,7 @@ class World:
     def _complain_of(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         del loop
         error = context.get("exception")
-        if isinstance(error, CallersOwn):
+        if is_provoked(error):
             return
         self.complain(f"on the event loop: {context.get('message')}: {error!r}")
 
@@ -168,6 +191,8 @@ class World:
             else:
                 self._trouble(action)
         await asyncio.sleep(self.plan.settings["aftermath"])
+        for skew in self.clock.read_with:
+            self.effects.count(f"clock {skew:+g} s")
         await self._calm()
         life = await self._revive(life)
         await self._settle(life)
@@ -203,11 +228,16 @@ class World:
             current.reset(token)
         after = action.given.get("cancel_after")
         if after is not None:
-            self.loop.call_later(after, task.cancel)
+            self.loop.call_later(after, self._cancel, task)
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        if task.cancel():
+            self.effects.count("cancel_after")
 
     async def _crash(self, life: Life) -> None:
         """Stop a process as kill -9 does: nothing that it still does reaches anybody."""
         self.crashes += 1
+        self.effects.count("crash")
         self.doubtful = self.bytes_were_lost = True
         life.ended = True
         for link in self.network.links:
