@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Row
 
 from ...delivery import Delivery, LiveActivity, Version
-from ...delivery.budget import FULL, Account
+from ...delivery.budget import FULL, Account, for_device
 from ...errors import InvalidInput, PayloadTooLarge
 from ...outcome import Outcome
 from ...payload import End, Update
@@ -38,6 +38,8 @@ class Newest:
     alert_version: int
     starts_since: int = 0
     """Starts may be open from this version on."""
+    in_doubt: int = 0
+    """Pushes that a process which died may have sent without storing that they used the budget."""
 
     @property
     def version(self) -> int:
@@ -57,7 +59,7 @@ Decided = Callable[["Live", int, int, Outcome], object]
 class Group:
     """The devices of an activity that share environment and language."""
 
-    def __init__(self, live: Live, delivery: Delivery, place: tuple[str, str]) -> None:
+    def __init__(self, live: Live, delivery: Delivery, place: tuple[str, str], now: float) -> None:
         self._live = live
         self.delivery = delivery
         self.place = place
@@ -66,16 +68,23 @@ class Group:
         self._numbers: dict[int, int] = {}
         self._tickets: deque[tuple[Version, int]] = deque()
         self._version = 0
-        self.target: LiveActivity = self._open()
+        self.target: LiveActivity = self._open(now)
 
-    def _open(self) -> LiveActivity:
+    def _open(self, now: float) -> LiveActivity:
         target = self.delivery.activity(f"{self._live.row} {self.language}")
         target.on_decided = self._decided
         # An earlier process may have used some budget. The most recently charged account is the
         # most complete.
         stored = self._live.stored_accounts().get(" ".join(self.place), (*FULL, *FULL))
-        target.lane.account = max(target.lane.account, Account(*stored[:2]))
-        target.published.slow_account = max(target.published.slow_account, Account(*stored[2:]))
+        used, slow = Account(*stored[:2]), Account(*stored[2:])
+        newest, budget = self._live.newest, self.delivery.budget
+        if newest is not None and newest.in_doubt and budget is not None:
+            used, slow = (
+                Account(start or now, count + newest.in_doubt)
+                for start, count in (budget.at(used, now), for_device(budget, False).at(slow, now))
+            )
+        target.lane.account = max(target.lane.account, used)
+        target.published.slow_account = max(target.published.slow_account, slow)
         return target
 
     @property
@@ -89,7 +98,7 @@ class Group:
         if target.over or (target.lane.ended and not newest.ends):
             self._numbers.clear()
             self._tickets.clear()
-            target = self.target = self._open()
+            target = self.target = self._open(now)
             self._version = 0
         if target.lane.ended:
             return
@@ -267,7 +276,7 @@ class Live:
         """Return the group, or create it with the newest state."""
         place = (environment, (language or "").lower())
         known = self.groups.get(place)
-        group = Group(self, delivery, place) if known is None else known
+        group = Group(self, delivery, place, now) if known is None else known
         self.groups[place] = group
         if self.newest is not None and (known is None or group.target.over):
             group.put(self.newest, floor=self.floor, now=now)

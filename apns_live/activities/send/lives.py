@@ -134,7 +134,8 @@ class Lives:
         changes = [row for row in operations if row.kind != "start" and is_open(row)]
         newer = activity.version > live.version
         if newer:
-            floor = self._floor(activity, operations, recovered=recovered, open_=len(changes))
+            in_doubt = min(max(len(changes) - 1, 0), AFTER_CRASH) if recovered else 0
+            floor = self._floor(activity, operations, in_doubt if recovered else None)
             if recovered:
                 live.ahead = int(self.clock.time()) + AFTER_CRASH
             else:
@@ -142,6 +143,7 @@ class Lives:
                 floor = max(floor, live.ahead)
             try:
                 newest = self._newest(activity, changes, live)
+                newest.in_doubt = max(in_doubt, live.newest.in_doubt if live.newest else 0)
                 live.advance(newest, floor=floor, now=self.clock.time())
             except Exception:
                 live.unfinished = False  # its open operations fail: none of their alerts may ring
@@ -180,18 +182,17 @@ class Lives:
         return Newest(activity, None, 0)
 
     def _floor(
-        self, activity: Row[Any], operations: Sequence[Row[Any]], *, recovered: bool, open_: int
+        self, activity: Row[Any], operations: Sequence[Row[Any]], in_doubt: int | None
     ) -> int:
         """Return a timestamp in seconds that the state must exceed, so that phones accept it.
 
-        When a process died with ``open_`` unfinished changes, the first may have been sent in that
-        same second, and each further one with a timestamp one second later. Finished ones have
-        their timestamp in the store.
+        When a process died, it may have sent a state in that same second, and ``in_doubt`` further
+        ones, each with a timestamp one second later. None if no process died.
         """
         now = int(self.clock.time())
         floor = activity.last_timestamp or 0
-        if recovered:
-            floor = max(floor, now + min(max(open_ - 1, 0), AFTER_CRASH))
+        if in_doubt is not None:
+            floor = max(floor, now + in_doubt)
         starting = any(row.kind == "start" and is_open(row) for row in operations)
         if starting or (activity.started_at or 0) / 1000 + RECENT > now:
             floor = max(floor, now)

@@ -273,6 +273,24 @@ async def test_what_comes_while_those_behind_are_read_reaches_everybody(
     assert world.shown(phones) == [(state, 2)] * 5
 
 
+async def test_pushes_that_were_not_stored_exceed_the_budget_by_one_at_most(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.service.apps.configure(world.app, {"budget": "observed"})
+    [phone] = await follow(world, 1)
+    seen = len(world.fake.pushes)
+    for n in range(1, 14):
+        await world.pass_time(2.0)
+        if n == 10:  # From here on nothing is stored.
+            monkeypatch.setattr(world.service.courier._recorder, "_due", asyncio.Event())
+        if n == 12:
+            await kill(world)
+            await world.open()
+        await world.service.activities.update(world.app, an_update(n))
+        await world.until(lambda n=n: world.shown([phone]) == [("active", n)])
+    assert [push.priority for push in [*world.fake.pushes][seen:]].count(10) <= 12
+
+
 async def test_a_budget_that_was_spent_stays_spent(world: World) -> None:
     """By the process that was killed, and by one that let go of the idle activity."""
     await world.service.apps.configure(world.app, {"budget": "observed"})
