@@ -10,11 +10,10 @@ process computes the same bytes, without coordination.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import re
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import NoReturn
 
@@ -29,10 +28,13 @@ from .errors import CredentialError, InvalidKey, InvalidSetting
 from .keyfile import key_id_from_name, private_key_from_pem, read_key_file
 from .refusals import refused
 
-TOKEN_LIFETIME = 3600
-"""Seconds after which APNs answers ExpiredProviderToken."""
-SHORTEST_INTERVAL = 1200
-"""Seconds that must lie between two tokens on one connection."""
+_WINDOW = 1500
+"""Seconds of the window that has one token."""
+_SETTLE = 180.0
+"""Seconds from a window's start to the first use of its token."""
+_MAX_AGE = 3000.0
+"""Seconds for which a connection keeps a token. APNs accepts one for 3,600 seconds, and wants 1,200
+between two: a connection opens with a token that is _WINDOW + _SETTLE old at most."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9]{10}").fullmatch
 
@@ -152,71 +154,43 @@ class ProviderToken:
         raise TypeError("A ProviderToken is not pickled: it is a secret. Derive it from the key.")
 
 
+@dataclass(slots=True, eq=False)
 class ProviderTokens:
     """The token that a connection presents, as a function of the key and the time.
 
-    Time is cut into windows of ``window`` seconds; a window's token carries the window's start as
-    ``iat`` and is first used ``settle`` seconds later, so that a clock that runs ahead by less does
-    no harm. A connection keeps a token until it is ``max_age`` seconds old. With the defaults (25,
-    3 and 50 minutes) two tokens on one connection are at least 20 minutes apart, also on one that
-    was opened just before a change.
+    Time is cut into windows of 25 minutes. A window's token carries the window's start as ``iat`` and is
+    first used 3 minutes later, so that a clock that runs ahead by less does no harm. A connection keeps
+    a token until it is 50 minutes old. So two tokens on one connection are at least 20 minutes apart,
+    also on one that was opened just before a change.
 
-    ``deterministic=False`` signs at random, for an OpenSSL without RFC 6979. Raises `InvalidSetting`
-    for numbers that would break Apple's limits.
+    ``deterministic=False`` signs at random, for an OpenSSL without RFC 6979.
     """
 
-    def __init__(
-        self,
-        key: ProviderKey,
-        clock: Clock,
-        *,
-        window: float = 1500.0,
-        settle: float = 180.0,
-        max_age: float = 3000.0,
-        deterministic: bool = True,
-    ) -> None:
-        if window < 60 or window != int(window):
-            raise refused(InvalidSetting, "window", "window", window=window)
-        if settle < 0:
-            raise refused(InvalidSetting, "settle", "settle", settle=settle)
-        if max_age > TOKEN_LIFETIME - 60:
-            raise refused(InvalidSetting, "max_age_long", "max_age", max_age=max_age)
-        # A connection that opens at the end of a window presents a token that is already window +
-        # settle old, and replaces it at max_age.
-        shortest = max_age - (window + settle)
-        if shortest < SHORTEST_INTERVAL:
-            words = {"max_age": max_age, "value": max(shortest, 0)}
-            raise refused(InvalidSetting, "max_age_short", "max_age", **words)
-        self.key = key
-        self._clock = clock
-        self._window = int(window)
-        self._settle = settle
-        self._max_age = max_age
-        self._deterministic = deterministic
-        self._latest: ProviderToken | None = None
+    key: ProviderKey
+    _clock: Clock = field(repr=False)
+    deterministic: bool = True
+    _latest: ProviderToken | None = field(default=None, init=False, repr=False)
 
     def with_key(self, key: ProviderKey) -> ProviderTokens:
         """Return the same rules for another key."""
-        other = copy.copy(self)
-        other.key, other._latest = key, None  # noqa: SLF001 - the copy is ours
-        return other
+        return replace(self, key=key)
 
     def current(self) -> ProviderToken:
         """Return the token of the current window. Raises `CredentialError` when it cannot be signed."""
-        window = int((self._clock.time() - self._settle) // self._window)
+        window = int((self._clock.time() - _SETTLE) // _WINDOW)
         if self._latest is None or self._latest.window != window:
-            issued_at = window * self._window
-            jwt = self.key.sign(issued_at, deterministic=self._deterministic)
+            issued_at = window * _WINDOW
+            jwt = self.key.sign(issued_at, deterministic=self.deterministic)
             self._latest = ProviderToken(b"bearer " + jwt.encode("ascii"), issued_at, window)
         return self._latest
 
     def for_connection(self, held: ProviderToken | None) -> ProviderToken:
-        """Return ``held`` until it is ``max_age`` old, then the current window's.
+        """Return ``held`` until it is 50 minutes old, then the current window's.
 
         None is for a connection that has not presented a token yet. A token from the future was
         made before the clock was set back, and is not returned.
         """
-        if held is not None and 0 <= self._clock.time() - held.issued_at < self._max_age:
+        if held is not None and 0 <= self._clock.time() - held.issued_at < _MAX_AGE:
             return held
         return self.current()
 
@@ -225,13 +199,10 @@ class ProviderTokens:
 
         For another process, which then needs no key. Raises `CredentialError`.
         """
-        now = self._clock.time() - self._settle
-        first = int(now // self._window - 2) * self._window
-        moments = range(first, int(now + seconds) + 1, self._window)
-        return {at: self.key.sign(at, deterministic=self._deterministic) for at in moments}
-
-    def __repr__(self) -> str:
-        return f"ProviderTokens({self.key!r}, window={self._window}, settle={self._settle}, max_age={self._max_age})"
+        now = self._clock.time() - _SETTLE
+        first = int(now // _WINDOW - 2) * _WINDOW
+        moments = range(first, int(now + seconds) + 1, _WINDOW)
+        return {at: self.key.sign(at, deterministic=self.deterministic) for at in moments}
 
 
 def _identifier(value: object, name: str, where: str) -> str:

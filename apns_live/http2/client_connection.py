@@ -14,7 +14,6 @@ from apns_live.http2.answer_forms import AnswerRun, AnswerRuns, form_of
 from apns_live.http2.connection import MAX_HEADER_LIST, Connection
 from apns_live.http2.events import AnswersReceived, Event, Headers, ResponseReceived
 from apns_live.http2.field_rules import content_length, split_response
-from apns_live.http2.flow_control import ReceiveWindow, Stream
 from apns_live.http2.frames import (
     CLIENT_PREFACE,
     DEFAULT_WINDOW,
@@ -39,7 +38,7 @@ from apns_live.http2.headers import (
     RequestEncoder,
     encode_integer,
 )
-from apns_live.http2.limits import FLOOD_BUDGET, Ending
+from apns_live.http2.state import FLOOD_BUDGET, Ending, ReceiveWindow, Stream
 
 _CONNECTION_WINDOW = 1_048_576
 _RESET = 4 << 8 | FrameType.RST_STREAM
@@ -289,13 +288,6 @@ class ClientConnection(Connection):
         """Tell whether no part of the request waits for the server's windows."""
         return stream_id not in self._queue
 
-    def cancel(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
-        """Reset a stream; no effect on one that has ended. Its slot is free at once."""
-        if self._forget_stream(stream_id):
-            self._closed.remember(stream_id, Ending.OURS)
-            self._out.append(reset_frame(stream_id, code))
-            self._floods.earn()  # the answer may be in transit, and does not count toward a flood
-
     def close(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
         """Queue GOAWAY: no new request may start, open ones may still be answered."""
         if not self._closing:
@@ -463,7 +455,7 @@ class ClientConnection(Connection):
             super()._stream_window_grew(stream_id, increment)
             return
         self._waiting[stream_id] = sent = sent - increment
-        self._spend_on_window()
+        self._floods.spend("WINDOW_UPDATE")
         self._check_send_window(sent)
 
     def _sent_on_streams(self) -> Iterable[int]:

@@ -17,7 +17,6 @@ from apns_live.http2.events import (
     StreamReset,
 )
 from apns_live.http2.field_rules import FieldCheck, check_trailers
-from apns_live.http2.flow_control import ReceiveWindow, SendQueue, Stream
 from apns_live.http2.frames import (
     ACK,
     DEFAULT_FRAME_SIZE,
@@ -41,12 +40,15 @@ from apns_live.http2.frames import (
     window_update_frame,
 )
 from apns_live.http2.headers import HeaderDecoder, HeaderEncoder
-from apns_live.http2.limits import (
+from apns_live.http2.state import (
     DEFAULT_SETTINGS,
     ClosedStreams,
     Ending,
     FloodGuard,
     OurSettings,
+    ReceiveWindow,
+    SendQueue,
+    Stream,
     setting_error,
 )
 
@@ -129,6 +131,13 @@ class Connection(ABC):
         """
         self._ours.announce(changes)
         self._out.append(settings_frame(changes))
+
+    def reset_stream(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
+        """Reset an open stream; no effect on one that has ended. Its slot is free at once."""
+        if self._forget_stream(stream_id):
+            self._closed.remember(stream_id, Ending.OURS)
+            self._out.append(reset_frame(stream_id, code))
+            self._floods.earn()  # an answer in transit must not count as a flood
 
     @property
     def closed(self) -> bool:
@@ -340,8 +349,8 @@ class Connection(ABC):
                 raise Http2ConnectionError(problem, ErrorCode.FLOW_CONTROL_ERROR)
             if self._queue:
                 self._flush_needed = True
-            else:
-                self._spend_on_window()
+            else:  # it unblocked nothing; each exchange has a few of them
+                self._floods.spend("WINDOW_UPDATE")
             return
         if self._is_idle(stream_id):
             raise Http2ConnectionError(f"WINDOW_UPDATE on stream {stream_id}, which is idle")
@@ -350,10 +359,6 @@ class Connection(ABC):
                 raise Http2StreamError("WINDOW_UPDATE by 0")
             return
         self._stream_window_grew(stream_id, increment)
-
-    def _spend_on_window(self) -> None:
-        """Charge a WINDOW_UPDATE that unblocked nothing; each exchange has a few of them."""
-        self._floods.spend("WINDOW_UPDATE")
 
     def _flush(self) -> None:
         limits = (self._send_window, self._max_frame_size, self._stream_send_window)
@@ -480,14 +485,14 @@ class Connection(ABC):
         """Add to a stream's send window; ended streams are ignored."""
         stream = self._streams.get(stream_id)
         if stream is None:
-            self._spend_on_window()
+            self._floods.spend("WINDOW_UPDATE")
             return
         stream.sent -= increment
         if stream_id in self._queue:
             self._queue.window_grew(stream_id)
             self._flush_needed = True
         else:
-            self._spend_on_window()
+            self._floods.spend("WINDOW_UPDATE")
         self._check_send_window(stream.sent)
 
     def _settings_in_force(self, changes: Mapping[int, int]) -> None:  # noqa: B027 - a client has none

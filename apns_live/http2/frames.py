@@ -97,9 +97,10 @@ def header_frames(
 ) -> list[bytes]:
     """Return HEADERS, and as many CONTINUATION frames as the block needs."""
     flags = END_STREAM if end_stream else 0
-    if len(block) <= max_frame_size:
-        return [frame(FrameType.HEADERS, flags | END_HEADERS, stream_id, block)]
-    pieces = [block[at : at + max_frame_size] for at in range(0, len(block), max_frame_size)]
+    size = len(block)
+    if size <= max_frame_size:
+        return [FRAME_HEADER.pack(size << 8 | 1, flags | END_HEADERS, stream_id), block]
+    pieces = [block[at : at + max_frame_size] for at in range(0, size, max_frame_size)]
     frames = [frame(FrameType.HEADERS, flags, stream_id, pieces[0])]
     frames.extend(frame(FrameType.CONTINUATION, 0, stream_id, piece) for piece in pieces[1:-1])
     frames.append(frame(FrameType.CONTINUATION, END_HEADERS, stream_id, pieces[-1]))
@@ -147,31 +148,28 @@ def parse_goaway(payload: bytes) -> tuple[int, int, bytes]:
     return last_stream_id & 0x7FFFFFFF, code, payload[8:]
 
 
-_OF_THE_CONNECTION = (FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY)
-_OF_STREAMS = (
-    FrameType.DATA,
-    FrameType.HEADERS,
-    FrameType.PRIORITY,
-    FrameType.RST_STREAM,
-    FrameType.CONTINUATION,
-)
-_SIZES: dict[int, int] = {
-    FrameType.PRIORITY: 5,
-    FrameType.RST_STREAM: 4,
-    FrameType.PING: 8,
-    FrameType.WINDOW_UPDATE: 4,
+_SHAPES: dict[int, tuple[bool | None, int | None]] = {
+    FrameType.DATA: (True, None),
+    FrameType.HEADERS: (True, None),
+    FrameType.PRIORITY: (True, 5),
+    FrameType.RST_STREAM: (True, 4),
+    FrameType.SETTINGS: (False, None),
+    FrameType.PING: (False, 8),
+    FrameType.GOAWAY: (False, None),
+    FrameType.WINDOW_UPDATE: (None, 4),
+    FrameType.CONTINUATION: (True, None),
 }
+"""For each type: True if it needs a stream, False if it may not have one; its size in bytes."""
 
 
 def check_frame(frame_type: int, stream_id: int, length: int) -> None:
     """Raise Http2ConnectionError for a frame on the wrong stream or of the wrong size."""
+    on_stream, size = _SHAPES.get(frame_type, (None, None))
     problem, code = "", ErrorCode.PROTOCOL_ERROR
-    if stream_id == 0 and frame_type in _OF_STREAMS:
-        problem = "on stream 0"
-    elif stream_id and frame_type in _OF_THE_CONNECTION:
-        problem = "on a stream"
-    elif length != _SIZES.get(frame_type, length):
-        problem, code = f"is not {_SIZES[frame_type]} bytes", ErrorCode.FRAME_SIZE_ERROR
+    if on_stream is not None and on_stream != (stream_id > 0):
+        problem = "on stream 0" if on_stream else "on a stream"
+    elif size is not None and length != size:
+        problem, code = f"is not {size} bytes", ErrorCode.FRAME_SIZE_ERROR
     if problem:
         raise Http2ConnectionError(f"{FrameType(frame_type).name} {problem}", code)
 

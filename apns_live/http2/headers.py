@@ -10,13 +10,13 @@ rest of the push.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
 from hpack import Decoder, HPACKError, OversizedHeaderListError
-from hpack.hpack import decode_integer
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
@@ -26,8 +26,8 @@ from apns_live.http2.frames import DEFAULT_HEADER_TABLE_SIZE, ErrorCode
 _LAST_STATIC = 0x80 | 61
 _MEMO_LIMIT = 64
 _MEMO_BYTES = 64
-_SIZE_UPDATES_LIMIT = 16
-"""RFC 7541, section 4.2 allows two: the smallest size in between, and the final one."""
+_too_many_updates = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){17}").match
+"""17 table size updates. RFC 7541, section 4.2 allows two: the smallest in between, and the last."""
 _STATIC = HeaderTable.STATIC_TABLE_MAPPING
 """For each name of the static table: its index, and the index of each value."""
 _ENTRY_OVERHEAD = 32
@@ -64,10 +64,7 @@ class HeaderDecoder:
 
     def __init__(self, max_header_list_size: int = 65_536) -> None:
         self._hpack = Decoder(max_header_list_size)
-        self._table_size = DEFAULT_HEADER_TABLE_SIZE
         self._allowed_size = DEFAULT_HEADER_TABLE_SIZE
-        self._tolerated_size = DEFAULT_HEADER_TABLE_SIZE
-        self._shrink_needed = False
         self.wants_none = False
         """We announce a table of 0 bytes. A peer that keeps its table all the same is accepted; one
         that gave it up may not use it again.
@@ -77,7 +74,7 @@ class HeaderDecoder:
     @property
     def table_is_empty(self) -> bool:
         """Whether the peer's table is empty, and it has told us so."""
-        return self._table_size == 0
+        return self._hpack.header_table_size == 0
 
     def allow_table_size(self, size: int) -> None:
         """Apply our acknowledged HEADER_TABLE_SIZE (0 to 4096 bytes).
@@ -86,9 +83,8 @@ class HeaderDecoder:
         section 4.2). An encoder that got several of our values may name each of them before the
         last, as ``hpack`` does, so values allowed in between are accepted.
         """
-        self._tolerated_size = max(self._tolerated_size, size)
+        self._hpack.max_allowed_table_size = max(self._hpack.max_allowed_table_size, size)
         self._allowed_size = size
-        self._shrink_needed = self._table_size > size
         self._constants.clear()
 
     def decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
@@ -100,43 +96,26 @@ class HeaderDecoder:
         fields = self._constants.get(block)
         if fields is not None:
             return fields
+        if _too_many_updates(block):
+            raise _compression_error("too many table size updates")
+        hpack = self._hpack
         try:
-            if self._shrink_needed or (block and block[0] & 0xE0 == 0x20):
-                self._check_size_updates(block)
-            fields = list(self._hpack.decode(block, raw=True))
-        except Http2ConnectionError:
-            raise
+            fields = list(hpack.decode(block, raw=True))
         except OversizedHeaderListError:
             raise Http2ConnectionError(
                 "the header list is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
             ) from None
         except Exception as error:  # noqa: BLE001 - hostile bytes, whatever they do to the library
             raise _compression_error(str(error)) from None
+        if hpack.header_table_size > self._allowed_size:
+            raise _compression_error("the peer's table is above the size that we allow")
+        given_up = self.wants_none and hpack.header_table_size == 0
+        hpack.max_allowed_table_size = 0 if given_up else self._allowed_size
         # A block of static-table fields decodes the same, independent of earlier blocks.
         constant = len(block) <= _MEMO_BYTES and max(block, default=0) <= _LAST_STATIC
         if constant and min(block, default=0) >= 0x80 and len(self._constants) < _MEMO_LIMIT:
             self._constants[block] = fields
         return fields
-
-    def _check_size_updates(self, block: bytes) -> None:
-        """Apply the dynamic table sizes at the beginning of a block (RFC 7541, section 6.3)."""
-        updates: list[int] = []
-        at = 0
-        while at < len(block) and block[at] & 0xE0 == 0x20:
-            size, consumed = decode_integer(block[at:], 5)
-            updates.append(size)
-            at += consumed
-            if len(updates) > _SIZE_UPDATES_LIMIT:
-                raise _compression_error("too many table size updates")
-        if self._shrink_needed and not updates:
-            raise _compression_error("the table size update that we asked for is missing")
-        if updates:
-            forbidden = self._table_size == 0 and self.wants_none and max(updates) > 0
-            if forbidden or max(updates) > self._tolerated_size or updates[-1] > self._allowed_size:
-                raise _compression_error("a table size update is above what we allow")
-            self._table_size = updates[-1]
-            self._tolerated_size = self._allowed_size
-        self._shrink_needed = False
 
 
 class Indexing(enum.Enum):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from apns_live.errors import Http2ConnectionError, Http2StreamError
 from apns_live.http2.connection import MAX_HEADER_LIST, Connection
 from apns_live.http2.events import DataReceived, Event, RequestReceived, RequestStarted
 from apns_live.http2.field_rules import list_size
-from apns_live.http2.flow_control import ReceiveWindow, Stream
 from apns_live.http2.frames import (
     CLIENT_PREFACE,
     DEFAULT_FRAME_SIZE,
@@ -27,7 +26,7 @@ from apns_live.http2.frames import (
     window_update_frame,
 )
 from apns_live.http2.headers import HeaderDecoder, ResponseEncoder
-from apns_live.http2.limits import FLOOD_BUDGET, Ending
+from apns_live.http2.state import FLOOD_BUDGET, Ending, ReceiveWindow, Stream
 
 _USUAL_FRAME = DEFAULT_FRAME_SIZE << 8
 _RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY
@@ -149,26 +148,12 @@ class ServerConnection(Connection):
         if stream is None or stream.responded:
             return
         stream.responded = True
-        block = self._responses.response_block(status, headers)
-        size = len(body)
-        if size == 0:
-            self._send_headers(stream_id, block, END_HEADERS | END_STREAM)
+        self._send_headers(stream_id, status, headers, end_stream=not body)
+        if body:
+            self._queue.add(stream_id, memoryview(body))
+            self._flush()
+        else:
             self._body_sent(stream_id)
-            return
-        self._send_headers(stream_id, block, END_HEADERS)
-        if (
-            size <= self._send_window
-            and size <= self._stream_send_window(stream_id)
-            and size <= self._max_frame_size
-            and not self._queue
-        ):
-            self._out += (FRAME_HEADER.pack(size << 8, END_STREAM, stream_id), body)
-            self._send_window -= size
-            stream.sent += size
-            self._body_sent(stream_id)
-            return
-        self._queue.add(stream_id, memoryview(body))
-        self._flush()
 
     def start_response(
         self, stream_id: int, status: int, headers: Sequence[tuple[bytes, bytes]]
@@ -177,9 +162,7 @@ class ServerConnection(Connection):
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.responded:
             stream.responded = True
-            self._send_headers(
-                stream_id, self._responses.response_block(status, headers), END_HEADERS
-            )
+            self._send_headers(stream_id, status, headers, end_stream=False)
 
     def send_data(self, stream_id: int, data: bytes, *, end: bool) -> int:
         """Queue as much of a piece as the client's windows allow; return the number of bytes.
@@ -207,22 +190,11 @@ class ServerConnection(Connection):
                 break
         return at
 
-    def _send_headers(self, stream_id: int, block: bytes, flags: int) -> None:
-        size = len(block)
-        if size > self._max_frame_size:
-            end_stream = bool(flags & END_STREAM)
-            self._out += header_frames(
-                stream_id, block, self._max_frame_size, end_stream=end_stream
-            )
-        else:
-            self._out += (FRAME_HEADER.pack(size << 8 | 1, flags, stream_id), block)
-
-    def reset_stream(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
-        """Queue RST_STREAM for an open stream, which then ends; no effect on others."""
-        if self._forget_stream(stream_id):
-            self._closed.remember(stream_id, Ending.OURS)
-            self._out.append(reset_frame(stream_id, code))
-            self._floods.earn()
+    def _send_headers(
+        self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]], end_stream: bool
+    ) -> None:
+        block = self._responses.response_block(status, headers)
+        self._out += header_frames(stream_id, block, self._max_frame_size, end_stream=end_stream)
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
         at = 0

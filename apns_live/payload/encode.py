@@ -95,30 +95,18 @@ def encode(
     known. Raises `InvalidPayload`, `PayloadTooLarge`, or `InvalidSetting` for the arguments beside the
     message.
     """
-    if target not in ("device", "broadcast"):
+    if target not in LIMITS:
         raise refused(InvalidSetting, "target", "target", target=target)
-    if isinstance(message, (Start, Update, End)):
-        return _activity(message, now, timestamp, target, priority, storage_policy)
-    if not isinstance(message, (Notification, Background)):
-        raise refused(InvalidPayload, "message_kind", "message", kind=type(message).__name__)
-    if target == "broadcast":
-        raise refused(InvalidPayload, "not_for_channel", "message", kind=type(message).__name__)
-    return _ordinary(message, now, priority)
-
-
-def _activity(
-    message: ActivityMessage,
-    now: float,
-    timestamp: int | None,
-    target: Target,
-    priority: int | None,
-    storage_policy: int | None,
-) -> EncodedMessage:
+    broadcast, kind = target == "broadcast", type(message).__name__
+    if isinstance(message, (Notification, Background)):
+        if broadcast:
+            raise refused(InvalidPayload, "not_for_channel", "message", kind=kind)
+        return _ordinary(message, now, priority)
+    if not isinstance(message, (Start, Update, End)):
+        raise refused(InvalidPayload, "message_kind", "message", kind=kind)
     event, alert = message.event, message.alert
-    broadcast = target == "broadcast"
     if broadcast and event == "start":
         raise refused(InvalidPayload, "start_to_channel", "message")
-
     if storage_policy not in (None, 0, 1):
         field = "storage_policy"
         raise refused(InvalidSetting, field, field, storage_policy=storage_policy)

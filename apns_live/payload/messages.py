@@ -146,7 +146,16 @@ class Start(_State):
 
     def __post_init__(self) -> None:
         _required(self.content_state, "content_state", "start_state_missing")
-        _check_attributes_type(self.attributes_type)
+        name, field = self.attributes_type, "attributes_type"
+        if name is None or name == "":
+            raise refused(InvalidPayload, "attributes_type_missing", field)
+        if not isinstance(name, str):
+            raise refused(InvalidPayload, "attributes_type_kind", field, kind=type(name).__name__)
+        if "." in name:
+            bare = name.rpartition(".")[2]
+            raise refused(InvalidPayload, "attributes_type_module", field, name=name, bare=bare)
+        if not name.isidentifier():
+            raise refused(InvalidPayload, "attributes_type_name", field, name=name)
         _required(self.attributes, "attributes", "attributes_missing")
         _required(self.alert, "alert", "start_alert_missing")
         for name in ("title", "body") if isinstance(self.alert, Alert) else ():
@@ -327,19 +336,6 @@ def is_number(value: object) -> bool:
 def _required(value: object, field: str, saying: str) -> None:
     if value is None:
         raise refused(InvalidPayload, saying, field)
-
-
-def _check_attributes_type(name: object) -> None:
-    field = "attributes_type"
-    if name is None or name == "":
-        raise refused(InvalidPayload, "attributes_type_missing", field)
-    if not isinstance(name, str):
-        raise refused(InvalidPayload, "attributes_type_kind", field, kind=type(name).__name__)
-    if "." in name:
-        bare = name.rpartition(".")[2]
-        raise refused(InvalidPayload, "attributes_type_module", field, name=name, bare=bare)
-    if not name.isidentifier():
-        raise refused(InvalidPayload, "attributes_type_name", field, name=name)
 
 
 def _text(value: object, field: str, saying: str) -> str:

@@ -109,12 +109,8 @@ def epoch_seconds(value: object, *, now: float, field: str, zero_allowed: bool =
     return int(number)
 
 
-def check_text(value: str, field: str) -> str:
-    """Return ``value`` as an exact ``str``; refuse lone surrogates."""
-    return _encodable(value, field, "surrogates")
-
-
-def _encodable(text: str, field: str, saying: str) -> str:
+def check_text(text: str, field: str, saying: str = "surrogates") -> str:
+    """Return ``text`` as an exact ``str``; refuse lone surrogates."""
     if not text.isascii():
         try:
             text.encode()
@@ -257,7 +253,7 @@ def _struct_members(value: msgspec.Struct) -> Any:
 def _key(key: object, path: str) -> str:
     if isinstance(key, enum.Enum) or not isinstance(key, str):
         raise refused(InvalidPayload, "key_kind", path, key=key, kind=_kind(key))
-    return _encodable(key, path, "key_surrogates")
+    return check_text(key, path, "key_surrogates")
 
 
 def _check_depth(path: str, depth: int) -> None:

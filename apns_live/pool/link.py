@@ -445,7 +445,7 @@ class Link(asyncio.Protocol):
         has_left = self._http2.request_has_left(push.stream_id)
         del self.in_flight[push.stream_id]
         self.record.losses += 1
-        self._http2.cancel(push.stream_id, ErrorCode.CANCEL)
+        self._http2.reset_stream(push.stream_id)
         self._flush()
         if self.state is LinkState.DRAINING:
             self._close_if_drained()
@@ -524,7 +524,7 @@ class Link(asyncio.Protocol):
             del self.in_flight[stream_id]
         self._lose(overdue, Loss.RESPONSE_TIMEOUT, Loss.INCOMPLETE, now)
         for stream_id in streams:
-            self._http2.cancel(stream_id, ErrorCode.CANCEL)
+            self._http2.reset_stream(stream_id)
         self._flush()
         self._close_if_drained()
         if not self.in_flight:

@@ -220,10 +220,9 @@ class Pool(Transport):
             if not link.record.accepted:
                 delay = self.opening.ended_unused(cause)
                 self._hooks.call("connect_failed", cause, delay)
-            elif link.record.was_worth_opening(self._clock.monotonic()):
-                self.opening.has_lasted()
             else:
-                self.opening.was_dropped()
+                lasted = link.record.was_worth_opening(self._clock.monotonic())
+                self.opening.ended_used(early=not lasted)
         if self._nothing_open is not None and not self._links:
             self._nothing_open.set()
         self.wake()

@@ -29,8 +29,6 @@ _DROP_BACKOFF_LIMIT = 5.0
 """
 
 _NEVER = float("-inf")
-
-
 _LOOK = 0.2
 """Minimum seconds over which the processor's load is measured."""
 
@@ -154,18 +152,11 @@ class Opening:
         if self._permanent >= _GIVE_UP_AFTER:
             self.bar = Bar(self.backoff_until, "connect_failed", message)
 
-    def was_dropped(self) -> None:
-        """Note a connection that was dropped early: the first time nothing is wrong.
-
-        If it happens repeatedly, the waits grow.
-        """
-        self._drops += 1
+    def ended_used(self, *, early: bool) -> None:
+        """Note the end of a connection with accepted pushes. From the second early one on, wait."""
+        self._drops = self._drops + 1 if early else 0
         if self._drops > 1:
             self._back_off(self._drops - 1, _DROP_BACKOFF_LIMIT)
-
-    def has_lasted(self) -> None:
-        """Note the end of a connection that was worth opening."""
-        self._drops = 0
 
     def refused(self, reason: str, detail: str) -> None:
         """Note that APNs refused our credentials: sets a bar that grows."""

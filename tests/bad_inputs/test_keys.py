@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from apns_live.clock import SystemClock
-from apns_live.credentials import ProviderKey, ProviderTokens
-from apns_live.errors import InvalidKey, InvalidSetting
+from apns_live.credentials import ProviderKey
+from apns_live.errors import InvalidKey
 
 from .table import BadInput, check
 
@@ -39,10 +38,6 @@ def der():
     return load_pem_private_key(PEM.encode(), None).private_bytes(
         Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
     )
-
-
-def tokens(**numbers):
-    return ProviderTokens(file(GOOD), SystemClock(), **numbers)
 
 
 def block(kind, body=BODY):
@@ -130,18 +125,9 @@ IDENTIFIERS = [
     )
 ] + [key("the same", lambda: pem(PEM, team_id="TEST123KEY"), "team_id", "Membership")]
 
-SETTINGS = [
-    key("window 0", lambda: tokens(window=0), "window", "60 or more", InvalidSetting),
-    key("window 90.5", lambda: tokens(window=90.5), "window", "whole seconds", InvalidSetting),
-    key("settle", lambda: tokens(settle=-1), "settle", "0 or more", InvalidSetting),
-    key("over an hour", lambda: tokens(max_age=3600), "max_age", "3540", InvalidSetting),
-    key("too often", lambda: tokens(max_age=2800), "max_age", "1200", InvalidSetting),
-    key("window too wide", lambda: tokens(window=1680), "max_age", "1200", InvalidSetting),
-]
-
 
 @pytest.mark.parametrize(
-    "row", [*FILES, *TEXTS, *IDENTIFIERS, *SETTINGS], ids=lambda row: f"{row.field}: {row.name}"
+    "row", [*FILES, *TEXTS, *IDENTIFIERS], ids=lambda row: f"{row.field}: {row.name}"
 )
 def test_it_is_refused_with_its_field_and_a_remedy(row):
     check(row)
@@ -155,11 +141,6 @@ def test_what_is_wrong_with_an_identifier_is_said():
     ):
         with pytest.raises(InvalidKey, match=problem):
             pem(PEM, team_id=wrong)
-
-
-def test_a_time_left_below_0_is_said_as_0():
-    with pytest.raises(InvalidSetting, match="show two tokens 0 s apart"):
-        tokens(max_age=100)
 
 
 def test_an_unreadable_file_is_named(tmp_path, monkeypatch):

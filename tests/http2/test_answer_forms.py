@@ -95,7 +95,7 @@ def test_an_answer_that_nobody_waits_for_ends_a_run() -> None:
     ours, server = client(), encoder()
     frames = [whole(number, answer(server, number)) for number in range(30)]
     ours.receive(b"".join(frames[:LEARNED]))
-    ours.cancel(41)
+    ours.reset_stream(41)
     events = ours.receive(b"".join(frames[LEARNED:]))
     answered = [stream for event in events for stream in event.stream_ids]
     assert answered == [stream for stream in range(2 * LEARNED + 1, 61, 2) if stream != 41]
@@ -176,7 +176,7 @@ def test_a_server_that_keeps_its_table_is_decoded_in_full() -> None:
 def test_a_table_once_given_up_is_not_taken_back() -> None:
     ours, server = client(), encoder()
     ours.receive(frame(1, WHOLE, 1, answer(server, 0)))
-    with pytest.raises(Http2ConnectionError, match="size update"):
+    with pytest.raises(Http2ConnectionError, match="table size"):
         ours.receive(frame(1, WHOLE, 3, b"\x3f\xe1\x1f" + answer(server, 1)))
 
 

@@ -84,7 +84,7 @@ def client_with_requests() -> ClientConnection:
     client.receive(settings_frame(INITIAL_WINDOW_SIZE=100))
     for number in range(6):
         push(client, number, b"x" * (1, 100, 150, 30, 400, 2)[number])
-    client.cancel(7)
+    client.reset_stream(7)
     return client
 
 

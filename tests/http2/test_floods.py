@@ -114,7 +114,7 @@ def test_floods_on_the_client(name: str, drained: bool) -> None:
     for _ in range(3):
         push(client)
     client.receive(headers(1, b"\x88"))
-    client.cancel(3)
+    client.reset_stream(3)
     assert flood(client, CLIENT_FLOODS[name], drained=drained) < 8_000_000
 
 

@@ -13,7 +13,7 @@ from apns_live.http2 import (
     Setting,
     StreamReset,
 )
-from apns_live.http2.flow_control import ReceiveWindow, SendQueue
+from apns_live.http2.state import ReceiveWindow, SendQueue
 from tests.counts import count
 
 from .support import (
@@ -102,7 +102,7 @@ def test_windows_are_refilled_when_an_eighth_is_used() -> None:
 def test_padding_and_late_data_count_against_the_connection() -> None:
     client = ready_client(connection_window=65_535)
     stream_id = push(client)
-    client.cancel(stream_id)
+    client.reset_stream(stream_id)
     client.data_to_send()
     late = headers(1, b"\x88") + data(1, b"\xff" + b"x" * 600, PADDED) * 55
     assert client.receive(late) == []
@@ -279,7 +279,7 @@ def test_a_reset_stream_gives_back_what_it_reserved() -> None:
     push(client, 0, b"x" * 4000)
     push(client, 1, b"x" * 4000)
     assert client.connection_window == 65_535 - 8000
-    client.cancel(1)
+    client.reset_stream(1)
     client.receive(reset(3, ErrorCode.REFUSED_STREAM))
     assert client.connection_window == 65_535
     assert client.open_streams == 0

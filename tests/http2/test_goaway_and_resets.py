@@ -122,10 +122,10 @@ def test_p6_a_cancelled_request_gives_its_slot_back() -> None:
     stream_id = push(client)
     _, requests = pump(client, server)
     assert client.available_streams == 0
-    client.cancel(stream_id)
+    client.reset_stream(stream_id)
     assert client.available_streams == 1
-    client.cancel(stream_id)
-    client.cancel(99)
+    client.reset_stream(stream_id)
+    client.reset_stream(99)
     _, events = pump(client, server)
     assert events == [StreamReset(1, ErrorCode.CANCEL)]
     answer_all(server, requests)  # too late: ignored
@@ -139,7 +139,7 @@ def test_ten_thousand_cancelled_requests_leave_nothing_behind() -> None:
         streams = [push(client, number) for number in range(1000)]
         _, requests = pump(client, server)
         for stream_id in streams[::2]:
-            client.cancel(stream_id)
+            client.reset_stream(stream_id)
         answer_all(server, requests)  # half of the answers cross the resets
         answers, _ = pump(client, server)
         assert len(answers) == 500, round_number
@@ -152,7 +152,7 @@ def test_an_answer_to_a_reset_stream_still_changes_the_table() -> None:
     client = ready_client()
     push(client)
     push(client)
-    client.cancel(1)
+    client.reset_stream(1)
     indexed = b"\x88\x40\x07apns-id\x02id"
     assert client.receive(headers(1, indexed, WHOLE)) == []
     assert client.receive(headers(3, b"\x88\xbe", WHOLE)) == [
@@ -179,7 +179,7 @@ def test_frames_after_a_complete_answer_end_the_connection(name: str) -> None:
 def test_frames_after_our_reset_are_ignored(name: str) -> None:
     client = ready_client()
     push(client)
-    client.cancel(1)
+    client.reset_stream(1)
     client.data_to_send()
     assert client.receive(LATE[name] + reset(1, 8) + window_update(1, 5)) == []
     assert client.data_to_send() == b""
@@ -209,7 +209,7 @@ def test_resets_and_window_updates_on_closed_streams_are_ignored() -> None:
 def test_forgotten_resets_are_forgiven() -> None:
     client = ready_client()
     for _ in range(12_000):
-        client.cancel(push(client))
+        client.reset_stream(push(client))
     client.data_to_send()
     push(client)
     assert client.receive(headers(1, b"\x88", WHOLE)) == []  # too old to be remembered

@@ -193,7 +193,7 @@ class OurClient(RuleBasedStateMachine):
         if len(open_streams) > 3:
             stream_id = open_streams[choice % len(open_streams)]
             self.cancelled.add(stream_id)
-            self.client.cancel(stream_id)
+            self.client.reset_stream(stream_id)
 
     @rule(choice=CHOICE, code=st.sampled_from([7, 7, 2, 8]))
     @precondition(lambda self: self.complete)

@@ -207,7 +207,7 @@ async def test_withheld_answers_and_stalled_streams_concern_one_stream_only() ->
         assert len(fake.pushes) == 4  # the phones had them all the same
         assert fake.connections[0].open_streams == 2
         for stream in silent:
-            client.http.cancel(stream)
+            client.http.reset_stream(stream)
         client.flush()
         assert (await client.exchange(token_of(3), headers)).status == 200
         await client.until(lambda: fake.connections[0].open_streams == 0)

@@ -80,7 +80,7 @@ async def play(order_seed: int, connections: int) -> dict[str, Any]:
             for client, stream, token in sent:
                 outcomes[token, nth] = outcome(client, stream)
                 if outcomes[token, nth] == ("withheld",):
-                    client.http.cancel(stream)
+                    client.http.reset_stream(stream)
             await clock.advance(60)
         log = sorted(
             (entry.record.push.token, entry.time, entry.state, entry.why)

@@ -40,7 +40,7 @@ MODULES = {
     "delivery/budget.py": "tests/delivery/test_budget.py",
     "delivery/lane.py": "tests/delivery/test_lane.py tests/delivery/test_order.py tests/delivery/test_delivery.py",
     "gateway/limits.py": "tests/gateway/native/test_keys.py",
-    "http2/flow_control.py": "tests/http2",
+    "http2/state.py": "tests/http2",
     "pool/decision.py": "tests/pool",
     "retry.py": "tests/client/test_retry_table.py tests/client/test_p17_answers.py",
     "testing/phones/activitykit.py": "tests/phones",
