@@ -148,7 +148,7 @@ class FakeApns(Part):
         else:
             phones_of = self._populate(phone_settings or plan.phone_settings(self.seed, schemas))
             by_version = contract if isinstance(contract, Mapping) else {"": contract}
-            phones_of.kit.schemas.contracts = {
+            phones_of.schemas.contracts = {
                 version: _read(source) for version, source in by_version.items() if source
             }
         for each in (bundle_id, *bundle_ids):

@@ -106,7 +106,7 @@ class Namespace(Part):
             log=DeliveryLog(pushes=known.log.pushes.limit, entries=known.log.entries.limit),
             bundle_id=known.bundle_id,
         )
-        phones.kit.schemas.contracts = known.kit.schemas.contracts
+        phones.schemas.contracts = known.schemas.contracts
         phones.channel_exists = known.channel_exists
         self.simulated_phones = phones
         self.faults = Faults(
@@ -256,13 +256,11 @@ class Namespaces:
 
     def _note_followers(self, owner: Namespace) -> None:
         """Assign a channel to the namespace whose phone follows it first."""
-        kit, of_fake = owner.devices.kit, self._fake.devices.feeds
-        join = kit.join
+        of_fake = self._fake.devices.feeds
 
-        def follow(activity: Activity, now: float) -> object:
+        def follow(activity: Activity) -> None:
             channel_id = activity.channel or ""
             if not of_fake.of(activity.bundle_id, channel_id).activities:
                 self.channels.setdefault(channel_id, owner)
-            return join(activity, now)
 
-        kit.join = follow
+        owner.devices.on_join = follow

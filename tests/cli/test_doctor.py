@@ -295,7 +295,7 @@ def test_why_a_phone_shows_nothing(doctor: Doctor) -> None:
         devices = running.devices
         shy = devices.devices["shy"]
         devices.rotate(shy.token_of("start"), quietly=True)
-        devices.kit.begin(shy, running.bundle_id, "GameAttributes", b"{}", b"{}", 0.0).asks = True
+        devices.begin(shy, running.bundle_id, "GameAttributes", b"{}", b"{}", 0.0).asks = True
 
     fake.call(push)
     words = ["doctor", "--fake", fake.inspector, "--device", "shy", "--json"]

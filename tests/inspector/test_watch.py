@@ -52,7 +52,7 @@ async def test_a_state_that_the_app_cannot_decode_names_its_field(play, open_pag
     source = """struct MatchAttributes: ActivityAttributes {
         struct ContentState: Codable, Hashable { var home: Int; var away: Int }
     }"""
-    play.fake.devices.kit.schemas.contracts = {"": Contract({"Match.swift": source})}
+    play.fake.devices.schemas.contracts = {"": Contract({"Match.swift": source})}
     await play.update(token, {"home": "one", "away": 0})
     await play.update(token, {"home": 1})
     phone = page.locator(".phone-item[data-id=anna]")

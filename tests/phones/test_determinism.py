@@ -88,7 +88,6 @@ def test_draws_do_not_depend_on_the_order_of_other_phones():
 def test_the_log_keeps_the_newest():
     sender = Sender()
     sender.phones.log = log = DeliveryLog(pushes=5, entries=5)
-    sender.phones.kit._log = log
     for number in range(50):
         sender.update(f"{number:064x}")
     assert len(log.pushes) == len(log.entries) == 5

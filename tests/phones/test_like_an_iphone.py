@@ -75,7 +75,7 @@ def test_the_window_begins_with_the_first_push_and_does_not_roll(make_sender):
     token = activity.token.text
     sender.clock.advance_sync(1800)
     sender.update(token)
-    budget = sender.phones.kit.budget_of(activity)
+    budget = sender.phones.budget_of(activity)
     assert budget.refills_at(sender.now) == sender.now + 3600
     sender.clock.advance_sync(3540)
     for _ in range(14):
@@ -115,7 +115,7 @@ def test_fifteen_start_tries_count_ten_down_to_minus_5(sender):
         assert record.why == ("" if number < 10 else "start budget")
         if number < 10:
             sender.phones.dismiss(phone.activities[-1])
-    budget = sender.phones.kit.start_budget_of(phone, BUNDLE)
+    budget = sender.phones.start_budget_of(phone, BUNDLE)
     assert budget.remaining(sender.now) == -5
     sender.clock.advance_sync(3600)
     assert budget.remaining(sender.now) == 10

@@ -106,7 +106,7 @@ def test_the_start_budget_is_spent_after_ten_and_refills(sender):
     sender.phones.open_app(phone)
     assert sender.start(token).state == "delivered"
     sender.clock.advance_sync(2 * 86_400)
-    assert sender.phones.kit.start_budget_of(phone, BUNDLE).remaining(sender.now) == 10
+    assert sender.phones.start_budget_of(phone, BUNDLE).remaining(sender.now) == 10
 
 
 def test_an_app_runs_five_activities(sender):

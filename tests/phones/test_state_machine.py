@@ -147,7 +147,7 @@ class Phones(RuleBasedStateMachine):
             expiration += int(sender.now)
         was_active = activity.state == "active"
         newest = max(self.accepted[activity])[0]
-        remaining = sender.phones.kit.budget_of(activity).remaining(sender.now)
+        remaining = sender.phones.budget_of(activity).remaining(sender.now)
         device = activity.device
         reachable = device.online and not (device.offline_until or 0) > sender.now
         record = sender.push(
@@ -201,7 +201,7 @@ class Phones(RuleBasedStateMachine):
     @invariant()
     def no_budget_is_negative(self):
         for activity in self.accepted:
-            budget = self.sender.phones.kit.budget_of(activity)
+            budget = self.sender.phones.budget_of(activity)
             assert 0 <= budget.remaining(self.sender.now) <= budget.capacity
 
     @invariant()

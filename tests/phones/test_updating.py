@@ -190,7 +190,7 @@ def test_frequent_updates_have_a_larger_budget_until_the_user_turns_them_off(sen
     sender.clock.advance_sync(1)
     assert sender.update(token).why == "budget"
     sender.phones.configure(phone, {"frequent_pushes": False})
-    assert sender.phones.kit.capacity_of(activity, sender.phones.settings.budget) == 15
+    assert sender.phones.capacity_of(activity, sender.phones.settings.budget) == 15
 
 
 @pytest.mark.parametrize("kind", ["rolling", "clock hour", "bucket"])
@@ -208,13 +208,13 @@ def test_budget_laws(make_sender, kind):
     assert sum(first_hour) == 4
     expected = {"rolling": 4, "clock hour": 8, "bucket": 6}
     assert sum(shown) == expected[kind]
-    assert sender.phones.kit.budget_of(activity).remaining(sender.now) >= 0
+    assert sender.phones.budget_of(activity).remaining(sender.now) >= 0
 
 
 def test_a_capacity_is_drawn_for_each_activity(make_sender):
     law = BudgetLaw(capacity=(12, 20))
     sender = make_sender(budget=law, seed=3, frequent_pushes=False)
-    found = {sender.phones.kit.capacity_of(sender.started()[1], law) for _ in range(60)}
+    found = {sender.phones.capacity_of(sender.started()[1], law) for _ in range(60)}
     assert found <= set(range(12, 21))
     assert len(found) > 5
 

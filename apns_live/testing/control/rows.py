@@ -182,8 +182,8 @@ class BudgetRow(msgspec.Struct):
     @classmethod
     def of(cls, activity: Activity, fake: Fake) -> BudgetRow | None:
         """Return the budget that counts an activity's pushes."""
-        kit, now = fake.devices.kit, fake.clock.time()
-        law, budget = kit.law_of(activity.device), kit.budget_of(activity)
+        phones, now = fake.devices, fake.clock.time()
+        law, budget = phones.law_of(activity.device), phones.budget_of(activity)
         if law is None or budget is None:
             return None
         left, refills_at = budget.remaining(now), budget.refills_at(now)

@@ -7,12 +7,15 @@ has the source of each rule.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from apns_live.testing import log as words
+from apns_live.testing.clock import FakeClock
 from apns_live.testing.log import DeliveryLog, PushRecord
 from apns_live.testing.state import TokenCondition, TokenStatus
 
+from .broadcasts import Feeds
 from .decoding import (
     DATA_LIMIT,
     Aps,
@@ -22,41 +25,47 @@ from .decoding import (
     is_object,
     shows_alert,
 )
-from .model import ENDED_KEPT, Activity, Device, Refresh, Token
+from .model import ENDED_KEPT, Activity, Device, PushToPhone, Refresh, Token
 from .registry import Registry
-from .schedule import Schedule
+from .schedule import Schedule, Sleeper
 from .schemas import ContentStateSchemas
-from .settings import BEFORE_17_2, OBSERVED, Budget, BudgetLaw, Consent, PhoneSettings
+from .settings import BEFORE_17_2, OBSERVED, Budget, BudgetLaw, PhoneSettings
 
 PUSH_TO_START = (17, 2)
 CHANNELS = (18, 0)
 """First iOS versions, per Apple's "Starting and updating Live Activities ..."."""
 REFRESHES = (18, 0)
 
-_EXPIRED, _UNREGISTERED = TokenCondition.EXPIRED, TokenCondition.UNREGISTERED
 
+class ActivityKit(ABC):
+    """Starts, updates, ends and ages activities. `SimulatedPhones` says how pushes reach it."""
 
-class ActivityKit:
-    """Starts, updates, ends and ages activities.
-
-    ``join`` and ``leave`` subscribe an activity to its channel; ``channel_exists`` says whether a
-    start may name one; ``hold`` keeps a push over the budget for the next burst; ``touch`` is
-    called with a phone whose display has changed. `SimulatedPhones` sets all of them.
-    """
-
-    def __init__(
-        self, settings: PhoneSettings, registry: Registry, schedule: Schedule, log: DeliveryLog
-    ) -> None:
+    def __init__(self, settings: PhoneSettings, clock: FakeClock | None, log: DeliveryLog) -> None:
         self.settings = settings
-        self.registry = registry
-        self.schedule = schedule
+        self.log = log
+        self.registry = Registry(settings)
+        self.schedule = Schedule(clock, self._wake)
         self.schemas = ContentStateSchemas(settings.schemas)
-        self.touch: Callable[[Device], object]
-        self.channel_exists: Callable[[str, str], bool]
-        self.join: Callable[[Activity, float], object]
-        self.leave: Callable[[Activity], object]
-        self.hold: Callable[[PushRecord, Activity, float], object]
-        self._log = log
+        self.feeds = Feeds()
+        self.watch: Callable[[Device], object] | None = None
+        self.channel_exists: Callable[[str, str], bool] = lambda _bundle_id, _channel: True
+
+    def touch(self, device: Device) -> None:
+        """Report that a phone's display has changed."""
+        if self.watch is not None:
+            self.watch(device)
+
+    @abstractmethod
+    def join(self, activity: Activity, now: float) -> None:
+        """Subscribe an activity to its channel; a stored message arrives at once."""
+
+    @abstractmethod
+    def _hold(self, item: PushToPhone, now: float) -> None:
+        """Keep a push for the phone's next burst."""
+
+    @abstractmethod
+    def _wake(self, who: Sleeper, now: float) -> None:
+        """Apply the events of an activity or a phone that are due."""
 
     # Pushes.
 
@@ -106,7 +115,7 @@ class ActivityKit:
         ):
             if law.demotes:
                 record.demoted = True
-                self.hold(record, activity, now)
+                self._hold(PushToPhone(record, device, activity, activity.token), now)
                 return
             problem = words.BUDGET, "the hourly budget of priority-10 pushes is spent"
         elif not ends:
@@ -124,7 +133,7 @@ class ActivityKit:
         detail = self._take_appearance(activity, aps, now) or detail
         if record.demoted:
             detail = "delayed: the hourly budget of priority-10 pushes was spent"
-        self._log.note(record, now, state, device.id, activity.id, detail=detail)
+        self.log.note(record, now, state, device.id, activity.id, detail=detail)
         if ends:
             self.end(activity, now, "push", aps.dismissal_date)
         else:
@@ -176,7 +185,7 @@ class ActivityKit:
         if activity is not None:
             activity.ignored += 1
             activity_id = activity.id
-        self._log.note(record, now, words.DISCARDED, device.id, activity_id, why, detail)
+        self.log.note(record, now, words.DISCARDED, device.id, activity_id, why, detail)
         self.touch(device)
 
     def _start(self, record: PushRecord, token: Token, aps: Aps, now: float, state: str) -> None:
@@ -198,7 +207,7 @@ class ActivityKit:
         activity.timestamp = aps.timestamp or 0
         activity.collapse_id = push.collapse_id
         detail = self._take_appearance(activity, aps, now)
-        self._log.note(record, now, state, device.id, activity.id, detail=detail)
+        self.log.note(record, now, state, device.id, activity.id, detail=detail)
         if aps.input_push_channel:
             activity.channel = aps.input_push_channel
         elif device.os_version < CHANNELS or aps.input_push_token in {1, "1"}:
@@ -210,7 +219,7 @@ class ActivityKit:
             and self.settings.draw("rotate", device.id, device.starts)
             < self.settings.rotate_start_token
         ):
-            self.rotate(token, now)
+            self.replace_token(token, now)
         self.plan(activity)
         if activity.channel:
             self.join(activity, now)
@@ -329,20 +338,6 @@ class ActivityKit:
         full = Budget(law.capacity, law.window, counts_refused=True)
         return budgets.setdefault(("starts", bundle_id), full)
 
-    # Consent.
-
-    def consent(self, device: Device, answer: Consent, now: float) -> None:
-        """Apply the owner's answer to the cards that ask now and, except for Allow, to later ones."""
-        device.consent = answer
-        for activity in list(device.activities):
-            if answer == "deny" and activity.state == "active":
-                self.end(activity, now, "denied", now)
-            elif activity.asks and answer in {"allow", "always"}:
-                activity.asks = False
-                self._promise_token(activity, now)
-                self.plan(activity)
-        self.touch(device)
-
     # The life of an activity.
 
     def begin(
@@ -390,21 +385,13 @@ class ActivityKit:
             activity.refresh = None
         if activity.device.budgets:
             activity.device.budgets.pop(("pushes", activity.id), None)
-        self.leave(activity)
+        self.feeds.leave(activity)
         law = self.settings.after_end
         if law == "410":
             activity.expires_at = now
         elif law == "8 hours":
             activity.expires_at = activity.started_at + self.settings.active_for
         self.wake(activity, now)
-
-    def dismiss(self, activity: Activity, now: float) -> None:
-        """Let the user swipe an activity away, which ends and removes it."""
-        if activity.state == "active":
-            self.end(activity, now, "user", now)
-        elif activity.state == "ended":
-            activity.dismissal_date = now
-            self.wake(activity, now)
 
     def wake(self, activity: Activity, now: float) -> None:
         """Apply the events of an activity that are due at ``now``."""
@@ -418,7 +405,7 @@ class ActivityKit:
         if refresh is not None and refresh.due is not None and refresh.due <= now:
             activity.content, activity.refresh = refresh.content, Refresh(now)
         if activity.rotate_at is not None and activity.rotate_at <= now and activity.token:
-            self.rotate(activity.token, now)
+            self.replace_token(activity.token, now)
         if activity.state == "active":
             if activity.stale_date is not None and activity.stale_date <= now:
                 activity.stale = True
@@ -431,7 +418,7 @@ class ActivityKit:
         if activity.expires_at is not None and activity.expires_at <= now:
             activity.expires_at = None
             if activity.token is not None:
-                activity.token.status = TokenStatus(_EXPIRED, int(now * 1000))
+                activity.token.status = TokenStatus(TokenCondition.EXPIRED, int(now * 1000))
                 self.registry.bury(activity.token)
         self.plan(activity)
         self.touch(device)
@@ -490,7 +477,7 @@ class ActivityKit:
         if self.settings.rotate_activity_token is not None:
             activity.rotate_at = now + self.settings.rotate_activity_token
 
-    def rotate(self, token: Token, now: float, *, quietly: bool = False) -> Token:
+    def replace_token(self, token: Token, now: float, *, quietly: bool = False) -> Token:
         """Replace a token. APNs still answers 200 for the old one, and the phone shows nothing.
 
         ``quietly`` hides the new token from the app's token stream; the app finds it when it is opened.
@@ -513,14 +500,6 @@ class ActivityKit:
             nth=token.device.starts + 1,
             told=not quietly,
         )
-
-    def kill(self, token: Token, condition: str, since: float) -> None:
-        """Invalidate a token: ``unregistered``, ``expired`` (410 since ``since``) or ``silent``."""
-        if condition == "silent":
-            token.silent = True
-        else:
-            kind = _EXPIRED if condition == "expired" else _UNREGISTERED
-            token.status = TokenStatus(kind, int(since * 1000))
 
 
 def _address_problem(

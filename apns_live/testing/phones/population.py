@@ -12,15 +12,15 @@ from apns_live.errors import FakeError
 from apns_live.testing import log as words
 from apns_live.testing.clock import FakeClock
 from apns_live.testing.log import DeliveryLog
-from apns_live.testing.state import Push, TokenStatus
+from apns_live.testing.state import Push, TokenCondition, TokenStatus
 from apns_live.testing.topics import LIVE_ACTIVITY
 
 from .activitykit import PUSH_TO_START, ActivityKit
-from .broadcasts import Feeds, kept_until
+from .broadcasts import kept_until
 from .decoding import as_json, peek_event
 from .model import NOTIFICATIONS_KEPT, Activity, Device, PushToPhone, Token
-from .registry import Registry, second_key
-from .schedule import Schedule, Sleeper, away_until, is_held, next_burst
+from .registry import second_key
+from .schedule import Sleeper, away_until, is_held, next_burst
 from .settings import Consent, PhoneSettings, check_consent, parse_version
 
 Fate = Literal["unregistered", "expired", "silent"]
@@ -32,7 +32,7 @@ HELD_AT_MOST = 32
 """Pushes that wait for a burst on one phone; beyond it the oldest is discarded as replaced."""
 
 
-class SimulatedPhones:
+class SimulatedPhones(ActivityKit):
     """The phones behind the tokens. Implements ``apns_live.testing.state.Phones``.
 
     Pure and repeatable: the results depend only on the settings, the calls and their times. With a
@@ -44,7 +44,7 @@ class SimulatedPhones:
     activity token is issued. ``devices`` and ``activities`` are by id: phones in the order in which
     they were made, of activities also the last few dismissed ones of each phone.
     ``channel_exists(bundle_id, channel_id)`` may be set, so that a start on an unknown channel fails as
-    on a phone.
+    on a phone. ``on_join`` is called with an activity that is about to follow its channel.
     """
 
     def __init__(
@@ -55,22 +55,10 @@ class SimulatedPhones:
         log: DeliveryLog | None = None,
         bundle_id: str = "com.example.scores",
     ) -> None:
-        self.settings = settings = settings or PhoneSettings()
-        self.log = log if log is not None else DeliveryLog()
+        log = DeliveryLog() if log is None else log
+        super().__init__(settings or PhoneSettings(), clock, log)
         self.bundle_id = bundle_id
-        self.registry = Registry(settings)
-        self.schedule = Schedule(clock, self._wake)
-        self.feeds = Feeds()
-        self.watch: Callable[[Device], object] | None = None
-        self.channel_exists: Callable[[str, str], bool] = lambda _bundle_id, _channel: True
-        self.kit = ActivityKit(settings, self.registry, self.schedule, self.log)
-        self.kit.touch = lambda device: self.watch and self.watch(device)
-        self.kit.channel_exists = lambda *named: self.channel_exists(*named)  # noqa: PLW0108 - it may be set later
-        self.kit.join = self._join
-        self.kit.leave = self.feeds.leave
-        self.kit.hold = lambda record, activity, now: self._hold(
-            PushToPhone(record, activity.device, activity, activity.token), now
-        )
+        self.on_join: Callable[[Activity], object] | None = None
         self._clock = clock
         self._last = 0.0
         self._tokens = self.registry.tokens
@@ -189,7 +177,7 @@ class SimulatedPhones:
             self.registry.issue("controls", app, device, attributes_type=control)
         if widgets and version >= WIDGETS:
             self.registry.issue("widgets", app, device)
-        self.kit.touch(device)
+        self.touch(device)
         return device
 
     def token(self, text: str) -> Token | None:
@@ -212,8 +200,11 @@ class SimulatedPhones:
         moment = self.now() if since is None else since
         if not 0 <= moment < 1e11:
             raise FakeError(f"since is {moment!r}; give seconds since 1970")
-        self.kit.kill(token, condition, moment)
-        self.kit.touch(token.device)
+        if condition == "silent":
+            token.silent = True
+        else:
+            token.status = TokenStatus(TokenCondition(condition), int(moment * 1000))
+        self.touch(token.device)
 
     def rotate(self, token: Token, *, quietly: bool = False) -> Token:
         """Issue a new token in the place of one; the old one goes silent.
@@ -222,8 +213,8 @@ class SimulatedPhones:
         """
         if token.automatic:
             raise FakeError("this token was not issued by a phone of the fake: it cannot rotate")
-        new = self.kit.rotate(token, self.now(), quietly=quietly)
-        self.kit.touch(token.device)
+        new = self.replace_token(token, self.now(), quietly=quietly)
+        self.touch(token.device)
         return new
 
     # What users and apps do.
@@ -248,7 +239,7 @@ class SimulatedPhones:
             self._release(device, now, held=False)
             if changes.get("awake"):
                 self._release(device, now, held=True)
-        self.kit.touch(device)
+        self.touch(device)
 
     def go_offline(self, device: Device, seconds: float | None = None) -> None:
         """Take the network away, permanently or for a while."""
@@ -257,7 +248,7 @@ class SimulatedPhones:
         else:
             device.offline_until = self.now() + seconds
             self.schedule.add(device, device.offline_until)
-        self.kit.touch(device)
+        self.touch(device)
 
     def open_app(
         self, device: Device, bundle_id: str | None = None, *, reads_tokens: bool = True
@@ -273,15 +264,15 @@ class SimulatedPhones:
             if activity.state != "active" or activity.bundle_id != app or activity.asks:
                 continue
             if activity.token is None and activity.channel is None:
-                self.kit.issue_token(activity, now)
-                self.kit.plan(activity)
+                self.issue_token(activity, now)
+                self.plan(activity)
         for token in device.tokens if reads_tokens else ():
             if not token.told and token.bundle_id == app:
                 self.registry.tell(token)
         starts = (device.budgets or {}).get(("starts", app))
         if starts is not None:
             starts.refill()
-        self.kit.touch(device)
+        self.touch(device)
 
     def consent(self, device: Device, answer: Consent) -> None:
         """Let the owner answer a card that asks: ``allow``, ``always`` or ``deny``; ``none`` forgets.
@@ -289,21 +280,28 @@ class SimulatedPhones:
         Allow holds for the cards that ask now: later ones ask again, and are allowed when seen.
         Raises ``FakeError`` for another answer.
         """
-        self.kit.consent(device, check_consent(answer), self.now())
+        now, device.consent = self.now(), check_consent(answer)
+        for activity in list(device.activities):
+            if answer == "deny" and activity.state == "active":
+                self.end(activity, now, "denied", now)
+            elif activity.asks and answer in {"allow", "always"}:
+                activity.asks = False
+                self._promise_token(activity, now)
+                self.plan(activity)
+        self.touch(device)
 
     def delete_app(self, device: Device) -> None:
         """Delete the app: activities are gone, tokens answer 410 Unregistered."""
-        now = self.now()
         for activity in list(device.activities):
-            self.kit.dismiss(activity, now)
+            self.dismiss(activity)
         for token in list(device.tokens):
-            self.kit.kill(token, "unregistered", now)
+            self.kill(token, "unregistered")
             self.registry.bury(token)
         device.removed = True
         self.registry.devices.pop(device.id, None)
         for activity in device.activities:
             self.registry.activities.pop(activity.id, None)
-        self.kit.touch(device)
+        self.touch(device)
 
     def start_activity(
         self,
@@ -318,7 +316,7 @@ class SimulatedPhones:
     ) -> Activity:
         """Let the app start an activity itself (``Activity.request``); no budget applies."""
         now = self.now()
-        activity = self.kit.begin(
+        activity = self.begin(
             device,
             bundle_id or self.bundle_id,
             attributes_type,
@@ -329,16 +327,21 @@ class SimulatedPhones:
         activity.stale_date = stale_date
         if channel is not None:
             activity.channel = channel
-            self.kit.join(activity, now)
+            self.join(activity, now)
         else:
-            self.kit.issue_token(activity, now)
-        self.kit.plan(activity)
-        self.kit.touch(device)
+            self.issue_token(activity, now)
+        self.plan(activity)
+        self.touch(device)
         return activity
 
     def dismiss(self, activity: Activity) -> None:
-        """Swipe an activity away."""
-        self.kit.dismiss(activity, self.now())
+        """Swipe an activity away, which ends and removes it."""
+        now = self.now()
+        if activity.state == "active":
+            self.end(activity, now, "user", now)
+        elif activity.state == "ended":
+            activity.dismissal_date = now
+            self.wake(activity, now)
 
     def end_activity(
         self,
@@ -349,7 +352,7 @@ class SimulatedPhones:
         """Let the app end an activity itself."""
         if activity.state == "active" and content_state is not None:
             activity.content = msgspec.json.encode(content_state)
-        self.kit.end(activity, self.now(), "app", dismissal_date)
+        self.end(activity, self.now(), "app", dismissal_date)
 
     def clear(self) -> None:
         """Remove all phones, tokens and channels. The log and the listeners stay."""
@@ -391,18 +394,18 @@ class SimulatedPhones:
         if peek_event(push.body) == "start":
             return self.registry.adopt(text, "start", topic, device)
         token = self.registry.adopt(text, "activity", topic, device)
-        token.activity = self.kit.begin(device, token.bundle_id, None, b"", b"", now)
+        token.activity = self.begin(device, token.bundle_id, None, b"", b"", now)
         token.activity.token = token
-        self.kit.plan(token.activity)
+        self.plan(token.activity)
         return token
 
     def _deliver(self, item: PushToPhone, now: float, state: str) -> None:
         record, device, token = item.record, item.device, item.token
         shown = item.activity if token is None else token.activity
         if token is not None and token.silent:
-            self.kit.discard(record, now, device, shown, words.SILENT_TOKEN)
+            self.discard(record, now, device, shown, words.SILENT_TOKEN)
         elif token is None or token.topic.endswith(LIVE_ACTIVITY):
-            self.kit.take(record, device, shown, token, now, state)
+            self.take(record, device, shown, token, now, state)
         elif token.kind in {"widgets", "controls"}:
             # Widgets and controls reload. The body says only that content has changed.
             body = as_json(record.push.body)
@@ -411,13 +414,16 @@ class SimulatedPhones:
                 self.log.note(record, now, state, device.id, detail=f"{token.kind} reload")
             else:
                 detail = 'a push of this type says {"aps": {"content-changed": true}}'
-                self.kit.discard(record, now, device, None, words.UNDECODABLE, detail)
+                self.discard(record, now, device, None, words.UNDECODABLE, detail)
         else:
             device.notifications = [*(device.notifications or ()), record][-NOTIFICATIONS_KEPT:]
             self.log.note(record, now, state, device.id)
-            self.kit.touch(device)
+            self.touch(device)
 
-    def _join(self, activity: Activity, now: float) -> None:
+    def join(self, activity: Activity, now: float) -> None:
+        """Subscribe an activity to its channel; a stored message arrives at once."""
+        if self.on_join is not None:
+            self.on_join(activity)
         feed = self.feeds.of(activity.bundle_id, activity.channel or "")
         feed.activities[activity] = None
         if feed.latest is not None and kept_until(feed.latest) > now:
@@ -432,7 +438,7 @@ class SimulatedPhones:
         expires = _expires(item)
         if expires <= now:
             why = words.OFFLINE if push.expiration == 0 or not expires else words.EXPIRED
-            self.kit.discard(record, now, device, shown, why)
+            self.discard(record, now, device, shown, why)
             return
         if token is None:
             key = f"channel {push.channel_id} {shown.id if shown else ''}"
@@ -448,7 +454,7 @@ class SimulatedPhones:
         self.log.note(record, now, words.STORED, device.id, activity_id, words.DEVICE_OFFLINE)
         if until != inf:
             self.schedule.add(device, until)
-        self.kit.touch(device)
+        self.touch(device)
 
     def _hold(self, item: PushToPhone, now: float) -> None:
         record, device, shown = item.record, item.device, item.shown
@@ -463,10 +469,10 @@ class SimulatedPhones:
         if device.burst_at is None:
             device.burst_at = next_burst(device, self.settings, now)
         self.schedule.add(device, device.burst_at)
-        self.kit.touch(device)
+        self.touch(device)
 
     def _discard_waiting(self, item: PushToPhone, now: float, why: str) -> None:
-        self.kit.discard(item.record, now, item.device, item.shown, why)
+        self.discard(item.record, now, item.device, item.shown, why)
 
     def _release(self, device: Device, now: float, *, held: bool) -> None:
         """Deliver the pushes that waited for power (``held``) or for a network."""
@@ -486,7 +492,7 @@ class SimulatedPhones:
 
     def _wake(self, who: Sleeper, now: float) -> None:
         if isinstance(who, Activity):
-            self.kit.wake(who, now)
+            self.wake(who, now)
             return
         until = away_until(who, self.settings, now)
         if not until:
@@ -502,7 +508,7 @@ class SimulatedPhones:
             self.schedule.add(who, who.burst_at)
         if who.stored and until and until != inf:
             self.schedule.add(who, until)
-        self.kit.touch(who)
+        self.touch(who)
 
 
 def _expires(item: PushToPhone) -> float:
