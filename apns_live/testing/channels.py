@@ -11,14 +11,11 @@ import base64
 import binascii
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal
 
 LIMIT = 10_000
 """Channels of one app in one environment."""
 LONGEST_ID = 64
 """Bytes of text; an id seen on the wire has 24. Apple: do not assume the size."""
-
-Standing = Literal["live", "deleted", "other_environment", "never", "malformed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +64,13 @@ class Channels:
         """Delete a channel permanently. Return False if it does not exist."""
         return self._live.get(bundle_id, {}).pop(channel_id, None) is not None
 
-    def standing(self, bundle_id: str, channel_id: str) -> Standing:
-        """Return the state of an id: live, deleted, of the other environment, or never issued."""
-        if self.get(bundle_id, channel_id) is not None:
-            return "live"
-        if not is_well_formed(channel_id):
-            return "malformed"
+    def was_issued(self, bundle_id: str, channel_id: str) -> bool:
+        """Whether the id is, or was, an app's channel here, or is one of the other environment."""
         serial = self._serial_of(channel_id, bundle_id, self._environment)
-        if serial is not None and serial <= self._issued:
-            return "deleted"
         other = "production" if self._environment == "development" else "development"
-        if self._serial_of(channel_id, bundle_id, other) is not None:
-            return "other_environment"
-        return "never"
+        return (serial is not None and serial <= self._issued) or (
+            self._serial_of(channel_id, bundle_id, other) is not None
+        )
 
     def _make(self, serial: int, bundle_id: str) -> str:
         mark = self._hash(b"mark", serial.to_bytes(6, "big"), bundle_id, self._environment, 10)

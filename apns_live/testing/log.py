@@ -8,8 +8,9 @@ says why a phone showed nothing.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, Literal, TypeVar, overload
 
 import msgspec
@@ -113,7 +114,7 @@ Listener = Callable[[Happening], object]
 class Ring(Sequence[T], Generic[T]):
     """The newest ``limit`` items of a series numbered from 1; ``total`` counts all items ever added.
 
-    As a sequence it has the kept items, oldest first. Adding and lookup take constant time.
+    As a sequence it has the kept items, oldest first.
     """
 
     __slots__ = ("_items", "limit", "total")
@@ -121,7 +122,7 @@ class Ring(Sequence[T], Generic[T]):
     def __init__(self, limit: int) -> None:
         self.limit = max(1, limit)
         self.total = 0
-        self._items: list[T] = []
+        self._items: deque[T] = deque(maxlen=self.limit)
 
     @property
     def first(self) -> int:
@@ -130,34 +131,28 @@ class Ring(Sequence[T], Generic[T]):
 
     def append(self, item: T) -> None:
         """Add an item with number ``total + 1``. A full ring drops its oldest item."""
-        self.total = number = self.total + 1
-        if len(self._items) < self.limit:
-            self._items.append(item)
-        else:
-            self._items[(number - 1) % self.limit] = item
+        self.total += 1
+        self._items.append(item)
 
     def get(self, number: int) -> T | None:
         """Return item ``number``, or None when it is not kept."""
-        if self.first <= number <= self.total:
-            return self._items[(number - 1) % self.limit]
-        return None
+        return self._items[number - self.first] if self.first <= number <= self.total else None
 
     def after(self, number: int) -> Iterator[T]:
         """Iterate over the items after ``number``, oldest first."""
-        items, limit = self._items, self.limit
-        for index in range(max(number + 1, self.first), self.total + 1):
-            yield items[(index - 1) % limit]
+        count = max(0, min(self.total - number, len(self._items)))
+        return reversed(list(islice(reversed(self._items), count)))
 
     def clear(self) -> None:
         """Forget the items, and count from 1 again."""
-        self._items = []
+        self._items.clear()
         self.total = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __iter__(self) -> Iterator[T]:
-        return iter(tuple(self.after(0)))
+        return iter(tuple(self._items))
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -166,10 +161,7 @@ class Ring(Sequence[T], Generic[T]):
     def __getitem__(self, index: slice) -> list[T]: ...
 
     def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            return list(self)[index]
-        place = range(len(self._items))[index]  # raises IndexError as a list does
-        return self._items[(self.first + place - 1) % self.limit]
+        return list(self)[index] if isinstance(index, slice) else self._items[index]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (Ring, list, tuple)):

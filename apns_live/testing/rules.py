@@ -226,7 +226,7 @@ def _push_to_channel(exchange: Exchange) -> Response:
         return refuse("MissingChannelId")
     channel = state.channels.get(bundle_id, channel_id)
     if channel is None:
-        known = state.channels.standing(bundle_id, channel_id) not in ("malformed", "never")
+        known = state.channels.was_issued(bundle_id, channel_id)
         return refuse("ChannelNotRegistered" if known else "BadChannelId")
     if reason := exchange.id_problem():
         return refuse(reason)

@@ -247,15 +247,13 @@ class WireConnection(asyncio.Protocol):
 
     def _carry_out(self, stream_id: int, plan: Plan) -> None:
         fault, act = plan.fault, plan.act
-        if act == "answer":
-            pass
-        elif act == "silence":
+        if act == "silence":
             self.silence()
             return
-        elif act == "disconnect":
+        if act == "disconnect":
             self.abort()
             return
-        elif act == "goaway" and fault is not None:
+        if act == "goaway" and fault is not None:
             last = stream_id if plan.response is not None else max(0, stream_id - 2)
             self.go_away(fault.reason, debug=fault.debug, code=fault.error_code or 0, last=last)
             if fault.close:

@@ -1,10 +1,10 @@
 import pytest
 
 from apns_live.errors import FakeError
-from apns_live.testing.phones import BudgetLaw, SimulatedPhones
+from apns_live.testing.phones import BudgetLaw
 from apns_live.testing.state import TokenCondition, TokenStatus
 
-from .conftest import ALERT, GAME
+from .conftest import GAME
 
 
 def test_the_newest_timestamp_wins(make_sender):
@@ -358,13 +358,3 @@ def test_an_app_starts_and_ends_an_activity_itself(sender):
     sender.phones.end_activity(activity, {"score": 6})
     assert activity.content_state == {"score": 6}
     assert activity.ended_by == "app"
-
-
-def test_without_a_clock_time_comes_with_the_pushes(sender):
-    phones = SimulatedPhones()
-    sender.phones = phones
-    phone = phones.add_device(attributes_types=[GAME])
-    sender.start(phone.token_of("start").text, alert=ALERT)
-    assert phone.activities[0].token is None
-    phones.advance_to(sender.now + 10)
-    assert phone.activities[0].token is not None

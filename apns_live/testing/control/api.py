@@ -19,6 +19,7 @@ from apns_live.testing.faults import Fault
 from apns_live.testing.handles.pushes import PUSH_FIELDS, PushView, explain_misfit, fitting
 from apns_live.testing.log import Ring
 from apns_live.testing.phones import Activity, Device, SimulatedPhones, Token
+from apns_live.testing.phones.population import SWITCHES
 
 from . import rows
 from .hub import Hub
@@ -207,25 +208,11 @@ class ControlApi:
         """Return one phone."""
         return device
 
-    @route("PATCH", "/v1/devices/{id}", rows.DeviceRow)
+    @route("PATCH", "/v1/devices/{id}", rows.DeviceRow, optional=SWITCHES)
     def change_device(
-        self,
-        device: Device,
-        online: bool | None = None,
-        awake: bool | None = None,
-        low_power: bool | None = None,
-        live_activities_enabled: bool | None = None,
-        frequent_pushes: bool | None = None,
-        offline_for: float | None = None,
+        self, device: Device, offline_for: float | None = None, **switches: bool | None
     ) -> object:
         """Change switches of a phone, or take it offline for a while. Absent fields stay unchanged."""
-        switches = {
-            "online": online,
-            "awake": awake,
-            "low_power": low_power,
-            "live_activities_enabled": live_activities_enabled,
-            "frequent_pushes": frequent_pushes,
-        }
         changes = {name: value for name, value in switches.items() if value is not None}
         if changes:
             self.fake.devices.configure(device, changes)

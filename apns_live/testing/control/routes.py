@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -150,24 +150,29 @@ class Routes(list[Route]):
         name: str = "",
         like: Callable[..., object] | None = None,
         rename: Mapping[str, str] | None = None,
+        optional: Sequence[str] = (),
         **more: Any,
     ) -> None:
         """Add an endpoint, with the fields of another function if it is ``like`` one.
 
-        ``rename`` are fields with other names outside than in Python.
+        ``rename`` are fields with other names outside than in Python, ``optional`` the names of its
+        ``**`` parameter.
         """
-        name = name or endpoint.__name__
+        called = name or endpoint.__name__
         signature = inspect.signature(like or endpoint, eval_str=True).parameters.values()
         given = [each for each in signature if each.name != "fits"][1 + ("{" in path) :]
         fields: list[Any] = [(each, str | None, None) for each in more.get("filters", ())]
         for each in given:
-            kind = (each.name, each.annotation)
-            fields.append(kind if each.default is each.empty else (*kind, each.default))
+            if each.kind is each.VAR_KEYWORD:
+                fields += [(name, each.annotation, None) for name in optional]
+            else:
+                kind = (each.name, each.annotation)
+                fields.append(kind if each.default is each.empty else (*kind, each.default))
         shape = (
             Empty
             if not fields
             else msgspec.defstruct(
-                name.title().replace("_", ""),
+                called.title().replace("_", ""),
                 fields,
                 kw_only=True,
                 forbid_unknown_fields=True,
@@ -175,7 +180,7 @@ class Routes(list[Route]):
             )
         )
         about = inspect.cleandoc((like or endpoint).__doc__ or "")
-        made = Route(method, path, endpoint, name, about, shape, gives, status, **more)
+        made = Route(method, path, endpoint, called, about, shape, gives, status, **more)
         self.append(made)
 
     def phones(self, *table: Any, **more: Any) -> None:

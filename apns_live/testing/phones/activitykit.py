@@ -40,9 +40,10 @@ REFRESHES = (18, 0)
 class ActivityKit(ABC):
     """Starts, updates, ends and ages activities. `SimulatedPhones` says how pushes reach it."""
 
-    def __init__(self, settings: PhoneSettings, clock: FakeClock | None, log: DeliveryLog) -> None:
+    def __init__(self, settings: PhoneSettings, clock: FakeClock, log: DeliveryLog) -> None:
         self.settings = settings
         self.log = log
+        self.now = clock.time
         self.registry = Registry(settings)
         self.schedule = Schedule(clock, self._wake)
         self.schemas = ContentStateSchemas(settings.schemas)

@@ -24,6 +24,8 @@ from .schedule import Sleeper, away_until, is_held, next_burst
 from .settings import Consent, PhoneSettings, check_consent, parse_version
 
 Fate = Literal["unregistered", "expired", "silent"]
+SWITCHES = ("awake", "frequent_pushes", "live_activities_enabled", "low_power", "online")
+"""What `configure` changes on a phone."""
 STORED_FOR = 30 * 86_400.0
 """Apple, "Sending notification requests to APNs": 30 days at most."""
 CONTROLS, WIDGETS = (18, 0), (26, 0)
@@ -35,9 +37,8 @@ HELD_AT_MOST = 32
 class SimulatedPhones(ActivityKit):
     """The phones behind the tokens. Implements ``apns_live.testing.state.Phones``.
 
-    Pure and repeatable: the results depend only on the settings, the calls and their times. With a
-    ``clock`` due events happen as the clock moves; without one, at the next push or ``advance_to``. Use
-    it from one thread only.
+    Pure and repeatable: the results depend only on the settings, the calls and their times. Due events
+    happen as the ``clock`` moves. Use it from one thread only.
 
     ``bundle_id`` is the app of phones that are added without one. ``watch`` is called with a phone
     whose display has changed; ``on_token`` are callables that get (device, activity, token) when an
@@ -51,7 +52,7 @@ class SimulatedPhones(ActivityKit):
         self,
         settings: PhoneSettings | None = None,
         *,
-        clock: FakeClock | None = None,
+        clock: FakeClock,
         log: DeliveryLog | None = None,
         bundle_id: str = "com.example.scores",
     ) -> None:
@@ -59,29 +60,23 @@ class SimulatedPhones(ActivityKit):
         super().__init__(settings or PhoneSettings(), clock, log)
         self.bundle_id = bundle_id
         self.on_join: Callable[[Activity], object] | None = None
-        self._clock = clock
-        self._last = 0.0
         self._tokens = self.registry.tokens
         self.devices = self.registry.devices
         self.activities = self.registry.activities
         self.on_token = self.registry.on_token
-
-    def now(self) -> float:
-        """Return the time of the clock; without a clock that of the latest push."""
-        return self._last if self._clock is None else self._clock.time()
 
     # Calls from APNs.
 
     def token_status(self, token: str, topic: str) -> TokenStatus:
         """Return the status of ``token`` (lower-case hex) for ``topic``, as APNs sees it."""
         heap = self.schedule.heap
-        if heap and self._clock is not None and heap[0][0] <= self._clock.time():
-            self.schedule.run(self._clock.time())
+        if heap and heap[0][0] <= (now := self.now()):
+            self.schedule.run(now)
         return self.registry.status(token, topic)
 
     def receive(self, push: Push) -> None:
         """Receive a device push that was answered with 200."""
-        now = self._last = push.received_at
+        now = push.received_at
         heap = self.schedule.heap
         if heap and heap[0][0] <= now:
             self.schedule.run(now)
@@ -95,7 +90,7 @@ class SimulatedPhones(ActivityKit):
 
     def receive_broadcast(self, push: Push) -> None:
         """Receive a broadcast that was answered with 200."""
-        now = self._last = push.received_at
+        now = push.received_at
         self.schedule.run(now)
         record = self.log.received(push)
         self.log.note(record, now, words.RECEIVED)
@@ -117,11 +112,6 @@ class SimulatedPhones(ActivityKit):
             self._hold(item, now)
         else:
             self._deliver(item, now, words.DELIVERED)
-
-    def advance_to(self, now: float) -> None:
-        """Apply all events that are due by ``now``; for use without a clock."""
-        self._last = max(self._last, now)
-        self.schedule.run(now)
 
     # Phones and tokens.
 
@@ -221,12 +211,9 @@ class SimulatedPhones(ActivityKit):
 
     def configure(self, device: Device, changes: Mapping[str, bool]) -> None:
         """Change ``online``, ``awake`` and other switches of a phone; what waited may arrive."""
-        allowed = {"online", "awake", "low_power", "live_activities_enabled", "frequent_pushes"}
         for name, value in changes.items():
-            if name not in allowed:
-                raise FakeError(
-                    f"a phone has no switch {name!r}; it has {', '.join(sorted(allowed))}"
-                )
+            if name not in SWITCHES:
+                raise FakeError(f"a phone has no switch {name!r}; it has {', '.join(SWITCHES)}")
             if name == "online":
                 device.offline_until = None if value else inf
             else:

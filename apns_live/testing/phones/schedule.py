@@ -27,7 +27,7 @@ class Schedule:
 
     __slots__ = ("_armed", "_armed_at", "_clock", "_count", "_running", "heap", "wake")
 
-    def __init__(self, clock: FakeClock | None, wake: Callable[[Sleeper, float], object]) -> None:
+    def __init__(self, clock: FakeClock, wake: Callable[[Sleeper, float], object]) -> None:
         self.heap: list[tuple[float, int, Sleeper]] = []
         self.wake = wake
         self._clock = clock
@@ -43,7 +43,7 @@ class Schedule:
         who.wake_at = due
         self._count += 1
         heapq.heappush(self.heap, (due, self._count, who))
-        if not self._running and self._clock is not None:
+        if not self._running:
             self._arm()
 
     def run(self, now: float) -> None:
@@ -60,8 +60,7 @@ class Schedule:
                     self.wake(who, due)
         finally:
             self._running = False
-        if self._clock is not None:
-            self._arm()
+        self._arm()
 
     def clear(self) -> None:
         """Remove all entries."""
@@ -73,21 +72,19 @@ class Schedule:
             self._armed = None
 
     def _arm(self) -> None:
-        heap, clock = self.heap, self._clock
-        if not heap or clock is None:
+        if not self.heap:
             return
-        due = heap[0][0]
+        due = self.heap[0][0]
         if self._armed is not None:
             if self._armed_at <= due:
                 return
             self._armed.cancel()
         self._armed_at = due
-        self._armed = clock.call_later(max(0.0, due - clock.time()), self._on_timer)
+        self._armed = self._clock.call_later(max(0.0, due - self._clock.time()), self._on_timer)
 
     def _on_timer(self) -> None:
         self._armed = None
-        if self._clock is not None:
-            self.run(self._clock.time() + _ROUNDING)
+        self.run(self._clock.time() + _ROUNDING)
 
 
 def away_until(device: Device, settings: PhoneSettings, now: float) -> float:
