@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TypeVar
 
 from apns_live.errors import Http2StreamError
@@ -190,6 +191,6 @@ def content_length(headers: Iterable[Field]) -> int:
     return declared
 
 
-def list_size(fields: Iterable[Field]) -> int:
+def list_size(fields: Sequence[Field]) -> int:
     """Return the size of a header list as RFC 9113, section 6.5.2 counts it (32 a field)."""
-    return sum(len(name) + len(value) + 32 for name, value in fields)
+    return sum(map(len, chain.from_iterable(fields))) + 32 * len(fields)

@@ -23,9 +23,8 @@ from hpack.table import HeaderTable
 from apns_live.errors import Http2ConnectionError
 from apns_live.http2.frames import DEFAULT_HEADER_TABLE_SIZE, ErrorCode
 
-_LAST_STATIC = 0x80 | 61
-_MEMO_LIMIT = 64
-_MEMO_BYTES = 64
+_LARGEST_FIELD = DEFAULT_HEADER_TABLE_SIZE + 32
+"""Bytes of a field from a table, as a header list counts them."""
 _too_many_updates = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){17}").match
 """17 table size updates. RFC 7541, section 4.2 allows two: the smallest in between, and the last."""
 _STATIC = HeaderTable.STATIC_TABLE_MAPPING
@@ -69,7 +68,6 @@ class HeaderDecoder:
         """We announce a table of 0 bytes. A peer that keeps its table all the same is accepted; one
         that gave it up may not use it again.
         """
-        self._constants: dict[bytes, list[tuple[bytes, bytes]]] = {}
 
     @property
     def table_is_empty(self) -> bool:
@@ -85,7 +83,6 @@ class HeaderDecoder:
         """
         self._hpack.max_allowed_table_size = max(self._hpack.max_allowed_table_size, size)
         self._allowed_size = size
-        self._constants.clear()
 
     def decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
         """Return the fields of one whole header block, in order.
@@ -93,29 +90,65 @@ class HeaderDecoder:
         Raises Http2ConnectionError: COMPRESSION_ERROR when the block cannot be decoded,
         ENHANCE_YOUR_CALM when the list is larger than ``max_header_list_size``.
         """
-        fields = self._constants.get(block)
-        if fields is not None:
-            return fields
-        if _too_many_updates(block):
-            raise _compression_error("too many table size updates")
         hpack = self._hpack
-        try:
-            fields = list(hpack.decode(block, raw=True))
-        except OversizedHeaderListError:
-            raise Http2ConnectionError(
-                "the header list is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
-            ) from None
-        except Exception as error:  # noqa: BLE001 - hostile bytes, whatever they do to the library
-            raise _compression_error(str(error)) from None
+        fields = self._decode_plain(block)
+        if fields is None:
+            if _too_many_updates(block):
+                raise _compression_error("too many table size updates")
+            try:
+                fields = list(hpack.decode(block, raw=True))
+            except OversizedHeaderListError:
+                raise Http2ConnectionError(
+                    "the header list is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
+                ) from None
+            except Exception as error:  # noqa: BLE001 - hostile bytes, whatever they do to the library
+                raise _compression_error(str(error)) from None
         if hpack.header_table_size > self._allowed_size:
             raise _compression_error("the peer's table is above the size that we allow")
         given_up = self.wants_none and hpack.header_table_size == 0
         hpack.max_allowed_table_size = 0 if given_up else self._allowed_size
-        # A block of static-table fields decodes the same, independent of earlier blocks.
-        constant = len(block) <= _MEMO_BYTES and max(block, default=0) <= _LAST_STATIC
-        if constant and min(block, default=0) >= 0x80 and len(self._constants) < _MEMO_LIMIT:
-            self._constants[block] = fields
         return fields
+
+    def _decode_plain(self, block: bytes) -> list[tuple[bytes, bytes]] | None:
+        """Return the fields of a block that changes no table; None if ``hpack`` has to decode it.
+
+        Most blocks have only indexed fields and short values of indexed names. This is several times
+        faster than ``hpack``, which decodes all others and reports what is wrong.
+        """
+        lookup = self._hpack.header_table.get_by_index
+        fields: list[tuple[bytes, bytes]] = []
+        at, end = 0, len(block)
+        try:
+            while at < end:
+                byte = block[at]
+                at += 1
+                if byte >= 0x80:
+                    if byte == 0xFF:
+                        return None
+                    fields.append(lookup(byte & 0x7F))
+                    continue
+                index = byte & 0x0F
+                if byte >= 0x20 or index == 0:
+                    return None
+                if index == 0x0F:
+                    index += block[at]
+                    at += 1
+                coding = block[at]
+                size = coding & 0x7F
+                at += 1
+                if size == 0x7F:
+                    size += block[at]
+                    at += 1
+                if index >= 0x0F + 0x80 or size >= 0x7F + 0x80:  # a number of three bytes
+                    return None
+                value = block[at : at + size]
+                fields.append((lookup(index)[0], decode_huffman(value) if coding & 0x80 else value))
+                at += size
+        except (IndexError, HPACKError):
+            return None
+        # Below this bound on its size, the list need not be measured.
+        is_small = len(fields) * _LARGEST_FIELD + 2 * end <= self._hpack.max_header_list_size
+        return fields if at == end and is_small else None
 
 
 class Indexing(enum.Enum):

@@ -91,14 +91,11 @@ class Exchange(msgspec.Struct, gc=False):
         effects = penalty(row.status, name, self.connection, self.state)
         return Response(row.status, (self.id_field, JSON), body, spelled, effects)
 
-    def take(self, has_unique_id: bool, apns_id: str, *said: Any, **channel: Any) -> Push:
+    def take(self, apns_id: str, unique_id: str, *said: Any, **channel: Any) -> Push:
         """Return the push that was accepted; ``said`` are its fields from token to collapse id."""
-        state = self.state
-        state.pushes += 1
-        unique_id = state.new_id() if has_unique_id else ""
+        self.state.pushes = number = self.state.pushes + 1
         arrived = self.request.body, self.now, self.connection.connection_id
-        fields: Any = (state.pushes, apns_id, unique_id, *said, *arrived)
-        return Push(*fields, **channel)
+        return Push(number, apns_id, unique_id, *said, *arrived, **channel)  # type: ignore[call-arg]
 
     def accept(
         self,

@@ -175,8 +175,8 @@ def _push_to_device(exchange: Exchange) -> Response:
         return refuse("PayloadTooLarge")
 
     push = exchange.take(
-        state.environment == "development",
         exchange.id_field[1].decode("ascii"),
+        state.new_id() if state.environment == "development" else "",
         *(text, verdict.topic, verdict.push_type, priority, expiration),
         collapse_id.decode("utf-8", "replace") if collapse_id else None,
     )
@@ -248,8 +248,8 @@ def _push_to_channel(exchange: Exchange) -> Response:
         return refuse("PayloadTooLarge")
 
     push = exchange.take(
-        True,
         get(b"apns-id", exchange.id_field[1]).decode("ascii"),
+        state.new_id(),
         *("", bundle_id + LIVE_ACTIVITY, "liveactivity", priority, expiration, None),
         channel_id=channel_id,
         storage_policy=channel.storage_policy,
