@@ -8,13 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TypeVar
 
 from apns_live.errors import Http2StreamError
 
 Field = tuple[bytes, bytes]
 """Name and value."""
-T = TypeVar("T")
 
 # RFC 9113, section 8.2.1: visible ASCII without upper case; the colon only in front.
 _BAD_NAME = re.compile(rb"[^\x21-\x39\x3b-\x40\x5b-\x7e]")
@@ -25,8 +23,6 @@ _CONNECTION_SPECIFIC = frozenset(
 _REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _MEMO_LIMIT = 512
 _MEMO_BYTES = 1024
-_MEMO_NAMES = 64
-_LOOKED_AT = frozenset({b"te", b"content-length"})
 # The fields of every push: names known to be valid, and values without an invalid byte.
 _USUAL_NAMES = frozenset(
     {b"apns-id", b"apns-unique-id", b"apns-request-id", b"apns-channel-id", b"content-type"}
@@ -45,49 +41,13 @@ class FieldCheck:
     """
 
     def __init__(self) -> None:
-        self._passed: set[Field] = set()
-        self._requests: set[tuple[bytes, ...]] = set()
-
-    def request(self, fields: Sequence[Field]) -> tuple[list[Field], int]:
-        """Return a request's fields as pairs, and its declared length (or -1).
-
-        A sequence of names that passed once is not checked again; then only the values are checked,
-        all at once.
-        """
-        if not fields:
-            raise Http2StreamError("the request has no header fields")
-        pairs = list(fields)
-        names = tuple([field[0] for field in fields])
-        if names in self._requests:
-            passed = self._passed
-            for field in fields:
-                if field not in passed and (
-                    not field[1]
-                    or field[1].translate(None, _VISIBLE)
-                    or field[0] == b":method"  # CONNECT has rules of its own
-                ):
-                    break
-            else:
-                return pairs, -1
-        _check_request(fields, self)
-        declared = content_length(fields)
-        if (
-            b":path" in names
-            and not _LOOKED_AT.intersection(names)
-            and len(names) <= _MEMO_NAMES
-            and sum(map(len, names)) <= _MEMO_BYTES
-        ):
-            _remember(self._requests, names)
-            for field in fields:
-                if len(field[1]) <= _MEMO_BYTES:
-                    _remember(self._passed, field)
-        return pairs, declared
+        self.passed: set[Field] = set()
 
     def field(self, field: Field) -> None:
         """Check a regular field."""
-        if field in self._passed:
-            return
         name, value = field
+        if field in self.passed or (name in _USUAL_NAMES and not value.translate(None, _VISIBLE)):
+            return
         problem = ""
         if not name or _BAD_NAME.search(name):
             problem = f"the header name {name[:40]!r} is not allowed in HTTP/2"
@@ -100,13 +60,9 @@ class FieldCheck:
         if problem:
             raise Http2StreamError(problem)
         if len(name) + len(value) <= _MEMO_BYTES:
-            _remember(self._passed, field)
-
-
-def _remember(memo: set[T], item: T) -> None:
-    if len(memo) >= _MEMO_LIMIT:
-        memo.clear()
-    memo.add(item)
+            if len(self.passed) >= _MEMO_LIMIT:
+                self.passed.clear()
+            self.passed.add(field)
 
 
 def split_response(fields: Sequence[Field], check: FieldCheck) -> tuple[int, list[Field]]:
@@ -124,48 +80,51 @@ def split_response(fields: Sequence[Field], check: FieldCheck) -> tuple[int, lis
         if not _STATUS.match(text):
             raise Http2StreamError(f"{text[:10]!r} is not a status")
         status = int(text)
-    headers = []
-    for field in fields[1:]:
-        name, value = field
-        if name not in _USUAL_NAMES or value.translate(None, _VISIBLE):
-            if name[:1] == b":":
-                raise Http2StreamError(f"the pseudo-header {name[:40]!r} does not belong there")
-            check.field(field)
-        headers.append(field)
+    headers = list(fields[1:])
+    for field in headers:
+        if field[0][:1] == b":":
+            raise Http2StreamError(f"the pseudo-header {field[0][:40]!r} does not belong there")
+        check.field(field)
     return status, headers
 
 
-def _check_request(fields: Sequence[Field], check: FieldCheck) -> None:
-    """Check a request's header block.
+def check_request(fields: Sequence[Field], check: FieldCheck) -> int:
+    """Check a request's header block; return its declared length (or -1).
 
     RFC 9113, section 8.3.1: one each of ``:method``, ``:scheme`` and ``:path`` (CONNECT:
     ``:method`` and ``:authority`` only), in front of all others. A request with ``host`` and
     no ``:authority`` is well-formed, and so is any spelling of the method.
     """
+    if not fields:
+        raise Http2StreamError("the request has no header fields")
     pseudo: dict[bytes, bytes] = {}
-    in_front = True
+    declared, regular = -1, False
     for field in fields:
         name, value = field
-        if name[:1] != b":":
-            in_front = False
-            check.field(field)
-        elif not in_front:
-            raise Http2StreamError(f"{name[:40]!r} stands behind a regular header")
-        elif name not in _REQUEST_PSEUDO:
-            raise Http2StreamError(f"{name[:40]!r} is not a pseudo-header of a request")
-        elif name in pseudo:
-            raise Http2StreamError(f"{name[:40]!r} appears twice")
-        elif _BAD_VALUE.search(value):
-            raise Http2StreamError(f"the value of {name[:40]!r} holds a forbidden character")
-        else:
+        if name[0:1] == b":":
+            if regular:
+                raise Http2StreamError(f"{name[:40]!r} stands behind a regular header")
+            if name not in _REQUEST_PSEUDO:
+                raise Http2StreamError(f"{name[:40]!r} is not a pseudo-header of a request")
+            if name in pseudo:
+                raise Http2StreamError(f"{name[:40]!r} appears twice")
+            if value.translate(None, _VISIBLE) and _BAD_VALUE.search(value):
+                raise Http2StreamError(f"the value of {name[:40]!r} holds a forbidden character")
             pseudo[name] = value
+            continue
+        regular = True
+        if field not in check.passed:
+            check.field(field)
+        if name == b"content-length":
+            declared = content_length(fields)
     if pseudo.get(b":method") == b"CONNECT":
         if b":scheme" in pseudo or b":path" in pseudo or not pseudo.get(b":authority"):
             raise Http2StreamError("a CONNECT request has :method and :authority only")
-        return
+        return declared
     for name in (b":method", b":scheme", b":path"):
         if not pseudo.get(name):
             raise Http2StreamError(f"the request has no {name.decode()}")
+    return declared
 
 
 def check_trailers(fields: Iterable[Field], check: FieldCheck) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from apns_live.errors import Http2ConnectionError, Http2StreamError
 from apns_live.http2.connection import MAX_HEADER_LIST, Connection
 from apns_live.http2.events import DataReceived, Event, RequestReceived, RequestStarted
-from apns_live.http2.field_rules import list_size
+from apns_live.http2.field_rules import check_request, list_size
 from apns_live.http2.frames import (
     CLIENT_PREFACE,
     DEFAULT_FRAME_SIZE,
@@ -279,18 +279,18 @@ class ServerConnection(Connection):
             self._closed.remember(stream_id, Ending.OURS)
             self._reply(reset_frame(stream_id, ErrorCode.REFUSED_STREAM), "refused HEADERS")
             return
-        headers, declared = self._check.request(fields)
+        declared = check_request(fields, self._check)
         if ends_stream and declared > 0:
             raise Http2StreamError("a request without its body")
-        if self._list_limit < MAX_HEADER_LIST and list_size(headers) > self._list_limit:
+        if self._list_limit < MAX_HEADER_LIST and list_size(fields) > self._list_limit:
             problem = "the header list is larger than we allow"
             raise Http2StreamError(problem, ErrorCode.ENHANCE_YOUR_CALM)
         stream = self._streams[stream_id] = Stream(
-            ReceiveWindow(self._initial_window), headers=headers, declared=declared
+            ReceiveWindow(self._initial_window), headers=fields, declared=declared
         )
         if self._in_pieces:
             stream.window.target = 0  # nothing is refilled before the application reads
-            events.append(RequestStarted(stream_id, headers))
+            events.append(RequestStarted(stream_id, fields))
         if ends_stream:
             self._message_complete(stream_id, stream, events)
 
