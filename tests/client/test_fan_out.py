@@ -206,7 +206,7 @@ async def test_closing_the_client_ends_a_run(fake: FakeApns) -> None:
 async def test_ten_thousand_pushes_replayed_by_a_restarting_server(fake: FakeApns) -> None:
     """nginx's manner: GOAWAY after a thousand requests, again and again."""
     fake.fault("goaway", every=1000, skip=999, reason=None)
-    async with client_for(fake, max_connections=2) as client:
+    async with client_for(fake, max_connections=2, response_timeout=60) as client:
         report = await client.fan_out(UPDATE, tokens(10_000)).wait()
         assert report.accepted == 10_000
         assert report.connections >= 10
