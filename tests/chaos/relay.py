@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-LEASES = b"INSERT INTO workers"
-"""What only the connection says that renews leases."""
+LEASES = b"UPDATE leases SET expires_at"
+"""What only a connection says that renews leases."""
 
 
 class Relay:

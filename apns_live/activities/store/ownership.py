@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -32,8 +33,7 @@ from ...errors import Conflict, StoreError
 from . import schema
 from .database import Database
 from .failures import STORE_FAILURES
-from .shards import NOW as _NOW
-from .shards import ShardQueue
+from .shards import EXTEND, HELD, NOW, ShardQueue
 from .statements import among
 from .wakeups import CHANNEL, RELEASED
 
@@ -53,6 +53,9 @@ _RENEWALS = 4
 """Renewals within one lease."""
 _SPARE = 0.2
 """The share of a lease that must remain for a push to be sent."""
+_LATE, _HUNG = 0.35, 5.0
+"""The shares of a lease after which a renewal is late, so that the other thread renews, and after which
+it does not: the process hangs, and others must take over."""
 _BETWEEN = 0.05
 _SOON = 0.05
 """The share of a lease between two looks while expired leases of others cannot be taken yet."""
@@ -183,31 +186,32 @@ _ROWS = text(
     "INSERT INTO leases (partition, owner, epoch, expires_at) "
     "SELECT generate_series(0, :most), '', 0, 0 ON CONFLICT DO NOTHING"
 )
-_HERE = text(
-    f"INSERT INTO workers (id, expires_at) VALUES (:owner, {_NOW} + :lease) "  # noqa: S608
-    "ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at"
+# One statement without a transaction, so that a busy or stopped process holds no row between two.
+_EXTENDED = (
+    f"renewed AS (UPDATE leases SET expires_at = {NOW} + :lease WHERE owner = :owner "  # noqa: S608
+    f"RETURNING partition, epoch), extended AS ({EXTEND}) "
 )
-# A process that was stopped during a renewal still holds its row. The row is skipped so that it
-# delays nothing, and is renewed later.
-_GONE_WORKERS = text(
-    "DELETE FROM workers WHERE id IN (SELECT id FROM workers "  # noqa: S608
-    f"WHERE expires_at <= {_NOW} OR id = :gone FOR UPDATE SKIP LOCKED)"
+_OWNED = (
+    "SELECT (SELECT array_agg(ARRAY[partition, epoch]) FROM renewed) AS owned, "  # noqa: S608
+    f"({HELD}) AS shards, {NOW} AS now"
 )
+_EXTEND = text(f"WITH {_EXTENDED} {_OWNED}")
 _RENEW = text(
-    f"UPDATE leases SET expires_at = {_NOW} + :lease WHERE owner = :owner "  # noqa: S608
-    "RETURNING partition, epoch"
+    f"WITH here AS (INSERT INTO workers (id, expires_at) VALUES (:owner, {NOW} + :lease) "  # noqa: S608
+    "ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at), "
+    "gone AS (DELETE FROM workers WHERE id IN (SELECT id FROM workers "
+    f"WHERE id <> :owner AND expires_at <= {NOW} FOR UPDATE SKIP LOCKED)), {_EXTENDED} {_OWNED}, "
+    f"(SELECT count(*) FROM workers WHERE id <> :owner AND expires_at > {NOW}) + 1 AS workers, "
+    # Leases that others did not renew: those of a dead process end when the first of them does.
+    "(SELECT min(expires_at) FROM leases WHERE owner <> :owner) AS ends"
 )
-_CLOCK = text(f"SELECT {_NOW}")
-_COUNT = text(
-    f"SELECT count(*) AS workers, {_NOW} AS now FROM workers WHERE expires_at > {_NOW}"  # noqa: S608
-)
-# Leases that others did not renew: those of a dead process end when the first of them does.
-_NEXT_END = text("SELECT min(expires_at) FROM leases WHERE owner <> :owner")
+_GONE = text("DELETE FROM workers WHERE id = :owner")
+_CLOCK = text(f"SELECT {NOW}")
 # FOR UPDATE also waits for a process that locked a row by `guard`; those rows are skipped.
 _CLAIM = text(
     "WITH free AS (SELECT partition, owner FROM leases "  # noqa: S608
-    f"WHERE expires_at <= {_NOW} ORDER BY random() LIMIT :most FOR UPDATE SKIP LOCKED) "
-    f"UPDATE leases SET owner = :owner, epoch = epoch + 1, expires_at = {_NOW} + :lease "
+    f"WHERE expires_at <= {NOW} ORDER BY random() LIMIT :most FOR UPDATE SKIP LOCKED) "
+    f"UPDATE leases SET owner = :owner, epoch = epoch + 1, expires_at = {NOW} + :lease "
     "FROM free WHERE leases.partition = free.partition "
     "RETURNING leases.partition, leases.epoch, free.owner AS before"
 )
@@ -288,8 +292,10 @@ class Leases(Ownership):
         self._wall = wall
         self._leaving: frozenset[int] = frozenset()
         self._deadline = 0.0
+        self._asked = -math.inf
+        """When the last renewal was asked for (monotonic seconds)."""
         self._due = asyncio.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self._next_look = lease / _RENEWALS
 
     def _own(self, terms: Mapping[int, int]) -> None:
@@ -344,35 +350,33 @@ class Leases(Ownership):
         self._due.set()
 
     async def _renew(self) -> None:
-        if self._closing:
+        if self._closing.is_set():
             return
-        asked, before = self._monotonic(), self._wall()
+        asked, before, held = self._monotonic(), self._wall(), dict(self.shards.held)
         named = {"owner": self._owner, "lease": int(self._lease * 1000)}
-        async with self._database.write() as connection:
-            await connection.execute(_HERE, named)
-            await connection.execute(_GONE_WORKERS, {"gone": ""})
-            owned = {row.partition: row.epoch for row in await connection.execute(_RENEW, named)}
-            shards = await self.shards.extend(connection)
-            workers, now = (await connection.execute(_COUNT)).one()
-            share = -(-PARTITIONS // workers)
-            kept = {each: epoch for each, epoch in self.terms.items() if owned.get(each) == epoch}
-            handed_over = frozenset() if self.lapsed else self.handed_over & kept.keys()
-            if (most := share - len(owned)) > 0:
+        async with self._database.read(once=True) as connection:
+            found = (await connection.execute(_RENEW, {**named, "shards": list(held)})).one()
+        answered = self._wall()
+        owned = dict(found.owned or ())
+        share = -(-PARTITIONS // found.workers)
+        kept = {each: epoch for each, epoch in self.terms.items() if owned.get(each) == epoch}
+        handed_over = frozenset() if self.lapsed else self.handed_over & kept.keys()
+        if (most := share - len(owned)) > 0:
+            async with self._database.read(once=True) as connection:
                 claimed = (await connection.execute(_CLAIM, {**named, "most": most})).all()
-                owned |= {row.partition: row.epoch for row in claimed}
-                handed_over |= {row.partition for row in claimed if row.before == STORED}
-            ends = await connection.scalar(_NEXT_END, {"owner": self._owner})
-        self._measured(before, now, self._wall())
+            owned |= {row.partition: row.epoch for row in claimed}
+            handed_over |= {row.partition for row in claimed if row.before == STORED}
+        self._measured(before, found.now, answered)
         # When the first lease of a dead process ends, and not a whole interval later.
-        ends_in = math.inf if ends is None else (ends - now) / 1000
+        ends_in = math.inf if found.ends is None else (found.ends - found.now) / 1000
         self._next_look = min(self._lease / _RENEWALS, max(ends_in, self._lease * _SOON))
         was_fenced, had_lapsed = self.fenced, self.lapsed
         self.handed_over = frozenset(handed_over)
         gone = self.terms.keys() - kept.keys() - self._leaving
         # Work on gained partitions begins only after all work on lost ones has stopped.
         self._own(kept)
-        self.shards.lose(shards)
-        self._deadline = asked + self._lease
+        self.shards.lose(self.shards.missing(held, found.shards))
+        self._asked, self._deadline = asked, asked + self._lease
         if gone:
             logger.error("%d partitions have another owner now", len(gone))
             await self.lost(frozenset(gone))
@@ -383,6 +387,32 @@ class Leases(Ownership):
             await self.gained(frozenset(fresh))
         if len(self.partitions) > share:
             await self._leave(frozenset(sorted(self.partitions)[share:]))
+
+    def keep(self, address: str) -> None:
+        """Renew the leases while the service's event loop is too busy for it. Runs in another thread.
+
+        A process with little CPU may need seconds for a turn of its event loop. Only `_renew` takes
+        and gives up partitions. An event loop that hangs loses them.
+        """
+        with asyncio.Runner() as runner:
+            database = Database.open(address, pool_size=1, timeout=self._lease)
+            while not self._closing.wait(self._lease / _RENEWALS):
+                if _LATE < (self._monotonic() - self._asked) / self._lease < _HUNG:
+                    try:
+                        runner.run(self._extend(database))
+                    except STORE_FAILURES:  # `_renew` reports it
+                        continue
+            runner.run(database.aclose())
+
+    async def _extend(self, database: Database) -> None:
+        asked, terms, held = self._monotonic(), self.terms, dict(self.shards.held)
+        given = {"owner": self._owner, "lease": int(self._lease * 1000), "shards": list(held)}
+        async with asyncio.timeout(self._lease), database.read(once=True) as connection:
+            found = (await connection.execute(_EXTEND, given)).one()
+        # If something was lost, nothing may be sent until `_renew` has seen it.
+        lost = terms.items() - dict(found.owned or ()).items()
+        if not lost and not self.shards.missing(held, found.shards):
+            self._deadline = max(self._deadline, asked + self._lease)
 
     async def _leave(self, partitions: frozenset[int]) -> None:
         """Release partitions once their results are stored."""
@@ -400,7 +430,7 @@ class Leases(Ownership):
 
     async def leave(self) -> None:
         """See `Ownership.leave`."""
-        self._closing = True
+        self._closing.set()
         self._leaving = frozenset(self.terms)
         self._own(self.terms)
         stored = await self.lost(self._leaving)
@@ -408,6 +438,7 @@ class Leases(Ownership):
 
     async def aclose(self) -> None:
         """See `Ownership.aclose`."""
+        self._closing.set()
         await self._release_all("", shards=True)
 
     async def _release_all(self, stored: str, *, shards: bool = False) -> None:
@@ -416,7 +447,7 @@ class Leases(Ownership):
                 await connection.execute(_RELEASE_ALL, {"owner": self._owner, "stored": stored})
                 if shards:
                     await self.shards.release(connection)
-                await connection.execute(_GONE_WORKERS, {"gone": self._owner})
+                await connection.execute(_GONE, {"owner": self._owner})
                 await connection.execute(_TELL)
         except STORE_FAILURES as error:
             logger.warning("leases could not be released and will expire: %.200s", error)
@@ -437,10 +468,13 @@ async def owning(
         address = database.url.render_as_string(hide_password=False)
         async with Database.open(address, pool_size=1, timeout=lease) as own:
             leases = Leases(own, owner, lease=lease)
+            keeper = threading.Thread(target=leases.keep, args=(address,), daemon=True)
+            keeper.start()
             try:
                 yield leases
             finally:
                 await leases.aclose()
+                await asyncio.to_thread(keeper.join)
         return
     if fcntl is None:
         yield Ownership()

@@ -7,7 +7,7 @@ A shard is a range of token rows. Its steps::
     address   by that worker: stores the devices to which it is about to send
     done      in the transaction that stores the last results: deletes the row
 
-The worker renews the lease together with those of its partitions (`extend`), so it has one deadline for all. When
+The worker renews the lease together with those of its partitions (`EXTEND`), so it has one deadline for all. When
 a worker dies, its leases expire, and others claim its shards. ``devices`` are those to which a push may have been
 sent; their outcomes show which are settled. The others are in doubt, so no other worker sends to them, unless the
 owner is `RELEASED`: then a worker stored that it has not sent to them.
@@ -47,14 +47,22 @@ _CLAIM_SQLITE = text(
     f"UPDATE shards SET epoch = epoch + 1 WHERE id = (SELECT shards.id {_free}) "  # noqa: S608
     'RETURNING id, epoch, "after", until, devices, owner'
 )
-_mine = among(_table.c.id, bindparam("shards")), _table.c.owner == bindparam("owner")
-_HELD = select(_table.c.id, _table.c.epoch).where(*_mine)
-# A renewal may run in parallel; a change of owner may not.
-_GUARD = _HELD.order_by(_table.c.id).with_for_update(read=True, key_share=True)
-_EXTEND = text(
-    f"UPDATE shards SET expires_at = {NOW} + :lease WHERE id IN (SELECT id FROM shards "  # noqa: S608
-    "WHERE id = ANY(CAST(:shards AS BIGINT[])) AND owner = :owner FOR NO KEY UPDATE SKIP LOCKED)"
+_GUARD = (
+    select(_table.c.id, _table.c.epoch)
+    .where(among(_table.c.id, bindparam("shards")), _table.c.owner == bindparam("owner"))
+    .order_by(_table.c.id)
+    # A renewal may run in parallel; a change of owner may not.
+    .with_for_update(read=True, key_share=True)
 )
+_HELD = "FROM shards WHERE id = ANY(CAST(:shards AS BIGINT[])) AND owner = :owner"
+# Skips a row that another transaction of this worker is changing: that one renews or deletes it.
+EXTEND = (
+    f"UPDATE shards SET expires_at = {NOW} + :lease "  # noqa: S608
+    f"WHERE id IN (SELECT id {_HELD} FOR NO KEY UPDATE SKIP LOCKED)"
+)
+"""Renews the leases of an owner's shards; `Leases` does it together with its own."""
+HELD = f"SELECT array_agg(ARRAY[id, epoch]) {_HELD}"
+"""Reads the shards among those given that the owner still holds, with their epochs."""
 _LEFT = text(f"SELECT count(*) {_OF} WHERE shards.operation_id = :operation")
 _WAITING = text(
     f"SELECT DISTINCT shards.operation_id {_OF} WHERE {_FREE} "
@@ -152,19 +160,12 @@ class ShardQueue:
         held = {row.id: row.epoch for row in rows}
         return frozenset(row for row, epoch in shards.items() if held.get(row) != epoch)
 
-    async def extend(self, connection: AsyncConnection) -> frozenset[int]:
-        """Renew the leases of held shards; return the lost ones. Called by `Leases` with its own.
-
-        Skips a row that another transaction of this worker is changing: that transaction renews or
-        deletes it.
-        """
-        before = dict(self.held)
-        if not before:
-            return frozenset()
-        given = {"shards": list(before), "owner": self._owner}
-        await connection.execute(_EXTEND, {**given, "lease": self._lease})
-        still = {row.id: row.epoch for row in await connection.execute(_HELD, given)}
-        return frozenset(row for row, epoch in before.items() if still.get(row) != epoch)
+    def missing(
+        self, before: Mapping[int, int], found: Sequence[Sequence[int]] | None
+    ) -> frozenset[int]:
+        """Return the shards that were held ``before`` and that `HELD` did not find, unless they are closed."""
+        gone = before.items() - dict(found or ()).items()  # type: ignore[arg-type]
+        return frozenset(row for row, _ in gone) - self._over
 
     def lose(self, shards: Iterable[int]) -> None:
         """Note that other workers now hold shards."""

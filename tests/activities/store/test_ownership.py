@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -339,3 +340,50 @@ async def test_a_worker_that_was_stopped_while_it_renewed_holds_nobody_up(
             async with asyncio.timeout(5.0):
                 await two.renew()
             assert len(two.held) == PARTITIONS
+
+
+class Turns:
+    """Ends a loop of another thread after one turn."""
+
+    def __init__(self) -> None:
+        self.left = 1
+
+    def wait(self, _: float) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+async def test_another_thread_renews_while_the_event_loop_is_busy(
+    postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = postgres.url.render_as_string(hide_password=False)
+    async with workers(postgres, 1) as (one,):
+
+        def keep() -> None:
+            # The event loop of the test does nothing meanwhile.
+            monkeypatch.setattr(one.leases, "_closing", Turns())
+            thread = threading.Thread(target=one.leases.keep, args=(address,))
+            thread.start()
+            thread.join()
+
+        await expire(postgres, "worker-0")  # nobody has taken them yet
+        one.now = 20.0
+        keep()
+        one.now = 61.0
+        assert one.leases.fenced, "the last renewal was not late"
+        keep()
+        assert one.leases.holds(3)
+        two = Worker(postgres, "worker-1")
+        await two.leases.open()
+        assert not two.held
+        # Who has lost one of them sends nothing until it has seen that.
+        await postgres.change(text("UPDATE leases SET epoch = epoch + 1 WHERE partition = 3"))
+        one.now = 120.0
+        keep()
+        assert one.leases.fenced
+        await postgres.change(text("UPDATE leases SET epoch = epoch - 1 WHERE partition = 3"))
+        keep()
+        assert not one.leases.fenced
+        one.now = 301.0  # It hangs: others must take over.
+        keep()
+        assert one.leases.fenced
