@@ -10,7 +10,7 @@ from ..errors import InvalidInput, InvalidSetting, NotFound, StoreError
 from .files import write_private
 from .options import group
 from .output import spoken
-from .store_access import Stored, apps_of, dated, new_id, stored
+from .store_access import APP_ARGUMENT, Stored, apps_of, dated, new_id, stored
 
 if TYPE_CHECKING:
     from ..activities.apps import App
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 app = group("Add apps and their provider keys to the service's database.")
 keys = group("Make, list, rotate and revoke API keys of the gateway.")
 
-_APP = "APP: Id of the app."
 _KEY = """
 --key-file FILE: The .p8 file of the provider key.
 --key-id ID: The key's ten characters; read from AuthKey_XXXXXXXXXX.p8.
@@ -38,7 +37,7 @@ _KEY = """
     --environment production|sandbox: Environment of tokens that do not name one.
     """,
     _KEY,
-    of_app=False,
+    app=(),
 )
 async def add(
     shared: Stored,
@@ -65,7 +64,7 @@ async def add(
 
 
 @app.command("list")
-@stored(of_app=False)
+@stored(app=())
 async def list_apps(shared: Stored) -> None:
     """Print the apps."""
     found = [await _facts(shared.database, one) for one in await apps_of(shared.database).list()]
@@ -78,7 +77,7 @@ async def list_apps(shared: Stored) -> None:
 
 
 @app.command("show")
-@stored(_APP)
+@stored(app=APP_ARGUMENT)
 async def show(shared: Stored) -> None:
     """Print an app and its keys, and whether the sealing key decrypts them."""
     facts = await _facts(shared.database, shared.app)
@@ -93,7 +92,7 @@ async def show(shared: Stored) -> None:
 
 
 @app.command("add-key")
-@stored(_APP, _KEY)
+@stored(_KEY, app=APP_ARGUMENT)
 async def add_key(
     shared: Stored,
     key_file: Path | None = None,
@@ -115,9 +114,9 @@ async def add_key(
 
 @app.command("remove-key")
 @stored(
-    _APP,
     "KEY: The key's ten characters.",
     "--for production|sandbox|any: Only for this environment.",
+    app=APP_ARGUMENT,
 )
 async def remove_key(shared: Stored, key_id: str, for_: str | None = None) -> None:
     """Delete a provider key. Running services use it until they find another key or restart."""
@@ -131,12 +130,12 @@ async def remove_key(shared: Stored, key_id: str, for_: str | None = None) -> No
 @app.command("contract")
 @stored(
     """
-    APP: Id of the app.
     FILE.swift...: Swift files of one version of the app.
     --app-version TEXT: Version of the app that the files belong to.
     --mode off|warn|refuse: What to do with a state that does not decode.
     --remove: Delete the contract of this version.
-    """
+    """,
+    app=APP_ARGUMENT,
 )
 async def contract(
     shared: Stored,

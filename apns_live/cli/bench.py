@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +15,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from .messages import message_from
-from .options import Shared, adapted, command, group, parameter
+from .options import Shared, command, group, words
 from .output import Bar, ExitCode
 
 if TYPE_CHECKING:
@@ -42,27 +43,23 @@ _TABLE = """
 --output FILE: Write the result as .json, .csv or .png; repeatable.
 --append: Add the runs to an existing .json, for compare.
 """
-_PLAN = {"duration": float, "count": int | None, "connections": int, "concurrent": int}
-_LIMITS = {"streams": int, "window": int, "unique_id": bool}
-_KINDS: dict[str, Any] = {
-    **_PLAN,
-    **_LIMITS,
-    "payload": str | None,
-    "body": int,
-    "rounds": int,
-    "rtt": float,
-    "database": str | None,
-    "sink": str,
-    "output": list[str] | None,
-    "append": bool,
+_PLAN = {
+    "duration": "seconds",
+    "count": "count",
+    "connections": "connections",
+    "concurrent": "concurrent",
 }
+"""Shared option -> the field of a `Plan`."""
+_LIMITS = ("streams", "window", "unique_id")
+_KINDS: dict[str, Any] = {"count": int | None, "output": list[str] | None}
+"""The kinds of options without a default; any other is a string."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bench:
-    """The values of a measure's shared options, and the screen for its progress."""
+    """The values of a measure's shared options, and the display of its progress."""
 
-    said: dict[str, Any]
+    said: Mapping[str, Any]
     progress: Progress
 
     def plan(self, **more: Any) -> Plan:
@@ -72,11 +69,8 @@ class Bench:
 
         payload = self.said["payload"]
         message = message_from({"file": payload}) if payload else message_of(self.said["body"])
-        said = {
-            "seconds" if name == "duration" else name: self.said[name]
-            for name in _PLAN.keys() & self.said.keys()
-        }
-        return Plan(message=message, **{**said, **more})
+        given = {field: self.said[name] for name, field in _PLAN.items() if name in self.said}
+        return Plan(message=message, **{**given, **more})
 
     def setup(self) -> Setup:
         """Return how the measure runs. Raises `InvalidInput` for an unknown kind of sink."""
@@ -86,7 +80,7 @@ class Bench:
         kind = self.said["sink"]
         if kind not in ("auto", "c", "own"):
             raise InvalidInput(f"{kind!r:.40} is not a valid sink", "sink", "Use auto, c or own.")
-        limits = {name: self.said[name] for name in _LIMITS.keys() & self.said.keys()}
+        limits = {name: self.said[name] for name in _LIMITS if name in self.said}
         options = SinkOptions(kind=kind, **limits)
         return Setup(sink=options, rounds=self.said.get("rounds", 1), progress=self.progress)
 
@@ -100,17 +94,22 @@ def measured(
     --output and --append.
     """
     common |= {"sink": "auto", "output": None, "append": False}
-    added = [parameter(each, _KINDS[each], default) for each, default in common.items()]
+    described = {each: one for one in words(_TABLE + table) for each in one.names}
+    kinds = _KINDS | {each: type(said) for each, said in common.items() if said is not None}
+    shared_options = tuple(
+        described[each].parameter(each, kinds.get(each, str | None), default)
+        for each, default in common.items()
+    )
 
     def wrap(measure: Callable[..., Result]) -> Callable[..., Result]:
+        @functools.wraps(measure)
         def run(shared: Shared, **given: Any) -> int:
-            said = {each: given.pop(each) for each in common}
-            paths = _checked(said["output"])
+            paths = _checked(shared.others["output"])
             with _shown(name) as progress:
-                result = measure(Bench(said, progress), **given)
-            return _finish(shared, result, paths, said["append"])
+                result = measure(Bench(shared.others, progress), **given)
+            return _finish(shared, result, paths, shared.others["append"])
 
-        app.command(name)(command(_TABLE, table)(adapted(run, measure, after=added)))
+        app.command(name)(command(table, shared_options)(run))
         return measure
 
     return wrap

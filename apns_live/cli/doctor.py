@@ -60,7 +60,6 @@ _OF_TOKEN = {"BadDeviceToken", "Unregistered", "ExpiredToken", "DeviceTokenNotFo
 
 
 @command(
-    CONNECTION,
     """
     --token TOKEN: Check this token at APNs, with a push that every phone ignores.
     --contract FILE: Swift file of the app; repeatable.
@@ -70,13 +69,13 @@ _OF_TOKEN = {"BadDeviceToken", "Unregistered", "ExpiredToken", "DeviceTokenNotFo
     --fake URL: Read the device from the inspector of a fake instead of a database.
     """,
     STORE,
+    CONNECTION,
 )
 def doctor(
     shared: Shared,
     token: str | None = None,
     contract: list[Path] | None = None,
     state: str | None = None,
-    store: str | None = None,
     app: str | None = None,
     device: str | None = None,
     fake: str | None = None,
@@ -87,6 +86,7 @@ def doctor(
     reached, or refused key, team or topic.
     """
     findings: list[Finding] = []
+    store = shared.others["store"]
 
     async def examine() -> None:
         if device is not None or fake is not None:

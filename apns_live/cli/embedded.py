@@ -1,22 +1,19 @@
-"""Creates what a gateway needs by default: directory, database, sealing key, certificates, proxy."""
+"""Where a gateway runs: its address, certificates and proxy."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .files import make_private
-from .store_access import DATABASE_FILE, KEY_FILE, sealing_key
+from .store_access import make_directory
 
 if TYPE_CHECKING:
     from ..activities import ServiceSettings
-    from ..activities.store.sealing import Sealer
     from ..gateway import GatewaySettings
     from ..gateway.wire.certificates import Certificates
     from ..pool.endpoint import Endpoint
@@ -63,42 +60,6 @@ class Place:
         async with connect_proxy(self.proxy_port, target) as address:
             self.facts["proxy"] = address
             yield
-
-
-def make_directory(directory: Path) -> None:
-    """Make a directory that only its owner can read."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-
-async def embedded_database(
-    given: str | None, directory: Path, *, file: str = DATABASE_FILE
-) -> str:
-    """Return ``given``, or the address of the directory's own database, which is created or upgraded."""
-    from ..activities.store.database import Database
-    from ..activities.store.upgrade import upgrade
-
-    if given is not None:
-        return given
-    path = directory / file
-    if not path.exists():
-        path.touch(mode=0o600)
-    async with Database.open(path) as database:
-        await upgrade(database)
-    return str(path)
-
-
-def embedded_sealer(directory: Path, file: Path | None = None) -> Sealer:
-    """Return the sealer of the settings' key, else of a key file, which is created if necessary."""
-    from ..activities.store.sealing import FILE_VARIABLE, Sealer, new_key
-
-    if key := sealing_key():
-        return Sealer(key)
-    if os.environ.get(FILE_VARIABLE):
-        return Sealer.from_environment()
-    path = file or directory / KEY_FILE
-    make_directory(path.parent)
-    make_private(path, new_key() + "\n")
-    return Sealer(path.read_text(encoding="ascii"))
 
 
 @contextlib.asynccontextmanager

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 
 @command(
-    MESSAGE,
-    CONNECTION,
     """
     FILE: File of tokens: CSV, JSON Lines or one a line; - reads stdin.
     --deadline SECONDS: Seconds after which the fan-out stops.
@@ -43,6 +41,8 @@ if TYPE_CHECKING:
     --unknown-file FILE: Write starts that may have been processed. [RETRY_FILE.unknown]
     --retry-unknown: Write those to the retry file too; some phones may then show two cards.
     """,
+    MESSAGE,
+    CONNECTION,
 )
 def fan_out(
     shared: Shared,

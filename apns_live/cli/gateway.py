@@ -18,14 +18,17 @@ from ..gateway.scopes import DIALECTS
 from ..gateway.settings import DIALECT_LIMITS, GatewaySettings, Limit
 from ..settings import Setting, read
 from ..settings.table import APNS, GATEWAY, LOG, SERVICE
-from .embedded import Place, embedded_database, embedded_sealer, make_directory
+from .embedded import Place
 from .options import SENDING, SERVING, Shared, command
 from .store_access import (
     DEFAULT_DIRECTORY,
+    KEY_FILE,
     STORE,
     address,
     configured_address,
+    embedded_database,
     key_file,
+    make_directory,
     sealer,
     shown_address,
 )
@@ -150,7 +153,7 @@ async def _alone(place: Place, ready: Ready) -> None:
     place.make_certificates(directory)
     database = await embedded_database(place.database, directory)
     beside = key_file(database) if place.directory is None else None
-    sealing = embedded_sealer(directory if beside is None else beside.parent, beside)
+    sealing = sealer(beside or directory / KEY_FILE, create=True)
     async with (
         Service.open(
             database,
@@ -236,7 +239,7 @@ async def stopping(certificates: Certificates | None = None) -> AsyncIterator[St
 
 
 @command(STORE, SENDING)
-def worker(shared: Shared, store: str | None = None) -> None:
+def worker(shared: Shared) -> None:
     """Send what gateways accepted, until SIGTERM or SIGINT.
 
     Over PostgreSQL several workers share the work. Prints the database and the apps when it is ready.
@@ -249,8 +252,8 @@ def worker(shared: Shared, store: str | None = None) -> None:
     async def work() -> None:
         async with (
             Service.open(
-                address(store),
-                sealing=sealer(),
+                address(shared.others["store"]),
+                sealing=sealer(key_file(None)),
                 settings=tuned.service(),
                 endpoints=tuned.endpoints(),
             ) as service,

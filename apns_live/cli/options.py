@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,15 +28,18 @@ _CONNECTION_PANEL = "Connection and key"
 
 @dataclass(frozen=True, slots=True)
 class Shared(Screen):
-    """The screen, and the values of the shared options: settings by dotted name, fields of a message."""
+    """The screen, and the values of the bundles of options."""
 
     arguments: Mapping[str, Any]
-    config: str | None
+    """Settings by dotted name; only those that are given."""
     message: Mapping[str, Any]
+    """Fields of a message; only those that are given."""
+    others: Mapping[str, Any]
+    """The other options, by the name of their parameter."""
 
     def settings(self) -> Settings:
         """Return the client's settings: options override variables, and these the file."""
-        return Settings.load(self.arguments, file=self.config)
+        return Settings.load(self.arguments, file=self.others["config"])
 
 
 def group(text: str) -> typer.Typer:
@@ -47,9 +51,10 @@ def group(text: str) -> typer.Typer:
 class Words:
     """One line of a table of options: an option, or an argument where ``flags`` is empty."""
 
-    flags: tuple[str, ...]
+    flags: list[str]
     metavar: str
-    limits: tuple[float | None, float | None]
+    low: float | None
+    high: float | None
     help: str
     panel: str | None
 
@@ -63,16 +68,16 @@ class Words:
         """The values that are allowed; empty if any value is."""
         return self.metavar.split("|") if _CHOICES.fullmatch(self.metavar) else []
 
-    def parameter(self, name: str, kind: Any, default: Any) -> inspect.Parameter:
+    def parameter(
+        self, name: str, kind: Any, default: Any = inspect.Parameter.empty
+    ) -> inspect.Parameter:
         """Return the parameter from which typer creates the option or argument."""
-        make = typer.Option if self.flags else typer.Argument
-        low, high = self.limits
-        info = make(
+        info = (typer.Option if self.flags else typer.Argument)(
             *self.flags,
             help=self.help,
             metavar=self.metavar or None,
-            min=low,
-            max=high,
+            min=self.low,
+            max=self.high,
             rich_help_panel=self.panel,
             autocompletion=(lambda: self.choices) if self.choices else None,
         )
@@ -99,14 +104,21 @@ def words(text: str, panel: str | None = None) -> list[Words]:
         if line.endswith(":") or match is None:
             panel = line[:-1]
             continue
-        flags, metavar, low, high, said = match.groups()
-        limits = _number(low), _number(high)
-        found.append(Words(tuple((flags or "").split()), metavar, limits, said, panel))
+        flags, metavar, *limits, said = match.groups()
+        low, high = ((float if "." in one else int)(one) if one else None for one in limits)
+        found.append(Words((flags or "").split(), metavar, low, high, said, panel))
     return found
 
 
-def _number(text: str | None) -> float | None:
-    return (float(text) if "." in text else int(text)) if text else None
+def option(
+    line: str,
+    name: str,
+    kind: Any,
+    default: Any = inspect.Parameter.empty,
+    panel: str | None = None,
+) -> Bundle:
+    """Return a bundle of one option or argument, which is the parameter ``name``."""
+    return (words(line, panel)[0].parameter(name, kind, default),)
 
 
 def _settings(table: Sequence[Setting], panel: str = "") -> Bundle:
@@ -120,7 +132,7 @@ def _settings(table: Sequence[Setting], panel: str = "") -> Bundle:
         if one.kind is bool:
             flag, metavar = f"{flag}/--no-{flag.removeprefix('--')}", ""
         variables = f"{PREFIX}{one.part.upper()}_NAME, or the table {one.part} of {DEFAULT_FILE}"
-        described = Words((flag,), metavar, (None, None), text, panel or variables)
+        described = Words([flag], metavar, None, None, text, panel or variables)
         name = f"setting_{one.name.replace('.', '__')}"
         options.append(described.parameter(name, one.kind | None, None))
     return tuple(options)
@@ -128,10 +140,13 @@ def _settings(table: Sequence[Setting], panel: str = "") -> Bundle:
 
 CONNECTION: Bundle = (
     *_settings(CLIENT, _CONNECTION_PANEL),
-    words(
+    *option(
         f"--config FILE: Settings file (TOML); {DEFAULT_FILE} if there is one. [{FILE_VARIABLE}]",
+        "config",
+        str | None,
+        None,
         _CONNECTION_PANEL,
-    )[0].parameter("config", str | None, None),
+    ),
 )
 SENDING: Bundle = _settings((*APNS, *SERVICE))
 SERVING: Bundle = _settings((*GATEWAY, *SERVICE))
@@ -181,30 +196,33 @@ MESSAGE: Bundle = tuple(
     for one in words(_MESSAGE)
     for name in one.names
 )
-_JSON = words("--json: Print JSON on stdout.", "Output")[0].parameter("json_mode", bool, False)
+_JSON = option("--json: Print JSON on stdout.", "json_mode", bool, False, "Output")
 
 
 Function = Callable[..., int | None]
 """What a command runs. Its result is the exit code; None is 0."""
 
 
-def command(*given: str | Bundle) -> Callable[[Function], Function]:
+def command(*given: str | Bundle) -> Callable[[Callable[..., Any]], Function]:
     """Give a command its options, ``--json``, and `Shared` as its first argument.
 
     A table (see `words`) describes the function's own parameters. An option belongs to the parameter of its
     name (``--for`` to ``for_``); arguments belong to the other parameters, in their order. A bundle holds
-    options that several commands share. Raises `InvalidSetting` for a value that is not one of the choices.
+    options that several commands share. The help has the order of ``given``. Raises `InvalidSetting` for a
+    value that is not one of the choices.
     """
     table = words("\n".join(each for each in given if isinstance(each, str)))
-    extra = [one for bundle in given if not isinstance(bundle, str) for one in bundle] + [_JSON]
     described = {name: one for one in table for name in one.names}
     arguments = [one for one in table if not one.flags]
+    shared = [one for bundle in given if not isinstance(bundle, str) for one in bundle] + [*_JSON]
+    before = sum(map(len, itertools.takewhile(lambda each: not isinstance(each, str), given)))
 
-    def wrap(function: Function) -> Function:
+    def wrap(function: Callable[..., Any]) -> Function:
         rest = iter(arguments)
         own: list[inspect.Parameter] = []
         limited: dict[str, Words] = {}
-        for one in list(inspect.signature(function, eval_str=True).parameters.values())[1:]:
+        signature = inspect.signature(function, eval_str=True, locals={"Result": Any})
+        for one in list(signature.parameters.values())[1:]:
             said = described.get(one.name.rstrip("_")) or next(rest)
             own.append(said.parameter(one.name, one.annotation, one.default))
             if said.choices:
@@ -212,7 +230,6 @@ def command(*given: str | Bundle) -> Callable[[Function], Function]:
 
         @functools.wraps(function)
         def run(**given: Any) -> int | None:
-            shared = {parameter.name: given.pop(parameter.name) for parameter in extra}
             for name, said in limited.items():
                 if given[name] is not None and given[name] not in said.choices:
                     raise InvalidSetting(
@@ -220,45 +237,18 @@ def command(*given: str | Bundle) -> Callable[[Function], Function]:
                         field=said.flags[0],
                         remedy=f"Use {' or '.join(said.choices)}.",
                     )
-            return function(_collected(shared), **given)
+            groups: dict[str, dict[str, Any]] = {"setting": {}, "message": {}, "": {}}
+            for name in [parameter.name for parameter in shared]:
+                value, (kind, _, field) = given.pop(name), name.partition("_")
+                if kind not in groups:
+                    groups[""][name] = value
+                elif value is not None and value != []:
+                    groups[kind][field.replace("__", ".")] = value
+            return function(Shared(groups[""].pop("json_mode"), *groups.values()), **given)
 
-        parameters = own + extra
+        parameters = [*shared[:before], *own, *shared[before:]]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {item.name: item.annotation for item in parameters}
         return run
 
     return wrap
-
-
-def adapted(
-    run: Function,
-    work: Callable[..., Any],
-    before: Sequence[inspect.Parameter] = (),
-    after: Sequence[inspect.Parameter] = (),
-) -> Function:
-    """Return ``run`` with the name, docstring and parameters of ``work``, and more parameters."""
-    functools.update_wrapper(run, work)
-    named = {"Result": Any}
-    first, *own = inspect.signature(work, eval_str=True, locals=named).parameters.values()
-    keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
-    run.__signature__ = inspect.Signature([first, *before, *keyword, *after])  # type: ignore[attr-defined]
-    return run
-
-
-def parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
-    """Return a parameter for `adapted`."""
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-def _collected(given: dict[str, Any]) -> Shared:
-    json_mode, config = given.pop("json_mode"), given.pop("config", None)
-    arguments: dict[str, Any] = {}
-    message: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is not None and value != []:
-            kind, _, rest = name.partition("_")
-            if kind == "setting":
-                arguments[rest.replace("__", ".")] = value
-            else:
-                message[rest] = value
-    return Shared(json_mode, arguments, config, message)

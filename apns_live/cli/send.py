@@ -32,14 +32,14 @@ _CHANNEL = "CHANNEL: Channel id."
 
 
 @command(
-    MESSAGE,
-    CONNECTION,
     """
     TOKEN: Start, activity or device token, in hex.
     --deadline SECONDS: Seconds for the push with its retries.
     --as-curl: Print the push as a curl command instead of sending it.
     --show-secrets: With --as-curl: print device token and provider token.
     """,
+    MESSAGE,
+    CONNECTION,
 )
 def send(
     shared: Shared,
@@ -66,13 +66,13 @@ def send(
 
 
 @command(
-    MESSAGE,
-    CONNECTION,
     """
     CHANNEL: Channel id.
     --deadline SECONDS: Seconds for the push with its retries.
     --storage-policy 0|1: The channel's storage policy. [read from APNs]
     """,
+    MESSAGE,
+    CONNECTION,
 )
 def broadcast(
     shared: Shared, channel: str, deadline: float | None = None, storage_policy: int | None = None
@@ -174,8 +174,8 @@ def show_warnings(screen: Screen, encoded: EncodedMessage) -> None:
 
 @channels.command("create")
 @command(
-    CONNECTION,
     "--storage-policy 0|1: 1 stores the newest message for 8 hours, 0 stores nothing. Permanent.",
+    CONNECTION,
 )
 def create(shared: Shared, storage_policy: int = 1) -> None:
     """Create a channel and print its id."""
@@ -184,7 +184,7 @@ def create(shared: Shared, storage_policy: int = 1) -> None:
 
 
 @channels.command("list")
-@command(CONNECTION, "--details: Also read the storage policy of each channel.")
+@command("--details: Also read the storage policy of each channel.", CONNECTION)
 def list_channels(shared: Shared, details: bool = False) -> None:
     """Print every channel of the app in this environment, one per line."""
 
@@ -198,7 +198,7 @@ def list_channels(shared: Shared, details: bool = False) -> None:
 
 
 @channels.command("show")
-@command(CONNECTION, _CHANNEL)
+@command(_CHANNEL, CONNECTION)
 def show(shared: Shared, channel: str) -> None:
     """Print a channel's storage policy."""
     found = _on_channels(shared, lambda channels: channels.read(channel))
@@ -206,7 +206,7 @@ def show(shared: Shared, channel: str) -> None:
 
 
 @channels.command("delete")
-@command(CONNECTION, _CHANNEL, "--yes -y: Do not ask for confirmation.")
+@command(_CHANNEL, "--yes -y: Do not ask for confirmation.", CONNECTION)
 def delete(shared: Shared, channel: str, yes: bool = False) -> None:
     """Delete a channel. It cannot be restored. Succeeds if the channel does not exist."""
     if not yes and not shared.json_mode:

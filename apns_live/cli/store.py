@@ -16,9 +16,7 @@ app = group("Set up and inspect the service's database, and manage the sealing k
 
 @app.command("upgrade")
 @stored(
-    "--dry-run: Print the missing versions and their SQL; change nothing.",
-    need="nothing",
-    of_app=False,
+    "--dry-run: Print the missing versions and their SQL; change nothing.", need="nothing", app=()
 )
 async def upgrade(shared: Stored, dry_run: bool = False) -> None:
     """Create the tables, or migrate those of an older release. May be repeated.
@@ -55,7 +53,7 @@ async def upgrade(shared: Stored, dry_run: bool = False) -> None:
 
 
 @app.command("status")
-@stored(need="there", of_app=False)
+@stored(need="there", app=())
 async def status(shared: Stored) -> int:
     """Print the version and size of the database, and whether a sealing key is set.
 
@@ -128,7 +126,7 @@ def new_key(shared: Shared, file: Path | None = None) -> None:
 
 
 @app.command("rotate-key")
-@stored("--to FILE: The new sealing key, of `store new-key`.", of_app=False)
+@stored("--to FILE: The new sealing key, of `store new-key`.", app=())
 async def rotate_key(shared: Stored, to: Path) -> None:
     """Encrypt every provider key with a new sealing key. Stop gateways and workers first."""
     from ..activities.store.sealing import FILE_VARIABLE, Sealer

@@ -1,8 +1,9 @@
-"""Opens the database for commands of the service, and reports why it cannot be used."""
+"""Finds, creates and opens the database and its sealing key, for commands of the service."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from ..clock import SystemClock
 from ..errors import InvalidSetting, StoreError
 from ..settings import DEFAULT_FILE, read
 from ..settings.table import STORE as STORE_TABLE
-from .options import Function, Shared, adapted, command, parameter
-from .output import spoken
+from .files import make_private
+from .options import Bundle, Function, Shared, command, option
+from .output import Screen, spoken
 
 if TYPE_CHECKING:
     from ..activities.apps import App, Apps
@@ -28,49 +31,41 @@ DATABASE_FILE = "live.db"
 KEY_FILE = "store.key"
 """The sealing key's name beside an SQLite database."""
 
-Need = Literal["current", "there", "nothing"]
-STORE = f"""
---database --store URL: Database: a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME.
-    [{VARIABLE}]
-"""
-APP = "--app ID: Id of the app."
+STORE = option(
+    "--database --store URL: Database: a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME. "
+    f"[{VARIABLE}]",
+    "store",
+    str | None,
+    None,
+)
+APP = option("--app ID: Id of the app.", "app", str)
+APP_ARGUMENT = option("APP: Id of the app.", "app", str)
 PAGE = """
 --after ROW [0..]: Continue after this row.
 --limit N [1..1000]: Maximum of rows.
 """
 
 
-def dated(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the store with its times as text, ISO 8601 in UTC."""
-    from ..activities.times import to_text
-
-    return {name: to_text(value) if name.endswith("_at") else value for name, value in row.items()}
+# --- where the database and its sealing key are
 
 
 def address(given: str | None) -> str:
     """Return the database's address. Raises `InvalidSetting` if none is configured."""
-    if (found := named_address(given)) is not None:
-        return found
-    raise InvalidSetting(
-        "is missing",
-        field="database",
-        remedy=f"Set --database, {VARIABLE}, or url in [store] of {DEFAULT_FILE}: a file's path or "
-        "an URL.",
-    )
+    if (found := named_address(given)) is None:
+        remedy = f"Set --database, {VARIABLE}, or url in [store] of {DEFAULT_FILE}: a file's path or an URL."
+        raise InvalidSetting("is missing", "database", remedy)
+    return found
 
 
 def named_address(given: str | None) -> str | None:
     """Return the configured address, else that of a gateway's own database if there is one, else None."""
-    if (found := configured_address(given)) is not None:
-        return found
     file = DEFAULT_DIRECTORY / DATABASE_FILE
-    return str(file) if file.is_file() else None
+    return configured_address(given) or (str(file) if file.is_file() else None)
 
 
 def configured_address(given: str | None) -> str | None:
     """Return the address from option, variable or settings file; None if none of them has it."""
-    found: str | None = read(STORE_TABLE, {"store.url": given}).values.get("store.url")
-    return found
+    return read(STORE_TABLE, {"store.url": given}).values.get("store.url")
 
 
 def key_file(given: str | None) -> Path | None:
@@ -88,49 +83,96 @@ def key_file(given: str | None) -> Path | None:
     return Path(place.removeprefix("/") if found else url).parent / KEY_FILE
 
 
-def sealing_key() -> str | None:
-    """Return the sealing key if the settings contain the key itself, else None."""
-    found: str | None = read(STORE_TABLE).values.get("store.key")
-    return found
+def sealer(file: Path | None, *, create: bool = False) -> Sealer:
+    """Return the sealer of the settings' key, else of the settings' or this key file.
 
+    With ``create`` a missing ``file`` is created. Raises `InvalidSetting` when there is no key.
+    """
+    from ..activities.store.sealing import FILE_VARIABLE, Sealer, new_key
 
-def sealer(given: str | None = None) -> Sealer:
-    """Return the sealer of a database's provider keys. Raises `InvalidSetting` when there is none."""
-    from ..activities.store.sealing import FILE_VARIABLE, Sealer
-
-    if key := sealing_key():
+    if key := read(STORE_TABLE).values.get("store.key"):
         return Sealer(key)
     environment = dict(os.environ)
-    if not environment.get(FILE_VARIABLE):
-        file = key_file(given)
-        if file is not None and file.is_file():
+    if file is not None and not environment.get(FILE_VARIABLE):
+        if create:
+            make_directory(file.parent)
+            make_private(file, new_key() + "\n")
+        if file.is_file():
             environment[FILE_VARIABLE] = str(file)
     return Sealer.from_environment(environment)
 
 
 def sealer_of(database: Database) -> Sealer:
     """Return the sealer of an opened database, as `sealer`."""
-    return sealer(database.url.database if database.is_sqlite else shown_address(database))
+    return sealer(
+        key_file(database.url.database if database.is_sqlite else shown_address(database))
+    )
 
 
-def new_id() -> str:
-    """Return a new random id."""
-    return secrets.token_hex(8)
+def make_directory(directory: Path) -> None:
+    """Make a directory that only its owner can read."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def apps_of(database: Database, *, sealed: bool = False) -> Apps:
-    """Return the apps of a database. ``sealed``: their keys will be written or opened."""
-    from ..activities.apps import Apps
-    from ..activities.store.sealing import Sealer, new_key
-    from ..clock import SystemClock
+async def embedded_database(
+    given: str | None, directory: Path, *, file: str = DATABASE_FILE
+) -> str:
+    """Return ``given``, or the address of the directory's own database, which is created or upgraded."""
+    from ..activities.store.database import Database
+    from ..activities.store.upgrade import upgrade
 
-    # Without ``sealed`` nothing is decrypted, so a new random key is enough.
-    sealing = sealer_of(database) if sealed else Sealer(new_key())
-    return Apps(database, sealing, SystemClock(), new_id)
+    if given is not None:
+        return given
+    path = directory / file
+    if not path.exists():
+        path.touch(mode=0o600)
+    async with Database.open(path) as database:
+        await upgrade(database)
+    return str(path)
+
+
+# --- commands on the database
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Screen):
+    """The screen, the opened database, and the app of ``--app`` or of the argument APP.
+
+    Commands that have neither must not read ``app``.
+    """
+
+    database: Database
+    app: App
+
+
+def stored(
+    *given: str, need: Literal["current", "there", "nothing"] = "current", app: Bundle = APP
+) -> Callable[[Callable[..., Awaitable[int | None]]], Function]:
+    """Make a command of a coroutine function that gets `Stored`; ``given`` is as for `command`.
+
+    ``app`` is how the command names its app: `APP`, `APP_ARGUMENT`, or () for none. ``need`` is as for
+    `opened`. The command raises `NotFound` for an unknown app.
+    """
+
+    def wrap(work: Callable[..., Awaitable[int | None]]) -> Function:
+        @functools.wraps(work)
+        def started(shared: Shared, **more: Any) -> int | None:
+            async def inside() -> int | None:
+                async with opened(shared.others["store"], need=need) as database:
+                    found = await apps_of(database).get(shared.others["app"]) if app else None
+                    return await work(
+                        Stored(shared.json_mode, database, cast("App", found)), **more
+                    )
+
+            return asyncio.run(inside())
+
+        return command(app, *given, STORE)(started)
+
+    return wrap
 
 
 @asynccontextmanager
-async def opened(given: str | None, *, need: Need = "current") -> AsyncIterator[Database]:
+async def opened(given: str | None, *, need: str = "current") -> AsyncIterator[Database]:
     """Open the database.
 
     ``need`` is "current" (a version that this release works with), "there" (any version) or "nothing" (it
@@ -161,45 +203,19 @@ async def opened(given: str | None, *, need: Need = "current") -> AsyncIterator[
             raise StoreError(f"{database!r} cannot be used: {first}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Stored(Shared):
-    """`Shared` of a command that uses the database.
+def apps_of(database: Database, *, sealed: bool = False) -> Apps:
+    """Return the apps of a database. ``sealed``: their keys will be written or opened."""
+    from ..activities.apps import Apps
+    from ..activities.store.sealing import Sealer, new_key
 
-    ``app`` is the app of ``--app`` or of the argument APP; commands that have neither must not read it.
-    """
-
-    database: Database
-    app: App
+    # Without ``sealed`` nothing is decrypted, so a new random key is enough.
+    sealing = sealer_of(database) if sealed else Sealer(new_key())
+    return Apps(database, sealing, SystemClock(), new_id)
 
 
-def stored(
-    *given: str, need: Need = "current", of_app: bool = True
-) -> Callable[[Callable[..., Awaitable[int | None]]], Function]:
-    """Make a command of a coroutine function that gets `Stored`; ``given`` is as for `command`.
-
-    Adds ``--store``, and with ``of_app`` ``--app`` unless a table has the argument APP. The command raises
-    `NotFound` for an unknown app.
-    """
-    table = "\n".join(given)
-    has_argument = any(line.strip().startswith("APP:") for line in table.splitlines())
-    tables = (table, STORE) if has_argument or not of_app else (table, APP, STORE)
-
-    def wrap(work: Callable[..., Awaitable[int | None]]) -> Function:
-        def started(shared: Shared, *, store: str | None, app: str = "", **more: Any) -> int | None:
-            async def inside() -> int | None:
-                async with opened(store, need=need) as database:
-                    one = cast("App", await apps_of(database).get(app) if of_app else None)
-                    said = shared.json_mode, shared.arguments, shared.config, shared.message
-                    return await work(Stored(*said, database, one), **more)
-
-            return asyncio.run(inside())
-
-        before = [parameter("app", str)] if of_app else []
-        return command(*tables)(
-            adapted(started, work, before, [parameter("store", str | None, None)])
-        )
-
-    return wrap
+def new_id() -> str:
+    """Return a new random id."""
+    return secrets.token_hex(8)
 
 
 def shown_address(database: Database) -> str:
@@ -208,8 +224,15 @@ def shown_address(database: Database) -> str:
     return shown.replace("+aiosqlite", "").replace("+asyncpg", "")
 
 
+def dated(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the store with its times as text, ISO 8601 in UTC."""
+    from ..activities.times import to_text
+
+    return {name: to_text(value) if name.endswith("_at") else value for name, value in row.items()}
+
+
 def say_page(
-    shared: Shared, key: str, found: Sequence[Mapping[str, Any]], columns: Sequence[str], limit: int
+    shared: Screen, key: str, found: Sequence[Mapping[str, Any]], columns: Sequence[str], limit: int
 ) -> None:
     """Print a page of rows, and the option that continues it."""
     found = [dated(row) for row in found]
@@ -221,7 +244,7 @@ def say_page(
         shared.note(f"there may be more: --after {last}")
 
 
-def say_facts(shared: Shared, row: Mapping[str, Any]) -> None:
+def say_facts(shared: Screen, row: Mapping[str, Any]) -> None:
     """Print the columns of one row that are not empty."""
     facts = dated(row)
     empty = [name for name, value in facts.items() if value in (None, "", [], {})]

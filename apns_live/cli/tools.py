@@ -107,7 +107,7 @@ def completion(shared: Shared, shell: str) -> None:
 
 
 @token.command("mint")
-@command(CONNECTION, "--header: Print the whole authorization header.")
+@command("--header: Print the whole authorization header.", CONNECTION)
 def mint(shared: Shared, header: bool = False) -> None:
     """Print the provider token that every client with this key uses now. It is a secret."""
     from ..clock import SystemClock
@@ -124,7 +124,7 @@ def mint(shared: Shared, header: bool = False) -> None:
 
 
 @token.command("inspect")
-@command(CONNECTION, "VALUE: JWT or token; - reads stdin, which keeps it from the process list.")
+@command("VALUE: JWT or token; - reads stdin, which keeps it from the process list.", CONNECTION)
 def inspect(shared: Shared, value: str = "-") -> int:
     """Describe a provider token or a device token, and report problems.
 

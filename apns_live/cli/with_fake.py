@@ -26,8 +26,9 @@ from ..testing.phones import Activity, Token
 from ..testing.phones.decoding import as_json
 from ..testing.serve import facts_of
 from .calls import Calls, demo_values
-from .embedded import Place, embedded_database, embedded_sealer
+from .embedded import Place
 from .files import write_private
+from .store_access import KEY_FILE, embedded_database, sealer
 
 if TYPE_CHECKING:
     from ..activities import Service
@@ -79,7 +80,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         service = await enter(
             Service.open(
                 address,
-                sealing=embedded_sealer(directory),
+                sealing=sealer(directory / KEY_FILE, create=True),
                 endpoints={"production": endpoint, "sandbox": endpoint},
                 settings=place.service,
             )
