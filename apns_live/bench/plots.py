@@ -29,7 +29,7 @@ def draw(result: Result, path: str | Path) -> None:
         if there
     ]
     if not panels:
-        raise InvalidInput("holds nothing to draw", field="result", remedy="Measure a rate.")
+        raise InvalidInput("holds nothing to draw", "result", "Measure a rate.")
     pairs = {**result.conditions, **result.settings}
     lines = [f"{key}: {value}" for key, value in pairs.items()] + result.notes
     width = round(len(panels) * 100)

@@ -119,8 +119,8 @@ def load(path: str | Path) -> Result:
         said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
         raise InvalidInput(
             f"{path} holds no result of apns-live bench: {said}",
-            field="file",
-            remedy="Give a file that --output wrote.",
+            "file",
+            "Give a file that --output wrote.",
         ) from None
 
 
@@ -251,8 +251,8 @@ def compare(first: Result, second: Result) -> list[Comparison]:
     if not found or first.measure != second.measure:
         raise InvalidInput(
             f"{first.measure} and {second.measure} share no contender with a rate",
-            field="files",
-            remedy="Give two results of one measure.",
+            "files",
+            "Give two results of one measure.",
         )
     return found
 

@@ -81,9 +81,7 @@ async def export(shared: Stored, operation: str, format_: str = "jsonl") -> None
     """Print the outcome of an operation on every device, one per line."""
     as_csv = format_ == "csv"
     if shared.json_mode and as_csv:
-        raise InvalidInput(
-            "csv cannot be combined with --json", field="--format", remedy="Give jsonl."
-        )
+        raise InvalidInput("csv cannot be combined with --json", "--format", "Give jsonl.")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
         writer.writerow(_OUTCOMES)

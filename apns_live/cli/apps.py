@@ -102,7 +102,7 @@ async def add_key(
 ) -> None:
     """Encrypt and store a provider key. It replaces the key of the same environment."""
     if key_file is None:
-        raise InvalidInput("is missing", field="--key-file", remedy="Name the .p8 file.")
+        raise InvalidInput("is missing", "--key-file", "Name the .p8 file.")
     key = _key(key_file, key_id, team_id)
     await _check_sealer(shared.database)
     await apps_of(shared.database, sealed=True).add_key(shared.app, **key, environment=for_)
@@ -146,7 +146,7 @@ async def contract(
 ) -> None:
     """Check content states against the app's Swift source; see `apns-live contract`."""
     if remove == bool(files):
-        raise InvalidInput("give Swift files, or --remove", field="FILE.swift")
+        raise InvalidInput("give Swift files, or --remove", "FILE.swift")
     one = shared.app
     versions: dict[str, Any] = dict((one.settings.get("contract") or {}).get("versions", {}))
     versions.pop(app_version, None)
@@ -167,9 +167,7 @@ def _key(file: Path, key_id: str | None, team_id: str | None) -> dict[str, str]:
     from ..keyfile import read_key_file
 
     if team_id is None:
-        raise InvalidInput(
-            "is missing", field="--team-id", remedy="Give the team's ten characters."
-        )
+        raise InvalidInput("is missing", "--team-id", "Give the team's ten characters.")
     key = ProviderKey.from_file(file, team_id=team_id, key_id=key_id)
     pem = read_key_file(file).decode("utf-8", "replace")
     return {"pem": pem, "key_id": key.key_id, "team_id": key.team_id}
@@ -297,7 +295,7 @@ async def revoke(shared: Stored, key_id: str) -> None:
 
 def _check_new(file: Path | None) -> None:
     if file is not None and file.exists():
-        raise InvalidInput("is there already", field="--file", remedy="Name a new file.")
+        raise InvalidInput("is there already", "--file", "Name a new file.")
 
 
 def _api_keys(shared: Stored) -> Keys:

@@ -202,7 +202,7 @@ def fan_out(bench: Bench, audience: int = 100_000, updates: int = 5, every: floa
 
     plan = bench.plan(count=audience, updates=updates, every=every)
     if not isinstance(plan.message, Update):
-        raise InvalidInput("only updates are fanned out here", field="payload")
+        raise InvalidInput("only updates are fanned out here", "payload")
     return measures.fan_out(plan, bench.setup(), bench.said["rtt"] / 1e3)
 
 
@@ -254,7 +254,7 @@ def compare(shared: Shared, files: list[str]) -> None:
     from ..bench.results import compare_contenders, load
 
     if len(files) > 2:
-        raise InvalidInput("two results are compared, or one with itself", field="files")
+        raise InvalidInput("two results are compared, or one with itself", "files")
     results = [load(file) for file in files]
     found = compared(*results) if len(results) == 2 else compare_contenders(results[0])
     data = [{**dataclasses.asdict(one), "verdict": one.verdict} for one in found]
@@ -303,7 +303,7 @@ def plan(
     from ..bench.results import load
 
     if rtt <= 0:
-        raise InvalidInput("a round trip takes time", field="rtt", remedy="Measure it with ping.")
+        raise InvalidInput("a round trip takes time", "rtt", "Measure it with ping.")
     costs = planning.costs_of([load(file) for file in figures or []])
     if costs is None:
         from ..bench.measures import throughput as measure
@@ -365,9 +365,7 @@ def _finish(shared: Shared, result: Result, paths: list[Path], append: bool = Fa
         if path.suffix == ".json" and append and path.exists():
             before = load(path)
             if before.measure != result.measure:
-                raise InvalidInput(
-                    f"{path} holds {before.measure}, not {result.measure}", field="output"
-                )
+                raise InvalidInput(f"{path} holds {before.measure}, not {result.measure}", "output")
             rounds = 1 + max((run.round for run in before.runs), default=-1)
             for run in result.runs:
                 run.round += rounds

@@ -281,7 +281,7 @@ def plot(simulation: Simulation, path: str | Path) -> None:
     target = Path(path)
     if target.suffix.lower() not in (".png", ".svg"):
         raise InvalidSetting(
-            f"{target.suffix!r} is not a valid format", field="plot", remedy="Name it .png or .svg."
+            f"{target.suffix!r} is not a valid format", "plot", "Name it .png or .svg."
         )
     try:
         from matplotlib.figure import Figure

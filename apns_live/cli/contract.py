@@ -53,9 +53,7 @@ def check(shared: Shared, files: list[Path], states: str | None = None) -> int:
         with Path(states).open("rb") as lines:
             return _check_lines(shared, contract, lines)
     except OSError as error:
-        raise InvalidInput(
-            f"{states} cannot be read: {error.strerror}", field="--states"
-        ) from error
+        raise InvalidInput(f"{states} cannot be read: {error.strerror}", "--states") from error
 
 
 def _check_lines(shared: Shared, contract: Any, source: BinaryIO) -> int:
@@ -114,8 +112,8 @@ def _state(line: bytes, number: int) -> tuple[str, str | bytes]:
         pass
     raise InvalidInput(
         f"line {number} is not a state",
-        field="--states",
-        remedy='Write one object a line: {"type": "MatchAttributes", "json": "{...}"}.',
+        "--states",
+        'Write one object a line: {"type": "MatchAttributes", "json": "{...}"}.',
     )
 
 
@@ -191,7 +189,7 @@ def _chosen(contract: Any, name: str | None) -> list[str]:
         return list(contract.names)
     if name not in contract.types:
         known = ", ".join(contract.names) or "none"
-        raise InvalidInput(f"no file declares {name}", field="--type", remedy=f"Found: {known}.")
+        raise InvalidInput(f"no file declares {name}", "--type", f"Found: {known}.")
     return [name]
 
 

@@ -63,9 +63,7 @@ def demo(
         ("--connections", connections, 1, 1_000),
     ):
         if not least <= number <= most:
-            raise InvalidSetting(
-                f"{number} is out of range", field=name, remedy=f"Give {least} to {most:,}."
-            )
+            raise InvalidSetting(f"{number} is out of range", name, f"Give {least} to {most:,}.")
     shows = sys.stderr.isatty() if progress is None else progress
     if not shared.json_mode:
         shared.note(f"starting a fake APNs for {tokens:,} simulated phones")

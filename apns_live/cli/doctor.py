@@ -119,8 +119,8 @@ async def _device(
     if device is None or (fake is None and app is None):
         raise InvalidInput(
             "needs --device, and --app or --fake",
-            field="--device",
-            remedy="Give --app ID --device ID for a database, or --fake URL --device ID.",
+            "--device",
+            "Give --app ID --device ID for a database, or --fake URL --device ID.",
         )
     if fake is not None:
         for found in _by_fake(fake, device):
@@ -189,8 +189,8 @@ def _decodes(files: list[Path], text: str | None) -> Finding:
     if not files or not equals:
         raise InvalidInput(
             "must be given together",
-            field="--contract and --state",
-            remedy="Give --contract MatchAttributes.swift --state 'MatchAttributes={...}'.",
+            "--contract and --state",
+            "Give --contract MatchAttributes.swift --state 'MatchAttributes={...}'.",
         )
     document = Path(value[1:]).read_text("utf-8") if value.startswith("@") else value
     verdict = Contract.read(*files).check(name, document)
@@ -367,8 +367,8 @@ def _by_fake(url: str, device: str) -> Iterator[Finding]:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise InvalidInput(
             f"cannot be asked: {error}",
-            field="--fake",
-            remedy="Give the inspector's URL, as apns-live fake prints it.",
+            "--fake",
+            "Give the inspector's URL, as apns-live fake prints it.",
         ) from None
     if not phone["live_activities_enabled"]:
         yield finding("switches", "disabled", "Live Activities are switched off")

@@ -90,8 +90,8 @@ def fake(
         if not 0 <= number < 65_536:
             raise InvalidSetting(
                 f"{number} is not a valid TCP port",
-                field=f"--{name.replace('_', '-')}",
-                remedy="Use 0 for a free one, to 65535.",
+                f"--{name.replace('_', '-')}",
+                "Use 0 for a free one, to 65535.",
             )
     named = {"team_id": team_id, "key_id": key_id, "bundle_id": bundle_id[0] if bundle_id else None}
     options: dict[str, Any] = {
@@ -156,24 +156,22 @@ def _schemas(texts: list[str]) -> dict[str, Path]:
         if not (name and equals and file):
             raise InvalidSetting(
                 f"{text!r:.60} is not TYPE=FILE",
-                field="--schema",
-                remedy="Write the attributes type, =, and the file of its JSON Schema.",
+                "--schema",
+                "Write the attributes type, =, and the file of its JSON Schema.",
             )
         if not Path(file).is_file():
-            raise InvalidSetting(f"there is no file {file}", field="--schema")
+            raise InvalidSetting(f"there is no file {file}", "--schema")
         schemas[name] = Path(file)
     return schemas
 
 
 def _token(token: str | None, file: Path | None) -> str | None:
     if token is not None and file is not None:
-        raise InvalidSetting(
-            "and --token-file are both given", field="--token", remedy="Keep one of them."
-        )
+        raise InvalidSetting("and --token-file are both given", "--token", "Keep one of them.")
     if file is not None:
         text = file.read_text("utf-8").strip()
         if not text:
-            raise InvalidSetting(f"{file} is empty", field="--token-file")
+            raise InvalidSetting(f"{file} is empty", "--token-file")
         return text
     return token or os.environ.get("APNS_LIVE_FAKE_TOKEN") or None
 

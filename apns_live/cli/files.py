@@ -42,8 +42,8 @@ class PrivateFile:
         except OSError as error:
             raise InvalidSetting(
                 f"{path} cannot be written: {error.strerror}",
-                field=option,
-                remedy="Name a file in a directory that exists and may be written.",
+                option,
+                "Name a file in a directory that exists and may be written.",
             ) from error
         self._csv = csv.writer(self._file) if self._form == ".csv" else None
         if self._csv is not None:
@@ -97,8 +97,8 @@ class OutcomeFiles:
         if len(set(paths)) < len(paths):
             raise InvalidSetting(
                 "is the same file as another one",
-                field="--retry-file, --drop-file or --unknown-file",
-                remedy="Give each a name of its own.",
+                "--retry-file, --drop-file or --unknown-file",
+                "Give each a name of its own.",
             )
         self._retry_unknown = replay_safe or retry_unknown
         self.open: dict[str, PrivateFile] = {}

@@ -76,37 +76,29 @@ def gateway(
     Prints its address when it is ready; with --json as one JSON line.
     """
     if not 0 <= port < 65_536:
-        raise InvalidSetting(
-            f"{port} is not a valid TCP port", field="--port", remedy="Use 0 to 65535."
-        )
+        raise InvalidSetting(f"{port} is not a valid TCP port", "--port", "Use 0 to 65535.")
     if (certificate is None) != (private_key is None):
-        raise InvalidSetting(
-            "must be given together", field="--certificate, --private-key", remedy="Give both."
-        )
+        raise InvalidSetting("must be given together", "--certificate, --private-key", "Give both.")
     if hostname and certificate is not None:
         raise InvalidSetting(
-            "cannot be combined with --certificate",
-            field="--hostname",
-            remedy="Give one of the two.",
+            "cannot be combined with --certificate", "--hostname", "Give one of the two."
         )
     if proxy_port is not None and not (hostname or certificate):
-        raise InvalidSetting(
-            "has no effect without TLS", field="--proxy-port", remedy="Give --hostname too."
-        )
+        raise InvalidSetting("has no effect without TLS", "--proxy-port", "Give --hostname too.")
     from ..gateway.serving import raise_descriptor_limit
     from ..gateway.wire.certificates import Certificates
 
     if contract and not with_fake:
         raise InvalidSetting(
             "has no effect without --with-fake",
-            field="--contract",
-            remedy="Store it for an app: apns-live apps contract APP FILE.",
+            "--contract",
+            "Store it for an app: apns-live apps contract APP FILE.",
         )
     tuned = Tuned(shared.arguments)
     endpoints = tuned.endpoints()
     if with_fake and endpoints:
         raise InvalidSetting(
-            "cannot be combined with --apns", field="--with-fake", remedy="Leave one of them out."
+            "cannot be combined with --apns", "--with-fake", "Leave one of them out."
         )
     place = Place(
         # --with-fake and --dir use their own database, so the settings do not apply.
@@ -303,9 +295,7 @@ class Tuned:
             return {}
         if "gateway.apns" not in given:
             raise InvalidSetting(
-                "has no effect without --apns",
-                field=sources[given[0]],
-                remedy="Give the URL of that APNs too.",
+                "has no effect without --apns", sources[given[0]], "Give the URL of that APNs too."
             )
         host, port = self._host("gateway.apns")
         manage = self._host("gateway.apns_manage") if "gateway.apns_manage" in given else None
@@ -320,7 +310,7 @@ class Tuned:
             )
         except InvalidSetting as error:
             place = sources["gateway.apns_ca" if error.field == "ca_file" else "gateway.apns"]
-            raise InvalidSetting(error.problem, field=place, remedy=error.remedy) from None
+            raise InvalidSetting(error.problem, place, error.remedy) from None
         return {"production": endpoint, "sandbox": endpoint}
 
     def _host(self, name: str) -> tuple[str, int | None]:
@@ -334,8 +324,8 @@ class Tuned:
         if not host or text.rstrip("/") != f"https://{url.netloc}" or "@" in url.netloc:
             raise InvalidSetting(
                 f"{text!r:.80} is not the address of an APNs",
-                field=self.found.sources[name],
-                remedy="Write https://HOST:PORT.",
+                self.found.sources[name],
+                "Write https://HOST:PORT.",
             )
         return host, port
 
@@ -372,7 +362,7 @@ class Tuned:
         except InvalidSetting as error:
             # Name the option, the variable or the place in the file.
             place = self.found.sources.get(f"{part}.{error.field}", error.field)
-            raise InvalidSetting(error.problem, field=place, remedy=error.remedy) from None
+            raise InvalidSetting(error.problem, place, error.remedy) from None
 
 
 def _limits(said: list[str], source: str) -> dict[str, Any]:
@@ -389,8 +379,8 @@ def _limits(said: list[str], source: str) -> dict[str, Any]:
         ):
             raise InvalidSetting(
                 f"{one!r:.60} is not a valid limit",
-                field=source,
-                remedy=f"Write braze=4166 or braze=4166/4; APIs: {', '.join(DIALECTS)}.",
+                source,
+                f"Write braze=4166 or braze=4166/4; APIs: {', '.join(DIALECTS)}.",
             )
         limits[name] = Limit(
             per_minute=int(per_minute) or None, concurrent=int(concurrent or 0) or None

@@ -109,9 +109,7 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not value:
         raise InvalidInput(
-            f"{text[:40]!r} is not a valid pair",
-            field=option,
-            remedy="Write NAME=VALUE, ours first.",
+            f"{text[:40]!r} is not a valid pair", option, "Write NAME=VALUE, ours first."
         )
     return name, value
 

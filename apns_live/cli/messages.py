@@ -98,8 +98,8 @@ def when(text: str, field: str) -> datetime.datetime | datetime.timedelta | int 
     except ValueError:
         raise InvalidPayload(
             f"{text!r:.40} is not a valid date",
-            field=field,
-            remedy="Write +10m or +1h30m, seconds since 1970, or 2030-01-31T20:00:00Z.",
+            field,
+            "Write +10m or +1h30m, seconds since 1970, or 2030-01-31T20:00:00Z.",
         ) from None
 
 
@@ -139,7 +139,7 @@ def fields_of_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the message that has this payload."""
     aps = payload["aps"]
     if not isinstance(aps, Mapping):
-        raise InvalidPayload("is not an object", field="aps", remedy="See Apple's payload keys.")
+        raise InvalidPayload("is not an object", "aps", "See Apple's payload keys.")
     custom = {name: value for name, value in payload.items() if name != "aps"}
     fields: dict[str, Any] = {"custom": custom} if custom else {}
     rest = dict(aps)
@@ -174,7 +174,7 @@ def _notification_alert(alert: Any) -> dict[str, Any]:
     if isinstance(alert, str):
         return {"body": alert}
     if not isinstance(alert, Mapping):
-        raise InvalidPayload("is not an object", field="aps.alert", remedy="Use title and body.")
+        raise InvalidPayload("is not an object", "aps.alert", "Use title and body.")
     rest = _localised(alert)
     fields = {name: rest.pop(name) for name in _LOCALISED if name in rest}
     if "launch-image" in rest:
@@ -201,7 +201,7 @@ def _with_alert(fields: dict[str, Any]) -> dict[str, Any]:
     words = {} if alert is None else {"body": alert} if isinstance(alert, str) else alert
     if not isinstance(words, Mapping):
         remedy = 'Write {"title": ..., "body": ...}.'
-        raise InvalidPayload("is not an object", field="alert", remedy=remedy)
+        raise InvalidPayload("is not an object", "alert", remedy)
     words = _localised(words)
     for name in ("title", "body"):
         if isinstance(words.get(name), Mapping):
@@ -222,4 +222,4 @@ def _localized(words: Mapping[str, Any], field: str) -> Localized:
     try:
         return Localized(names["loc-key"], names.get("loc-args", names.get("args", ())))
     except InvalidInput as error:
-        raise InvalidPayload(error.problem, field=field, remedy=error.remedy) from None
+        raise InvalidPayload(error.problem, field, error.remedy) from None

@@ -234,8 +234,8 @@ def command(*given: str | Bundle) -> Callable[[Callable[..., Any]], Function]:
                 if given[name] is not None and given[name] not in said.choices:
                     raise InvalidSetting(
                         f"{given[name]!r:.40} is not a choice",
-                        field=said.flags[0],
-                        remedy=f"Use {' or '.join(said.choices)}.",
+                        said.flags[0],
+                        f"Use {' or '.join(said.choices)}.",
                     )
             groups: dict[str, dict[str, Any]] = {"setting": {}, "message": {}, "": {}}
             for name in [parameter.name for parameter in shared]:

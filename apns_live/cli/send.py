@@ -85,9 +85,7 @@ def broadcast(
     message = message_from(shared.message)
     if storage_policy not in (None, 0, 1):
         raise InvalidSetting(
-            f"{storage_policy} is not a valid storage policy",
-            field="--storage-policy",
-            remedy="Use 0 or 1.",
+            f"{storage_policy} is not a valid storage policy", "--storage-policy", "Use 0 or 1."
         )
     target = BroadcastChannel(channel, storage_policy=storage_policy)
     encoded = encode(message, now=time.time(), target="broadcast", storage_policy=storage_policy)
@@ -157,9 +155,7 @@ def check_deadline(deadline: float | None) -> None:
     """Raise `InvalidSetting` for a deadline that is not a valid number of seconds."""
     if deadline is not None and not 0 < deadline < 86_400 * 366:
         raise InvalidSetting(
-            f"{deadline:g} is not a valid time to wait",
-            field="--deadline",
-            remedy="Give seconds, more than 0.",
+            f"{deadline:g} is not a valid time to wait", "--deadline", "Give seconds, more than 0."
         )
 
 

@@ -116,8 +116,8 @@ def new_key(shared: Shared, file: Path | None = None) -> None:
     if not make_private(file, key + "\n"):
         raise InvalidSetting(
             f"{file} is there already",
-            field="--file",
-            remedy="Keys sealed with it would be lost: name another file.",
+            "--file",
+            "Keys sealed with it would be lost: name another file.",
         )
     shared.answer(
         {"file": str(file)},

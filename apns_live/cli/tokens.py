@@ -112,12 +112,12 @@ class TokenFile:
 
     def _bad(self, problem: str, remedy: str) -> InvalidInput:
         name = "stdin" if self.path == "-" else self.path
-        return InvalidInput(problem, field=f"{name}, line {self.lines}", remedy=remedy)
+        return InvalidInput(problem, f"{name}, line {self.lines}", remedy)
 
     def _from_text(self, lines: Iterator[str]) -> Iterator[str]:
         if self._column is not None:
             raise InvalidInput(
-                "plain text has no columns", field="--column", remedy="Add --format csv or jsonl."
+                "plain text has no columns", "--column", "Add --format csv or jsonl."
             )
         for line in lines:
             token = line.strip()

@@ -92,9 +92,7 @@ def completion(shared: Shared, shell: str) -> None:
     """Print the completion script for bash, zsh or fish."""
     if shell not in SHELLS:
         raise InvalidInput(
-            f"{shell!r:.40} is not a shell that can complete",
-            field="SHELL",
-            remedy=f"Use {', '.join(SHELLS)}.",
+            f"{shell!r:.40} is not a shell that can complete", "SHELL", f"Use {', '.join(SHELLS)}."
         )
     # Typer documents this variable; it is the same in every release of typer and click.
     environment = os.environ | {"_APNS_LIVE_COMPLETE": f"source_{shell}"}

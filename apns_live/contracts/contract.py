@@ -95,7 +95,7 @@ class Contract:
                 self.types.setdefault(found.name, found)
                 self.types.setdefault(found.qualified, found)
         except RecursionError:
-            raise InvalidInput("the Swift source is nested too deep", field="contract") from None
+            raise InvalidInput("the Swift source is nested too deep", "contract") from None
         self.names = list(dict.fromkeys(found.name for found in self.types.values()))
         """The distinct types, in the order of the source."""
         payloads = [self.types[name].payload.accepts for name in self.names]
@@ -113,8 +113,8 @@ class Contract:
                 except OSError as error:
                     raise InvalidInput(
                         f"{file} cannot be read: {error.strerror}",
-                        field="contract",
-                        remedy="Name the Swift files that declare your ActivityAttributes.",
+                        "contract",
+                        "Name the Swift files that declare your ActivityAttributes.",
                     ) from error
         return cls(sources)
 

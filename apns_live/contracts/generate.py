@@ -219,8 +219,8 @@ class _Writer:
 def _no_model(shape: s.Shape, reason: str) -> InvalidInput:
     return InvalidInput(
         f"{shape.swift} has no Python model: {reason}",
-        field="contract",
-        remedy="Write this state yourself and check it with apns-live contract check.",
+        "contract",
+        "Write this state yourself and check it with apns-live contract check.",
     )
 
 
