@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from . import (
-    activities,
     apps,
     bench,
     budget,
@@ -19,7 +18,6 @@ from . import (
     fake,
     fan_out,
     gateway,
-    imports,
     send,
     store,
     tools,
@@ -60,9 +58,9 @@ for name, group in {
     "store": store.app,
     "apps": apps.app,
     "keys": apps.keys,
-    "import": imports.app,
-    "activities": activities.app,
-    "operations": activities.operations,
+    "import": store.imports,
+    "activities": store.activities,
+    "operations": store.operations,
 }.items():
     app.add_typer(group, name=name)
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from ..delivery.budget import HOUR, Budget, Urgency, check_budget, check_urgency
+import msgspec
+
+from ..delivery.budget import HOUR, Budget, check_budget, check_urgency
 from ..delivery.lane import Lane
 from ..delivery.state import State
 from ..errors import InvalidInput, InvalidSetting
+from ..misfits import misfit
 from ..outcome import Outcome, Verdict
 from ..payload import Alert, End, Update, encode
 from ..testing.phones.settings import Budget as PhoneBudget
@@ -34,35 +35,37 @@ ROUND_TRIP = 0.1
 """Seconds until APNs answers a push."""
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """One update that a backend would submit, ``at`` seconds from the start."""
 
-    at: float
-    urgency: str = ""
+    at: Annotated[float, msgspec.Meta(ge=0, lt=366 * 24 * HOUR)]
+    urgency: Literal["", "urgent", "normal", "quiet"] = ""
     alert: bool = False
     end: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One sent push. Times are seconds from the start; ``shown_at`` None means never shown."""
+class Sent(msgspec.Struct, frozen=True):
+    """One sent push. Times are seconds from the start; ``shown_at`` None means never shown.
+
+    ``submitted`` is its index in the plan. ``throttled``: the phone's budget was spent, so that it was
+    not shown at once.
+    """
 
     at: float
     submitted: int
-    """Its index in the plan."""
     priority: int
     kind: str
     demoted: bool
     over_budget: bool
     shown_at: float | None
     throttled: bool
-    """Whether the phone's budget was spent, so that it was not shown at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Simulation:
-    """The result of a simulation. ``ages`` are the ages of the shown state, sampled every second."""
+class Simulation(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a simulation. ``ages`` are the ages of the shown state, sampled every second.
+
+    ``left`` is the rest of the phone's budget by minute, with one entry for each change.
+    """
 
     budget: dict[str, Any]
     phone: dict[str, Any]
@@ -76,17 +79,15 @@ class Simulation:
     worst_age: float
     ended: bool
     left: list[tuple[float, float]]
-    """The rest of the phone's budget by minute, with one entry for each change."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values; counts first, then every push."""
-        values = asdict(self)
+        """Return plain values, without ``left``."""
+        values: dict[str, Any] = msgspec.to_builtins(self)
         del values["left"]
         for priority in (10, 5):
             values[f"sent_at_{priority}"] = sum(push.priority == priority for push in self.sent)
         for name in ("demoted", "over_budget", "throttled"):
             values[name] = sum(getattr(push, name) for push in self.sent)
-        values["sent"] = [asdict(push) for push in self.sent]
         return values
 
 
@@ -168,23 +169,17 @@ def simulate(
             priority = constant_priority or encoded.priority
             shown_at, throttled = phone.shows(now + ROUND_TRIP / 2, priority)
             kind = "end" if waiting.is_end else "alert" if encoded.has_alert else "update"
-            sent.append(
-                Sent(
-                    at=now,
-                    submitted=index[id(waiting)],
-                    priority=priority,
-                    kind=kind,
-                    demoted=bool(decision and decision.demoted),
-                    over_budget=bool(decision and decision.over_budget),
-                    shown_at=shown_at,
-                    throttled=throttled,
-                )
+            demoted, over = (
+                bool(decision and decision.demoted),
+                bool(decision and decision.over_budget),
             )
+            push = Sent(now, index[id(waiting)], priority, kind, demoted, over, shown_at, throttled)
+            sent.append(push)
             answered_at = now + ROUND_TRIP
     ages = _ages(plan, sent, now)
     alerts = [push for push in sent if push.kind == "alert"]
     return Simulation(
-        budget={**asdict(allowance), "minimum_interval": minimum_interval},
+        budget={**msgspec.to_builtins(allowance), "minimum_interval": minimum_interval},
         phone={"capacity": capacity, "law": law, "bursts": BURSTS, "hour_offset": hour_offset},
         updates=len(plan),
         superseded=superseded,
@@ -229,48 +224,29 @@ def _ages(plan: Sequence[Planned], sent: Sequence[Sent], until: float) -> list[f
 def read_plan(path: str | Path) -> list[Planned]:
     """Read a plan from JSON Lines or CSV with ``at`` (seconds) and, where given, ``urgency``, ``alert``, ``end``.
 
-    Raises InvalidInput with the line that cannot be read.
+    Raises InvalidInput with the row that cannot be read.
     """
     text = Path(path).read_text(encoding="utf-8")
-    rows: list[dict[str, Any]] = []
-    if not text.lstrip().startswith("{"):
-        rows = list(csv.DictReader(io.StringIO(text)))
-    else:
-        for number, line in enumerate(text.splitlines(), 1):
-            try:
-                row = json.loads(line) if line.strip() else None
-            except json.JSONDecodeError as error:
-                raise _bad(number, str(error)) from None
-            if isinstance(row, dict):
-                rows.append(row)
-            elif line.strip():
-                raise _bad(number, "it is not a JSON object")
-    plan = [_planned(number, row) for number, row in enumerate(rows, 1)]
+    is_json = text.lstrip().startswith("{")
+    rows: Iterable[Any] = text.splitlines() if is_json else csv.DictReader(io.StringIO(text))
+    plan = []
+    for number, row in enumerate(rows, 1):
+        try:
+            if isinstance(row, str):
+                if row.strip():
+                    plan.append(msgspec.json.decode(row, type=Planned, strict=False))
+            else:
+                given = {
+                    name: "true" if said == "yes" else said for name, said in row.items() if said
+                }
+                plan.append(msgspec.convert(given, Planned, strict=False))
+        except msgspec.DecodeError as error:
+            said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
+            remedy = 'Write lines such as {"at": 12.5, "urgency": "normal", "alert": false}.'
+            raise InvalidInput(str(said), f"updates, row {number}", remedy) from None
     if not plan:
         raise InvalidInput("the file has no updates", "updates", "Give one update a line.")
     return plan
-
-
-def _planned(number: int, row: dict[str, Any]) -> Planned:
-    try:
-        at = float(row["at"])
-    except (KeyError, TypeError, ValueError):
-        raise _bad(number, "`at` is missing or not a number of seconds") from None
-    if not 0 <= at < 366 * 24 * HOUR:
-        raise _bad(number, f"`at` {at:g} is not within a year from the start")
-    urgency = str(row.get("urgency") or "")
-    if urgency and urgency.upper() not in Urgency.__members__:
-        raise _bad(number, f"urgency {urgency!r} is not urgent, normal or quiet")
-    return Planned(at, urgency, _true(row.get("alert")), _true(row.get("end")))
-
-
-def _true(value: object) -> bool:
-    return str(value or "").strip().lower() in {"1", "true", "yes"}
-
-
-def _bad(number: int, problem: str) -> InvalidInput:
-    remedy = 'Write lines such as {"at": 12.5, "urgency": "normal", "alert": false}.'
-    return InvalidInput(problem, f"updates, row {number}", remedy)
 
 
 def plot(simulation: Simulation, path: str | Path) -> None:

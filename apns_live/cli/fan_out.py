@@ -157,7 +157,7 @@ def _say(shared: Shared, sender: Sender, report: Report) -> None:
             "BadDeviceToken: before you drop those tokens, check that they belong to this "
             "environment (a sandbox token on production, or the reverse)."
         )
-    if lost := sender.unknown_without_file:
+    if not files.keys() & {"retry", "unknown"} and (lost := report.verdicts.get(Verdict.UNKNOWN)):
         shared.note(
             f"{lost:,} starts may have been processed; use --unknown-file to keep such tokens."
         )
@@ -189,7 +189,6 @@ class Sender:
     """Tokens that were not sent because of the deadline or an interrupt."""
     unanswered: int = 0
     """Tokens that were handed over and whose outcome did not arrive before the end."""
-    unknown_without_file: int = 0
     interrupted: bool = False
     source_error: InvalidInput | OSError | None = None
     _in_hand: set[str] = field(default_factory=set)
@@ -211,8 +210,17 @@ class Sender:
                 run = self._run = client.fan_out(
                     message, tokens, deadline=self.deadline, workers=self.workers
                 )
+                shown = Bar("sending", total=self.source.size, shown=self.shows_progress)
+                seen = 0
                 async with run:
-                    await self._take(run)
+                    with shown as bar:
+                        async for outcome in run:
+                            self._in_hand.discard(outcome.token)
+                            self.files.write(outcome)
+                            seen += 1
+                            if seen % _REDRAW == 0:
+                                accepted = f"{run.report.accepted:,} accepted of {seen:,}"
+                                bar.at(self.source.bytes_read, accepted)
                 await (self._closing or client.aclose())
         finally:
             await client.aclose(drain=0.0)
@@ -239,27 +247,6 @@ class Sender:
             async for token in pipe:
                 self._in_hand.add(token)
                 yield token
-
-    async def _take(self, run: Run) -> None:
-        in_hand = self._in_hand
-        files = self.files
-        size = self.source.size
-        accepted = seen = 0
-        with Bar("sending", total=size, shown=self.shows_progress) as bar:
-            async for outcome in run:
-                in_hand.discard(outcome.token)
-                seen += 1
-                if outcome.verdict is Verdict.ACCEPTED:
-                    accepted += 1
-                else:
-                    files.write(outcome)
-                    if outcome.verdict is Verdict.UNKNOWN and not files.open.keys() & {
-                        "retry",
-                        "unknown",
-                    }:
-                        self.unknown_without_file += 1
-                if seen % _REDRAW == 0:
-                    bar.at(self.source.bytes_read, f"{accepted:,} accepted of {seen:,}")
 
     def _account_for_the_rest(self) -> None:
         self.unanswered = len(self._in_hand)

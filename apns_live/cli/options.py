@@ -244,7 +244,9 @@ def command(*given: str | Bundle) -> Callable[[Callable[..., Any]], Function]:
                     groups[""][name] = value
                 elif value is not None and value != []:
                     groups[kind][field.replace("__", ".")] = value
-            return function(Shared(groups[""].pop("json_mode"), *groups.values()), **given)
+            screen = groups[""].pop("json_mode")
+            done: int | None = function(Shared(screen, *groups.values()), **given)
+            return done
 
         parameters = [*shared[:before], *own, *shared[before:]]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -24,7 +24,6 @@ from ..errors import (
     CredentialError,
     InvalidInput,
     NotFound,
-    PayloadTooLarge,
     StoreError,
     TransportError,
 )
@@ -130,10 +129,12 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def at(self, done: float, note: str) -> None:
-        """Show the completed part of the total."""
+    def at(self, done: float, note: str, *, total: float | None = None) -> None:
+        """Show the completed part of the total, which may be known only now."""
+        self._total = total or self._total
         if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], completed=done, note=note)
+            task = self._progress.task_ids[0]
+            self._progress.update(task, completed=done, total=self._total, note=note)
         elif self._shown and monotonic() - self._written_at >= LINE_EVERY:
             self._written_at = monotonic()
             share = f"{100 * done / self._total:.0f} %, " if self._total else ""
@@ -227,74 +228,57 @@ def report_error(error: BaseException, *, command: str, json_mode: bool) -> Exit
     return code
 
 
+_FACTS = ("field", "status", "reason", "remedy", "request_id", "size", "limit", "breakdown")
+"""The facts of invalid input and of refused channel management, in the order of the output."""
+
+
 def _described(error: BaseException, command: str) -> tuple[ExitCode, str, dict[str, Any]]:
     facts: dict[str, Any] = {"kind": type(error).__name__}
     text = str(error) or type(error).__name__
-    if isinstance(error, InvalidInput):
-        facts |= {"field": error.field, "remedy": error.remedy}
-        if isinstance(error, PayloadTooLarge):
-            facts |= {"size": error.size, "limit": error.limit, "breakdown": error.breakdown}
+    if isinstance(error, InvalidInput | ChannelError):
+        facts |= {name: getattr(error, name) for name in _FACTS if hasattr(error, name)}
+    if isinstance(error, InvalidInput | StoreError | NotFound | Conflict):
         return ExitCode.BAD_INPUT, text, facts
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("apns_live"):
+        extra = next((name for name in ("gateway", "fake", "bench") if name in command), "service")
+        extra = "postgres" if (error.name or "").startswith("asyncpg") else extra
         missing = f"this needs a part that is not installed (no module named {error.name!r}): "
-        text = f"{missing}pip install 'apns-live[{extra_of(command, error)}]'"
+        text = f"{missing}pip install 'apns-live[{extra}]'"
         return ExitCode.PART_MISSING, text, {"kind": "MissingPart"}
     if isinstance(error, ChannelError):
         from ..reasons import classify
 
-        facts |= {"status": error.status, "reason": error.reason, "remedy": error.remedy}
-        facts["request_id"] = error.request_id
         refused = classify(error.status, error.reason).verdict in CREDENTIAL_VERDICTS
         unserved = error.status == 0 or error.status >= 500
         return (ExitCode.NO_WAY if refused or unserved else ExitCode.NOT_ACCEPTED), text, facts
-    if isinstance(error, StoreError | NotFound | Conflict):
-        return ExitCode.BAD_INPUT, text, facts
-    if isinstance(error, TransportError | CredentialError):
-        return ExitCode.NO_WAY, text, facts
     if isinstance(error, ApnsLiveError):
-        return ExitCode.NOT_ACCEPTED, text, facts
+        no_way = isinstance(error, TransportError | CredentialError)
+        return (ExitCode.NO_WAY if no_way else ExitCode.NOT_ACCEPTED), text, facts
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         why = os.strerror(error.errno or 0) if error.errno in errno.errorcode else text
         return ExitCode.BAD_INPUT, f"{where}{why}", facts
-    usage = getattr(error, "format_message", None)
-    if usage is not None:
+    if (usage := getattr(error, "format_message", None)) is not None:
         text = usage()
-        for theirs, ours in _USAGE:
-            text = theirs.sub(ours, text)
+        for theirs, ours in _USAGE.items():
+            text = re.sub(theirs, ours, text)
         return ExitCode.BAD_INPUT, text, facts
-    return (
-        ExitCode.DEFECT,
-        f"this is a defect of apns-live: {type(error).__name__}: {text} "
-        "(set APNS_LIVE_DEBUG=1 for the traceback)",
-        facts,
-    )
-
-
-def extra_of(command: str, error: ModuleNotFoundError) -> str:
-    """Return the package's extra that has a command's missing module."""
-    if (error.name or "").startswith("asyncpg"):
-        return "postgres"
-    return next((name for name in ("gateway", "fake", "bench") if name in command), "service")
+    text = f"this is a defect of apns-live: {type(error).__name__}: {text}"
+    return ExitCode.DEFECT, f"{text} (set APNS_LIVE_DEBUG=1 for the traceback)", facts
 
 
 # Convert typer's errors to our format. Their texts differ between releases.
-_USAGE = tuple(
-    (re.compile(theirs), ours)
-    for theirs, ours in (
-        (r"^Invalid value(?: for '?(.+?)'?)?: ", r"\1: "),
-        (
-            r"Input should be a valid integer.*|'.*' is not a valid int(eger)?\.?$",
-            "is not a whole number",
-        ),
-        (r"Input should be a valid number.*|'.*' is not a valid float\.?$", "is not a number"),
-        (r"Input should be greater than or equal to (.+)", r"is below \1"),
-        (r"Input should be less than or equal to (.+)", r"is above \1"),
-        (r"^Missing (?:argument|option|parameter) '(.+)'\.", r"\1: is missing"),
-        (r"^No such option: (\S+)", r"\1: is not an option"),
-        (r"^Option '(.+)' requires an argument\.", r"\1: needs a value"),
-    )
-)
+_WHOLE_NUMBER = r"Input should be a valid integer.*|'.*' is not a valid int(eger)?\.?$"
+_USAGE = {
+    r"^Invalid value(?: for '?(.+?)'?)?: ": r"\1: ",
+    _WHOLE_NUMBER: "is not a whole number",
+    r"Input should be a valid number.*|'.*' is not a valid float\.?$": "is not a number",
+    r"Input should be greater than or equal to (.+)": r"is below \1",
+    r"Input should be less than or equal to (.+)": r"is above \1",
+    r"^Missing (?:argument|option|parameter) '(.+)'\.": r"\1: is missing",
+    r"^No such option: (\S+)": r"\1: is not an option",
+    r"^Option '(.+)' requires an argument\.": r"\1: needs a value",
+}
 
 
 def _one_line(text: str) -> str:
