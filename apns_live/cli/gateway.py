@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +20,6 @@ from ..gateway.scopes import DIALECTS
 from ..gateway.settings import DIALECT_LIMITS, GatewaySettings, Limit
 from ..settings import Setting, read
 from ..settings.table import APNS, GATEWAY, LOG, SERVICE
-from .embedded import Place
 from .options import SENDING, SERVING, Shared, command
 from .store_access import (
     DEFAULT_DIRECTORY,
@@ -75,31 +76,29 @@ def gateway(
 
     Prints its address when it is ready; with --json as one JSON line.
     """
-    if not 0 <= port < 65_536:
-        raise InvalidSetting(f"{port} is not a valid TCP port", "--port", "Use 0 to 65535.")
-    if (certificate is None) != (private_key is None):
-        raise InvalidSetting("must be given together", "--certificate, --private-key", "Give both.")
-    if hostname and certificate is not None:
-        raise InvalidSetting(
-            "cannot be combined with --certificate", "--hostname", "Give one of the two."
-        )
-    if proxy_port is not None and not (hostname or certificate):
-        raise InvalidSetting("has no effect without TLS", "--proxy-port", "Give --hostname too.")
     from ..gateway.serving import raise_descriptor_limit
     from ..gateway.wire.certificates import Certificates
 
-    if contract and not with_fake:
-        raise InvalidSetting(
-            "has no effect without --with-fake",
-            "--contract",
-            "Store it for an app: apns-live apps contract APP FILE.",
-        )
     tuned = Tuned(shared.arguments)
     endpoints = tuned.endpoints()
-    if with_fake and endpoints:
-        raise InvalidSetting(
-            "cannot be combined with --apns", "--with-fake", "Leave one of them out."
-        )
+    one_certificate = (certificate is None) != (private_key is None)
+    lonely_proxy = proxy_port is not None and not (hostname or certificate)
+    store_it = "Store it for an app: apns-live apps contract APP FILE."
+    for wrong, option, problem, remedy in (
+        (not 0 <= port < 65_536, "--port", f"{port} is not a valid TCP port", "Use 0 to 65535."),
+        (one_certificate, "--certificate, --private-key", "must be given together", "Give both."),
+        (
+            hostname and certificate,
+            "--hostname",
+            "cannot go with --certificate",
+            "Give one of them.",
+        ),
+        (lonely_proxy, "--proxy-port", "has no effect without TLS", "Give --hostname too."),
+        (contract and not with_fake, "--contract", "has no effect without --with-fake", store_it),
+        (with_fake and endpoints, "--with-fake", "cannot go with --apns", "Give one of them."),
+    ):
+        if wrong:
+            raise InvalidSetting(problem, option, remedy)
     place = Place(
         # --with-fake and --dir use their own database, so the settings do not apply.
         database=database if with_fake or dir_ else configured_address(database),
@@ -259,6 +258,84 @@ def worker(shared: Shared) -> None:
         runner.run(work())
 
 
+# --- the place
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """A gateway's address and resources. ``facts`` are the TLS facts of the ready line."""
+
+    directory: Path | None = None
+    database: str | None = None
+    host: str = "localhost"
+    port: int = 0
+    certificates: Certificates | None = None
+    hostnames: tuple[str, ...] = ()
+    proxy_port: int | None = None
+    settings: GatewaySettings | None = None
+    service: ServiceSettings | None = None
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    contract: tuple[Path, ...] = ()
+    send: bool = True
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def make_certificates(self, directory: Path) -> None:
+        """Make certificates for ``hostnames`` in the directory's folder ``tls``."""
+        if not self.hostnames:
+            return
+        from ..gateway.wire.certificates import Certificates
+        from ..testing.certificates import LOCAL_NAMES, certificates_in
+
+        make_directory(directory / "tls")
+        made = certificates_in(directory / "tls", (*LOCAL_NAMES, *self.hostnames))
+        self.certificates = Certificates(made.certificate_file, made.key_file)
+        self.facts["ca_file"] = str(made.ca_file)
+
+    @contextlib.asynccontextmanager
+    async def proxy(self, url: str) -> AsyncIterator[None]:
+        """Run a CONNECT proxy to the gateway's URL if ``proxy_port`` is given."""
+        if self.proxy_port is None:
+            yield
+            return
+        parts = urlsplit(url)
+        target = parts.hostname or "localhost", parts.port or 443
+        async with connect_proxy(self.proxy_port, target) as address:
+            self.facts["proxy"] = address
+            yield
+
+
+@contextlib.asynccontextmanager
+async def connect_proxy(port: int, target: tuple[str, int]) -> AsyncIterator[str]:
+    """Run a CONNECT proxy (RFC 9110, 9.3.6) on localhost that connects every host to ``target``.
+
+    Yields its URL; port 0 takes a free port. For SDKs with a hard-coded host that respect ``HTTPS_PROXY``.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10.0)
+            if not head.startswith(b"CONNECT "):
+                writer.write(b"HTTP/1.1 405 Method Not Allowed\r\nAllow: CONNECT\r\n\r\n")
+                return
+            there, back = await asyncio.open_connection(*target)
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "localhost", port)
+    async with server:
+        yield f"http://localhost:{server.sockets[0].getsockname()[1]}"
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    try:
+        while part := await source.read(65_536):
+            target.write(part)
+            await target.drain()
+    finally:
+        target.close()
+
+
 # --- settings
 
 Made = TypeVar("Made")
@@ -272,18 +349,40 @@ class Tuned:
     ) -> None:
         """Read settings: options override variables, and these the file. Raises `InvalidSetting`."""
         self.found = read((*GATEWAY, *SERVICE), arguments, environ=environ)
+        values = self.found.values
+        for name in ("gateway.webhook_hosts", "gateway.trusted_proxies"):
+            if name in values:
+                values[name] = frozenset(values[name])
+        if "gateway.limits" in values:
+            values["gateway.limits"] = self._limits()
+        if "service.device_limit_ends" in values:
+            values["service.device_limit_ends"] = values["service.device_limit_ends"].replace(
+                "-", " "
+            )
+        if "service.audit_days" in values:
+            values["gateway.audit_days"] = values["service.audit_days"]
 
     def gateway(self) -> GatewaySettings:
         """Return the settings of the HTTP API. Raises `InvalidSetting`."""
-        values = self._of("gateway", except_=APNS)
-        if "limits" in values:
-            values["limits"] = _limits(values["limits"], self.found.sources["gateway.limits"])
-        for name in ("webhook_hosts", "trusted_proxies"):
-            if name in values:
-                values[name] = frozenset(values[name])
-        if "service.audit_days" in self.found.values:
-            values["audit_days"] = self.found.values["service.audit_days"]
-        return self._made("gateway", GatewaySettings, values)
+        return self._made("gateway", GatewaySettings, without=APNS)
+
+    def service(self) -> ServiceSettings:
+        """Return the settings of the service. Raises `InvalidSetting`."""
+        return self._made("service", ServiceSettings, without=LOG)
+
+    def _made(self, part: str, kind: Callable[..., Made], without: Sequence[Setting]) -> Made:
+        others = {one.name for one in without}
+        values = {
+            name.removeprefix(f"{part}."): value
+            for name, value in self.found.values.items()
+            if name.startswith(f"{part}.") and name not in others
+        }
+        try:
+            return kind(**values)
+        except InvalidSetting as error:
+            # Name the option, the variable or the place in the file.
+            place = self.found.sources.get(f"{part}.{error.field}", error.field)
+            raise InvalidSetting(error.problem, place, error.remedy) from None
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the endpoint that replaces Apple's, or nothing without ``apns``. Raises `InvalidSetting`."""
@@ -329,13 +428,6 @@ class Tuned:
             )
         return host, port
 
-    def service(self) -> ServiceSettings:
-        """Return the settings of the service. Raises `InvalidSetting`."""
-        values = self._of("service", except_=LOG)
-        if "device_limit_ends" in values:
-            values["device_limit_ends"] = values["device_limit_ends"].replace("-", " ")
-        return self._made("service", ServiceSettings, values)
-
     def configure_logs(self) -> None:
         """Set up logging from ``--log-format``, ``--log-level`` and ``--access-log``."""
         from ..activities.logs import configure
@@ -347,42 +439,17 @@ class Tuned:
             access=said.get("service.access_log", False),
         )
 
-    def _of(self, part: str, *, except_: Sequence[Setting]) -> dict[str, Any]:
-        """Return the values of one part of the settings, by field name."""
-        left_out = {one.name for one in except_}
-        return {
-            name.removeprefix(f"{part}."): value
-            for name, value in self.found.values.items()
-            if name.startswith(f"{part}.") and name not in left_out
-        }
-
-    def _made(self, part: str, kind: Callable[..., Made], values: Mapping[str, Any]) -> Made:
-        try:
-            return kind(**values)
-        except InvalidSetting as error:
-            # Name the option, the variable or the place in the file.
-            place = self.found.sources.get(f"{part}.{error.field}", error.field)
-            raise InvalidSetting(error.problem, place, error.remedy) from None
-
-
-def _limits(said: list[str], source: str) -> dict[str, Any]:
-    """Return the limits of each API; an API that is not named keeps its default."""
-    limits: dict[str, Any] = dict(DIALECT_LIMITS)
-    for one in said:
-        name, equals, numbers = one.partition("=")
-        per_minute, slash, concurrent = numbers.partition("/")
-        given = [per_minute, *([concurrent] if slash else [])]
-        if (
-            name not in DIALECTS
-            or not equals
-            or not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in given)
-        ):
-            raise InvalidSetting(
-                f"{one!r:.60} is not a valid limit",
-                source,
-                f"Write braze=4166 or braze=4166/4; APIs: {', '.join(DIALECTS)}.",
-            )
-        limits[name] = Limit(
-            per_minute=int(per_minute) or None, concurrent=int(concurrent or 0) or None
-        )
-    return limits
+    def _limits(self) -> dict[str, Any]:
+        """Return the limits of each API; an API that is not named keeps its default."""
+        limits: dict[str, Any] = dict(DIALECT_LIMITS)
+        for one in self.found.values["gateway.limits"]:
+            said = re.fullmatch(r"(\w+)=(\d{1,9})(?:/(\d{1,9}))?", one, re.ASCII)
+            if said is None or said[1] not in DIALECTS:
+                raise InvalidSetting(
+                    f"{one!r:.60} is not a valid limit",
+                    self.found.sources["gateway.limits"],
+                    f"Write braze=4166 or braze=4166/4; APIs: {', '.join(DIALECTS)}.",
+                )
+            per_minute, concurrent = int(said[2]) or None, int(said[3] or 0) or None
+            limits[said[1]] = Limit(per_minute=per_minute, concurrent=concurrent)
+        return limits

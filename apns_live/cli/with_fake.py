@@ -26,8 +26,8 @@ from ..testing.phones import Activity, Token
 from ..testing.phones.decoding import as_json
 from ..testing.serve import facts_of
 from .calls import Calls, demo_values
-from .embedded import Place
 from .files import write_private
+from .gateway import Place
 from .store_access import KEY_FILE, embedded_database, sealer
 
 if TYPE_CHECKING:
