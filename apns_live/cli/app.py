@@ -8,20 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import (
-    apps,
-    bench,
-    budget,
-    contract,
-    demo,
-    doctor,
-    fake,
-    fan_out,
-    gateway,
-    send,
-    store,
-    tools,
-)
+from . import apps, bench, budget, contract, doctor, fake, fan_out, gateway, send, store, tools
 
 NAME = "apns-live"
 _HELP = "Send Live Activity pushes directly to APNs, or to a local APNs for tests."
@@ -45,7 +32,7 @@ def _root(
 
 
 for each in (
-    *(demo.demo, send.send, fan_out.fan_out, send.broadcast, tools.lint, doctor.doctor),
+    *(fake.demo, send.send, fan_out.fan_out, send.broadcast, tools.lint, doctor.doctor),
     *(tools.explain, fake.fake, gateway.gateway, gateway.worker, tools.completion),
 ):
     app.command(each.__name__.replace("_", "-"))(each)

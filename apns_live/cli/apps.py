@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..clock import SystemClock
 from ..errors import InvalidInput, InvalidSetting, NotFound, StoreError
 from .files import write_private
 from .options import group
@@ -51,10 +51,8 @@ async def add(
     for_: str = "any",
 ) -> None:
     """Add an app and, with --key-file, its provider key."""
-    key = _key(key_file, key_id, team_id) if key_file is not None else None
+    key = await _key(shared, key_file, key_id, team_id) if key_file is not None else None
     apps = apps_of(shared.database, sealed=key is not None)
-    if key is not None:
-        await _check_sealer(shared.database)
     made = await apps.create(
         name=name or bundle_id, bundle_id=bundle_id, environment=environment, id=id_
     )
@@ -68,11 +66,11 @@ async def add(
 async def list_apps(shared: Stored) -> None:
     """Print the apps."""
     found = [await _facts(shared.database, one) for one in await apps_of(shared.database).list()]
-    columns = ("id", "name", "bundle_id", "environment")
     rows = []
     for one in found:
         active = [f"{key['key_id']} ({key['environment']})" for key in one["keys"] if key["active"]]
-        rows.append([*(one[name] for name in columns), ", ".join(active) or "none"])
+        plain = one["id"], one["name"], one["bundle_id"], one["environment"]
+        rows.append((*plain, ", ".join(active) or "none"))
     shared.rows({"apps": found}, ("id", "name", "bundle id", "environment", "keys"), rows)
 
 
@@ -81,14 +79,21 @@ async def list_apps(shared: Stored) -> None:
 async def show(shared: Stored) -> None:
     """Print an app and its keys, and whether the sealing key decrypts them."""
     facts = await _facts(shared.database, shared.app)
+    lines = []
     for key in facts["keys"]:
-        key["opens"] = await _opens(shared, key)
-    lines = [
-        f"key {key['key_id']} of team {key['team_id']} for {key['environment']}: "
-        f"{'in use' if key['active'] else 'replaced'}, {key['opens']}"
-        for key in facts["keys"]
-    ] or ["no provider key: add one with `apns-live apps add-key`"]
-    shared.answer(facts, *spoken(facts, "created_at", "keys"), *lines)
+        try:
+            apps = apps_of(shared.database, sealed=True)
+            await apps.open_key(shared.app, key["key_id"], key["environment"])
+            key["opens"] = "opens with the sealing key"
+        except InvalidSetting:
+            key["opens"] = "no sealing key is set"
+        except StoreError:
+            key["opens"] = "does not open with the sealing key that is set"
+        used = "in use" if key["active"] else "replaced"
+        whose = f"key {key['key_id']} of team {key['team_id']} for {key['environment']}"
+        lines.append(f"{whose}: {used}, {key['opens']}")
+    none = ["no provider key: add one with `apns-live apps add-key`"]
+    shared.answer(facts, *spoken(facts, "created_at", "keys"), *(lines or none))
 
 
 @app.command("add-key")
@@ -103,8 +108,7 @@ async def add_key(
     """Encrypt and store a provider key. It replaces the key of the same environment."""
     if key_file is None:
         raise InvalidInput("is missing", "--key-file", "Name the .p8 file.")
-    key = _key(key_file, key_id, team_id)
-    await _check_sealer(shared.database)
+    key = await _key(shared, key_file, key_id, team_id)
     await apps_of(shared.database, sealed=True).add_key(shared.app, **key, environment=for_)
     shared.answer(
         {"app": shared.app.id, "key_id": key["key_id"], "environment": for_},
@@ -161,8 +165,14 @@ async def contract(
     )
 
 
-def _key(file: Path, key_id: str | None, team_id: str | None) -> dict[str, str]:
-    """Return the arguments of `Apps.add_key` for a key file. Raises `InvalidInput`, `InvalidKey`."""
+async def _key(
+    shared: Stored, file: Path, key_id: str | None, team_id: str | None
+) -> dict[str, str]:
+    """Return the arguments of `Apps.add_key` for a key file.
+
+    Raises `InvalidInput`, `InvalidKey`, and `StoreError` if the stored keys are encrypted with another
+    sealing key.
+    """
     from ..credentials import ProviderKey
     from ..keyfile import read_key_file
 
@@ -170,6 +180,11 @@ def _key(file: Path, key_id: str | None, team_id: str | None) -> dict[str, str]:
         raise InvalidInput("is missing", "--team-id", "Give the team's ten characters.")
     key = ProviderKey.from_file(file, team_id=team_id, key_id=key_id)
     pem = read_key_file(file).decode("utf-8", "replace")
+    apps = apps_of(shared.database, sealed=True)
+    for one in await apps.list():
+        if kept := await apps.keys(one):
+            await apps.open_key(one, kept[0]["key_id"], kept[0]["environment"])
+            break
     return {"pem": pem, "key_id": key.key_id, "team_id": key.team_id}
 
 
@@ -177,27 +192,6 @@ async def _facts(database: Database, one: App) -> dict[str, Any]:
     names = ("id", "name", "bundle_id", "environment", "settings", "created_at")
     facts = dated({name: getattr(one, name) for name in names})
     return facts | {"keys": [dated(key) for key in await apps_of(database).keys(one)]}
-
-
-async def _opens(shared: Stored, key: Mapping[str, Any]) -> str:
-    """Say whether the sealing key decrypts a provider key."""
-    try:
-        apps = apps_of(shared.database, sealed=True)
-        await apps.open_key(shared.app, key["key_id"], key["environment"])
-    except InvalidSetting:
-        return "no sealing key is set"
-    except StoreError:
-        return "does not open with the sealing key that is set"
-    return "opens with the sealing key"
-
-
-async def _check_sealer(database: Database) -> None:
-    """Raise `StoreError` if the stored keys are encrypted with another sealing key."""
-    apps = apps_of(database, sealed=True)
-    for one in await apps.list():
-        for key in await apps.keys(one):
-            await apps.open_key(one, key["key_id"], key["environment"])
-            return
 
 
 # --- API keys
@@ -252,7 +246,7 @@ async def create(
     if file is not None:
         write_private(file, secret)
         facts["file"] = str(file)
-    shared.answer(facts, facts.get("file") or secret)
+    shared.answer(facts, facts.get("file", secret))
     if not shared.json_mode:
         shared.note(f"key {key.id}: keep the secret, it is not shown again")
 
@@ -299,7 +293,6 @@ def _check_new(file: Path | None) -> None:
 
 
 def _api_keys(shared: Stored) -> Keys:
-    from ..clock import SystemClock
     from ..gateway.keys import Keys
 
     return Keys(shared.database, SystemClock(), new_id)
@@ -307,7 +300,6 @@ def _api_keys(shared: Stored) -> Keys:
 
 async def _record(shared: Stored, action: str, key_id: str) -> None:
     """Write an audit log entry for a change to an API key."""
-    from ..clock import SystemClock
     from ..gateway.audit import Audit
 
     audit = Audit(shared.database, SystemClock())

@@ -15,7 +15,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from .messages import message_from
-from .options import Shared, command, group, words
+from .options import Shared, bundle, command, group
 from .output import Bar, ExitCode
 
 if TYPE_CHECKING:
@@ -51,8 +51,6 @@ _PLAN = {
 }
 """Shared option -> the field of a `Plan`."""
 _LIMITS = ("streams", "window", "unique_id")
-_KINDS: dict[str, Any] = {"count": int | None, "output": list[str] | None}
-"""The kinds of options without a default; any other is a string."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,16 +88,10 @@ def measured(
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Make a command of a measure. It gets a `Bench` and its own options, which ``table`` describes.
 
-    ``common`` maps the shared options that it also has to their defaults. Every measure has --sink,
-    --output and --append.
+    ``common`` maps the shared options that it also has to their types or defaults. Every measure has
+    --sink, --output and --append.
     """
-    common |= {"sink": "auto", "output": None, "append": False}
-    described = {each: one for one in words(_TABLE + table) for each in one.names}
-    kinds = _KINDS | {each: type(said) for each, said in common.items() if said is not None}
-    shared_options = tuple(
-        described[each].parameter(each, kinds.get(each, str | None), default)
-        for each, default in common.items()
-    )
+    common |= {"sink": "auto", "output": list[str], "append": False}
 
     def wrap(measure: Callable[..., Result]) -> Callable[..., Result]:
         @functools.wraps(measure)
@@ -109,7 +101,7 @@ def measured(
                 result = measure(Bench(shared.others, progress), **given)
             return _finish(shared, result, paths, shared.others["append"])
 
-        app.command(name)(command(table, shared_options)(run))
+        app.command(name)(command(table, bundle(_TABLE + table, **common))(run))
         return measure
 
     return wrap
@@ -123,10 +115,10 @@ def measured(
     --sender COMMAND: Command of another sender; repeatable.
     --senders FILE: JSON file with commands by name.
     """,
-    payload=None,
+    payload=str,
     body=350,
     duration=5.0,
-    count=None,
+    count=int,
     connections=1,
     concurrent=1_000,
     rounds=3,
@@ -151,10 +143,10 @@ def throughput(
 @measured(
     "latency",
     "--rate N [0.1..]: Pushes a second; repeatable.",
-    payload=None,
+    payload=str,
     body=350,
     duration=5.0,
-    count=None,
+    count=int,
     connections=1,
 )
 def latency(bench: Bench, rate: list[float] | None = None) -> Result:
@@ -170,10 +162,10 @@ def latency(bench: Bench, rate: list[float] | None = None) -> Result:
     rtt=80.0,
     window=65_535,
     streams=1_000,
-    payload=None,
+    payload=str,
     body=350,
     duration=10.0,
-    count=None,
+    count=int,
 )
 def distance(bench: Bench, connections: list[int] | None = None) -> Result:
     """Measure pushes a second with an added delay, and compare them with the bound of the windows."""
@@ -191,7 +183,7 @@ def distance(bench: Bench, connections: list[int] | None = None) -> Result:
     --every SECONDS [1.0..]: Time between two states.
     """,
     rtt=0.0,
-    payload=None,
+    payload=str,
     body=350,
     connections=8,
 )
@@ -206,7 +198,7 @@ def fan_out(bench: Bench, audience: int = 100_000, updates: int = 5, every: floa
     return measures.fan_out(plan, bench.setup(), bench.said["rtt"] / 1e3)
 
 
-@measured("memory", "--count [10..]: Tokens.", payload=None, body=350, rounds=1)
+@measured("memory", "--count [10..]: Tokens.", payload=str, body=350, rounds=1)
 def memory(bench: Bench, count: int = 1_000_000) -> Result:
     """Measure the peak memory of one fan-out, and whether its last pushes cost more than the first."""
     from ..bench import measures
@@ -214,7 +206,7 @@ def memory(bench: Bench, count: int = 1_000_000) -> Result:
     return measures.memory(bench.plan(count=count), bench.setup())
 
 
-@measured("service", "--devices [1..]: Devices.", database=None, rounds=1)
+@measured("service", "--devices [1..]: Devices.", database=str, rounds=1)
 def service(bench: Bench, devices: int = 100_000) -> Result:
     """Measure registering devices, and a start for all of them with every outcome stored."""
     from ..bench.service import service as measure
@@ -232,9 +224,9 @@ def service(bench: Bench, devices: int = 100_000) -> Result:
     --start N [0..]: Devices on which an activity starts while updates go on at half load.
     """,
     duration=5.0,
-    count=None,
+    count=int,
     connections=64,
-    database=None,
+    database=str,
     rounds=3,
 )
 def gateway(bench: Bench, phones: int = 1, overload: int = 0, start: int = 0) -> Result:

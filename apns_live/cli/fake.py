@@ -1,4 +1,4 @@
-"""``apns-live fake``: a local APNs with simulated phones."""
+"""``apns-live fake`` and ``apns-live demo``: a local APNs with simulated phones, and a show of it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,29 @@ import asyncio
 import contextlib
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ..errors import InvalidSetting
+from ..errors import ConnectFailed, InvalidSetting
+from ..outcome import Verdict
+from ..settings import Settings
 from .gateway import stopping
-from .options import Shared, command
-from .output import Screen, spoken
+from .options import Shared, bundle, command
+from .output import Bar, ExitCode, Screen, spoken
 
+if TYPE_CHECKING:
+    from ..client import Report
+    from ..client.histogram import Histogram
+    from ..payload import Message
 
-@command(
+_PORTS = ("port", "manage_port", "inspector_port")
+_OPTIONS = bundle(
     """
     Addresses and files:
     --host HOST: Address to listen on.
@@ -49,78 +59,68 @@ from .output import Screen, spoken
     --bundle-id ID: Bundle id of an app; repeatable.
     --team-id ID: Team id.
     --key-id ID: Key id.
-    """
+    """,
+    host="localhost",
+    port=0,
+    manage_port=0,
+    inspector_port=0,
+    no_inspector=False,
+    dir=Path,
+    ready_file=Path,
+    hostname=list[str],
+    token_file=Path,
+    token=str,
+    until_stdin_ends=False,
+    schema=list[str],
+    contract=list[Path],
+    bundle_id=list[str],
+    scenario=Path,
+    latency=str,
+    seed=int,
+    devices=str,
+    face="wire",
+    environment=str,
+    strict=bool,
+    spelling=str,
+    cut_streams=bool,
+    team_id=str,
+    key_id=str,
 )
-def fake(
-    shared: Shared,
-    host: str = "localhost",
-    port: int = 0,
-    manage_port: int = 0,
-    inspector_port: int = 0,
-    no_inspector: bool = False,
-    dir_: Path | None = None,
-    ready_file: Path | None = None,
-    hostname: list[str] | None = None,
-    token_file: Path | None = None,
-    token: str | None = None,
-    until_stdin_ends: bool = False,
-    schema: list[str] | None = None,
-    contract: list[Path] | None = None,
-    bundle_id: list[str] | None = None,
-    scenario: Path | None = None,
-    latency: str | None = None,
-    seed: int | None = None,
-    devices: str | None = None,
-    face: str = "wire",
-    environment: str | None = None,
-    strict: bool | None = None,
-    spelling: str | None = None,
-    cut_streams: bool | None = None,
-    team_id: str | None = None,
-    key_id: str | None = None,
-) -> None:
+
+
+@command(_OPTIONS)
+def fake(shared: Shared) -> None:
     """Run a local APNs that behaves like Apple's, until SIGTERM or SIGINT.
 
     Prints where it is when it is ready; as one JSON line with --json, or where stdout is not a terminal.
     """
     from ..testing.serve import serve
 
-    ports = {"port": port, "manage_port": manage_port, "inspector_port": inspector_port}
-    for name, number in ports.items():
-        if not 0 <= number < 65_536:
+    options = dict(shared.others)
+    for name in _PORTS:
+        if not 0 <= options[name] < 65_536:
             raise InvalidSetting(
-                f"{number} is not a valid TCP port",
+                f"{options[name]} is not a valid TCP port",
                 f"--{name.replace('_', '-')}",
                 "Use 0 for a free one, to 65535.",
             )
-    named = {"team_id": team_id, "key_id": key_id, "bundle_id": bundle_id[0] if bundle_id else None}
-    options: dict[str, Any] = {
-        **ports,
-        **{name: text for name, text in named.items() if text is not None},
-        "host": host,
-        "directory": dir_,
-        "ready_file": ready_file,
-        "hostnames": hostname or (),
-        "token": _token(token, token_file),
-        "scenario": scenario,
-        "latency": latency,
-        "seed": seed,
-        "devices": devices,
-        "schemas": _schemas(schema or []),
-        "contract": contract,
-        "face": face,
-        "environment": environment,
-        "strict": strict,
-        "spelling": spelling,
-        "cut_streams": cut_streams,
-        "bundle_ids": (bundle_id or ())[1:],
+    watches_stdin = options.pop("until_stdin_ends")
+    bundle_id, *others = options.pop("bundle_id") or (None,)
+    named = {"team_id": options.pop("team_id"), "key_id": options.pop("key_id")}
+    options |= {name: text for name, text in {**named, "bundle_id": bundle_id}.items() if text}
+    options |= {
+        "directory": (directory := options.pop("dir")),
+        "hostnames": options.pop("hostname") or (),
+        "token": _token(options["token"], options.pop("token_file")),
+        "schemas": _schemas(options.pop("schema") or []),
+        "bundle_ids": others,
     }
-    if no_inspector:
+    if options.pop("no_inspector"):
         options["inspector_port"] = None
 
     def ready(facts: dict[str, Any]) -> None:
-        if dir_ is not None:
-            _write_settings(dir_, facts)
+        if directory is not None:
+            _write_settings(directory, facts)
         empty = [name for name, value in facts.items() if not value]
         # A program reads a pipe or a file.
         screen = Screen(shared.json_mode or not sys.stdout.isatty())
@@ -128,7 +128,7 @@ def fake(
 
     async def run() -> None:
         async with stopping() as stop:
-            if until_stdin_ends:
+            if watches_stdin:
                 _watch_stdin(stop)
             await serve(**options, ready=ready, stop=stop)
 
@@ -191,3 +191,191 @@ def _write_settings(directory: Path, facts: dict[str, Any]) -> None:
     lines = ["# Written by apns-live fake: the settings that reach it."]
     lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     directory.joinpath("apns-live.toml").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+# --- the demo
+
+_REDRAW = 200
+
+
+class Step(NamedTuple):
+    """One row of the table: a message that was sent to every phone."""
+
+    name: str
+    report: Report
+    times: Histogram
+
+
+@command(
+    """
+    --tokens N: Number of simulated phones.
+    --rounds N: Number of updates.
+    --connections N: Maximum of connections.
+    --latency TIME: Latency of the fake, such as 40ms.
+    --scenario FILE: Scenario of the fake (TOML).
+    --progress/--no-progress: Show a progress bar. [on a terminal]
+    """
+)
+def demo(
+    shared: Shared,
+    tokens: int = 20_000,
+    rounds: int = 20,
+    connections: int = 8,
+    latency: str | None = None,
+    scenario: Path | None = None,
+    progress: bool | None = None,
+) -> int:
+    """Start a fake APNs, send an activity to simulated phones, and print the timing.
+
+    Sends a start, updates and an end to every phone, over real HTTP/2 and TLS.
+    """
+    for name, number, least, most in (
+        ("--tokens", tokens, 1, 10_000_000),
+        ("--rounds", rounds, 0, 10_000_000),
+        ("--connections", connections, 1, 1_000),
+    ):
+        if not least <= number <= most:
+            raise InvalidSetting(f"{number} is out of range", name, f"Give {least} to {most:,}.")
+    shows = sys.stderr.isatty() if progress is None else progress
+    if not shared.json_mode:
+        shared.note(f"starting a fake APNs for {tokens:,} simulated phones")
+    with fake_process(latency=latency, scenario=scenario) as settings:
+        steps = asyncio.run(_play(settings, tokens, rounds, connections, shows))
+    return _show(shared, steps, tokens, rounds)
+
+
+@contextlib.contextmanager
+def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Settings]:
+    """Run ``apns-live fake`` in a process of its own; yield the settings that reach it."""
+    arguments = [sys.executable, "-m", "apns_live.cli", "fake", "--json", "--no-inspector"]
+    arguments.append("--until-stdin-ends")  # the fake stops even if this process is killed
+    if latency is not None:
+        arguments += ["--latency", latency]
+    if scenario is not None:
+        arguments += ["--scenario", str(scenario)]
+    with (
+        tempfile.TemporaryDirectory(prefix="apns-live-demo-") as directory,
+        subprocess.Popen(  # noqa: S603 - this very program
+            [*arguments, "--dir", directory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Ctrl-C reaches only this process, which then stops the fake.
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            line = process.stdout.readline() if process.stdout else b""
+            facts = json.loads(line) if line.startswith(b"{") else {}
+            if "endpoint" not in facts:
+                said = process.stderr.read().decode("utf-8", "replace") if process.stderr else ""
+                raise ConnectFailed(
+                    f"the fake APNs did not start: {said.strip() or facts.get('error', 'no word')}"
+                )
+            yield Settings.load(file=Path(directory) / "apns-live.toml", environ={})
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+async def _play(
+    settings: Settings, tokens: int, rounds: int, connections: int, shows: bool
+) -> list[Step]:
+    from ..client.histogram import Histogram
+    from ..payload import Alert, End, Start, Update
+
+    messages: dict[str, Message] = {
+        "start": Start(
+            content_state={"home": 0, "away": 0, "minute": 0},
+            attributes_type="MatchAttributes",
+            attributes={"home": "Lions", "away": "Bears"},
+            alert=Alert(title="Lions - Bears", body="Kick-off"),
+        )
+    }
+    for number in range(1, rounds + 1):
+        state = {"home": number // 3, "away": number // 5, "minute": number * 4}
+        messages[f"update {number}"] = Update(content_state=state)
+    messages["end"] = End(content_state={"home": 6, "away": 4, "minute": 90})
+    steps: list[Step] = []
+    done = 0
+    async with settings.client(max_connections=connections) as client:
+        with Bar("demo", total=tokens * len(messages), shown=shows) as bar:
+            for name, message in messages.items():
+                # Tokens have 80 bytes, as those of real iPhones; start and activity tokens differ.
+                kind, times = "00" if name == "start" else "01", Histogram()
+                phones = (f"{kind}{number:0158x}" for number in range(tokens))
+                async with client.fan_out(message, phones) as run:
+                    async for outcome in run:
+                        times.add(outcome.round_trip)
+                        done += 1
+                        if done % _REDRAW == 0:
+                            bar.at(done, name)
+                    steps.append(Step(name, run.report, times))
+    return steps
+
+
+_COLUMNS = {
+    "step": "step",
+    "pushes": "pushes",
+    "accepted": "accepted",
+    "dropped": "dropped",
+    "p50": "p50 ms",
+    "p99": "p99 ms",
+    "rate": "push/s",
+    "connections": "links",
+}
+
+
+def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
+    updates, total = steps[1:-1], _row("total", steps)
+    shown = [_row("start", steps[:1])]
+    shown += [_row(f"{len(updates)} updates", updates)] if updates else []
+    shown += [_row("end", steps[-1:]), total]
+    shared.rows(
+        {
+            "tokens": tokens,
+            "rounds": rounds,
+            "steps": [_row(step.name, [step]) for step in steps],
+            "total": total,
+        },
+        list(_COLUMNS.values()),
+        [[_shown(name, row[name]) for name in _COLUMNS] for row in shown],
+    )
+    everything = total["pushes"] == tokens * (rounds + 2) == total["accepted"]
+    return ExitCode.OK if everything else ExitCode.NOT_ACCEPTED
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name in ("p50", "p99"):
+        return value * 1000
+    return int(value) if name == "rate" else value
+
+
+def _row(name: str, steps: list[Step]) -> dict[str, Any]:
+    """Return the figures of some steps together; times are seconds."""
+    from ..client.histogram import Histogram
+
+    times = Histogram()
+    for step in steps:
+        times.merge(step.times)
+    reports = [step.report for step in steps]
+    settled = sum(report.settled for report in reports)
+    accepted = sum(report.accepted for report in reports)
+    dropped = sum(report.verdicts.get(Verdict.DROP_TOKEN, 0) for report in reports)
+    elapsed = sum(report.elapsed for report in reports)
+    return {
+        "step": name,
+        "pushes": settled,
+        "accepted": accepted,
+        "dropped": dropped,
+        "other": settled - accepted - dropped,
+        "p50": round(times.percentile(50), 6),
+        "p95": round(times.percentile(95), 6),
+        "p99": round(times.percentile(99), 6),
+        "elapsed": round(elapsed, 3),
+        "rate": round(settled / elapsed, 1) if elapsed else 0.0,
+        "connections": max(report.connections for report in reports),
+    }

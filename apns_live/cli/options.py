@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Annotated, Any
 
 import typer
@@ -121,6 +122,20 @@ def option(
     return (words(line, panel)[0].parameter(name, kind, default),)
 
 
+def bundle(table: str, **kinds: Any) -> Bundle:
+    """Return options of a table as a bundle.
+
+    ``kinds`` has the default of each option, or its type, which makes it None by default.
+    """
+    described = {name: one for one in words(table) for name in one.names}
+    parameters = []
+    for name, said in kinds.items():
+        is_type = isinstance(said, type | GenericAlias)
+        kind, default = (said | None, None) if is_type else (type(said), said)
+        parameters.append(described[name].parameter(name, kind, default))
+    return tuple(parameters)
+
+
 def _settings(table: Sequence[Setting], panel: str = "") -> Bundle:
     """Return the options of all settings that have an option."""
     options = []
@@ -219,24 +234,26 @@ def command(*given: str | Bundle) -> Callable[[Callable[..., Any]], Function]:
 
     def wrap(function: Callable[..., Any]) -> Function:
         rest = iter(arguments)
-        own: list[inspect.Parameter] = []
-        limited: dict[str, Words] = {}
         signature = inspect.signature(function, eval_str=True, locals={"Result": Any})
+        own: list[inspect.Parameter] = []
         for one in list(signature.parameters.values())[1:]:
             said = described.get(one.name.rstrip("_")) or next(rest)
             own.append(said.parameter(one.name, one.annotation, one.default))
-            if said.choices:
-                limited[one.name] = said
+        parameters = [*shared[:before], *own, *shared[before:]]
+        infos = {one.name: one.annotation.__metadata__[0] for one in parameters}
+        choices = {
+            name: info.metavar.split("|")
+            for name, info in infos.items()
+            if _CHOICES.fullmatch(info.metavar or "") and not name.startswith("setting_")
+        }
 
         @functools.wraps(function)
         def run(**given: Any) -> int | None:
-            for name, said in limited.items():
-                if given[name] is not None and given[name] not in said.choices:
-                    raise InvalidSetting(
-                        f"{given[name]!r:.40} is not a choice",
-                        said.flags[0],
-                        f"Use {' or '.join(said.choices)}.",
-                    )
+            for name, allowed in choices.items():
+                if given[name] is not None and given[name] not in allowed:
+                    option = f"--{name.rstrip('_').replace('_', '-')}"
+                    remedy = f"Use {' or '.join(allowed)}."
+                    raise InvalidSetting(f"{given[name]!r:.40} is not a choice", option, remedy)
             groups: dict[str, dict[str, Any]] = {"setting": {}, "message": {}, "": {}}
             for name in [parameter.name for parameter in shared]:
                 value, (kind, _, field) = given.pop(name), name.partition("_")
@@ -248,7 +265,6 @@ def command(*given: str | Bundle) -> Callable[[Callable[..., Any]], Function]:
             done: int | None = function(Shared(screen, *groups.values()), **given)
             return done
 
-        parameters = [*shared[:before], *own, *shared[before:]]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {item.name: item.annotation for item in parameters}
         return run
