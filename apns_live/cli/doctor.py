@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import quote
 
+from ..clock import SystemClock
 from ..errors import (
     ApnsLiveError,
     ConnectFailed,
@@ -86,13 +88,12 @@ def doctor(
     reached, or refused key, team or topic.
     """
     findings: list[Finding] = []
-    store = shared.others["store"]
 
     async def examine() -> None:
         if device is not None or fake is not None:
-            found_by = _device(store, app, device, fake)
+            found_by = _device(shared.others["store"], app, device, fake)
         else:
-            found_by = _examine(shared, token, contract or [], state, store)
+            found_by = _examine(shared, token, contract or [], state)
         async for found in found_by:
             findings.append(found)
             if not shared.json_mode:
@@ -104,8 +105,7 @@ def doctor(
     asyncio.run(examine())
     failed = [found for found in findings if found.state == "fail"]
     if shared.json_mode:
-        rows = [found._asdict() for found in findings]
-        shared.answer({"ok": not failed, "findings": rows})
+        shared.answer({"ok": not failed, "findings": [found._asdict() for found in findings]})
     if not failed:
         return ExitCode.OK
     ways = {"dns", "tcp", "tls", "alpn", "proxy", "key", "clock", "environment", "topic", "push"}
@@ -117,11 +117,8 @@ async def _device(
 ) -> AsyncIterator[Finding]:
     """Diagnose a device. Raises `NotFound`, `StoreError`, `InvalidInput`, `InvalidSetting`."""
     if device is None or (fake is None and app is None):
-        raise InvalidInput(
-            "needs --device, and --app or --fake",
-            "--device",
-            "Give --app ID --device ID for a database, or --fake URL --device ID.",
-        )
+        remedy = "Give --app ID --device ID for a database, or --fake URL --device ID."
+        raise InvalidInput("needs --device, and --app or --fake", "--device", remedy)
     if fake is not None:
         for found in _by_fake(fake, device):
             yield found
@@ -129,7 +126,6 @@ async def _device(
     from ..activities.people.devices import Devices
     from ..activities.read.diagnosis import diagnose
     from ..activities.times import milliseconds
-    from ..clock import SystemClock
 
     clock = SystemClock()
     async with opened(store) as database:
@@ -140,7 +136,7 @@ async def _device(
 
 
 async def _examine(
-    shared: Shared, token: str | None, contract: list[Path], state: str | None, store: str | None
+    shared: Shared, token: str | None, contract: list[Path], state: str | None
 ) -> AsyncIterator[Finding]:
     if state is not None or contract:
         yield _decodes(contract, state)
@@ -161,22 +157,22 @@ async def _examine(
         check = "key" if of_key else "settings"
         yield Finding(check, "fail", str(error), getattr(error, "remedy", ""))
         return
-    reached = True
-    # Host, port, and whether pushes need the connection.
-    doors = [(endpoint.host, endpoint.port, True)]
+    # Pushes need the first connection only.
+    doors = [(endpoint.host, endpoint.port)]
     if endpoint.host.endswith(".push.apple.com"):
-        doors.append((endpoint.host, 2197 if endpoint.port == 443 else 443, False))
-    for host, port, needed in [*doors, (*endpoint.management, False)]:
-        found = await _door(settings, replace(endpoint, host=host, port=port), needed=needed)
-        reached = reached and (found.state == "ok" or not needed)
+        doors.append((endpoint.host, 2197 if endpoint.port == 443 else 443))
+    reached = False
+    for number, (host, port) in enumerate([*doors, endpoint.management]):
+        place = replace(endpoint, host=host, port=port)
+        found = await _connection(settings, place, needed=number == 0)
+        reached = reached or (number == 0 and found.state == "ok")
         yield found
     if reached:
         yield await _push(arguments, DEAD_TOKEN)
-    if reached and token is not None:
-        yield await _push(arguments, token, real=True)
-    address = named_address(store)
-    if address is not None:
-        yield await _store(store, address)
+        if token is not None:
+            yield await _push(arguments, token, real=True)
+    if (address := named_address(shared.others["store"])) is not None:
+        yield await _store(address)
 
 
 # --- without the network
@@ -187,11 +183,8 @@ def _decodes(files: list[Path], text: str | None) -> Finding:
 
     name, equals, value = (text or "").partition("=")
     if not files or not equals:
-        raise InvalidInput(
-            "must be given together",
-            "--contract and --state",
-            "Give --contract MatchAttributes.swift --state 'MatchAttributes={...}'.",
-        )
+        remedy = "Give --contract MatchAttributes.swift --state 'MatchAttributes={...}'."
+        raise InvalidInput("must be given together", "--contract and --state", remedy)
     document = Path(value[1:]).read_text("utf-8") if value.startswith("@") else value
     verdict = Contract.read(*files).check(name, document)
     if verdict.ok:
@@ -206,7 +199,7 @@ def _decodes(files: list[Path], text: str | None) -> Finding:
 # --- connecting to APNs
 
 
-async def _door(settings: Settings, endpoint: Endpoint, *, needed: bool) -> Finding:
+async def _connection(settings: Settings, endpoint: Endpoint, *, needed: bool) -> Finding:
     from ..pool.connect import Connector, Proxy, make_ssl_context
 
     where = f"{endpoint.host}:{endpoint.port}"
@@ -313,30 +306,12 @@ async def _push(arguments: dict[str, Any], token: str, *, real: bool = False) ->
 # --- the database
 
 
-async def _store(given: str | None, address: str) -> Finding:
-    locked = _locked(address)
-    if locked:
-        return locked
+async def _store(address: str) -> Finding:
+    path = re.sub(r"^sqlite(\+\w+)?:///", "", address)
     try:
-        async with opened(given) as database:
-            return Finding("store", "ok", f"{database!r} is of this release")
-    except (StoreError, InvalidSetting) as error:
-        remedy = (
-            getattr(error, "remedy", "") or "Do what the message says, or name another database."
-        )
-        return Finding("store", "fail", str(error), remedy)
-    except ModuleNotFoundError as error:
-        remedy = "pip install 'apns-live[service]'"
-        return Finding("store", "fail", f"no module named {error.name!r}", remedy)
-
-
-def _locked(address: str) -> Finding | None:
-    """Return what is wrong when an SQLite file is locked by another process."""
-    path = Path(re.sub(r"^sqlite(\+\w+)?:///", "", address))
-    if not path.is_file():
-        return None
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
+        # With mode=rw nothing is created where there is no file, or where the address is PostgreSQL's.
+        there = f"file:{quote(path)}?mode=rw"
+        with contextlib.closing(sqlite3.connect(there, timeout=1.0, uri=True)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
     except sqlite3.DatabaseError as error:
@@ -346,7 +321,15 @@ def _locked(address: str) -> Finding | None:
                 "process alone send from an SQLite file; several need PostgreSQL."
             )
             return Finding("store", "fail", f"{path} is locked", remedy)
-    return None
+    try:
+        async with opened(address) as database:
+            return Finding("store", "ok", f"{database!r} is of this release")
+    except (StoreError, InvalidSetting) as error:
+        remedy = getattr(error, "remedy", "") or "Do what the message says."
+        return Finding("store", "fail", str(error), remedy)
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'apns-live[service]'"
+        return Finding("store", "fail", f"no module named {error.name!r}", remedy)
 
 
 # --- a device of a fake
@@ -365,11 +348,8 @@ def _by_fake(url: str, device: str) -> Iterator[Finding]:
             query: dict[str, str | int] = {"device": device, "newest": 1, "limit": 100}
             pushes = client.get("/v1/pushes", params=query).raise_for_status().json()["items"]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise InvalidInput(
-            f"cannot be asked: {error}",
-            "--fake",
-            "Give the inspector's URL, as apns-live fake prints it.",
-        ) from None
+        remedy = "Give the inspector's URL, as apns-live fake prints it."
+        raise InvalidInput(f"cannot be asked: {error}", "--fake", remedy) from None
     if not phone["live_activities_enabled"]:
         yield finding("switches", "disabled", "Live Activities are switched off")
     if not phone["online"]:
@@ -401,12 +381,10 @@ def _by_fake(url: str, device: str) -> Iterator[Finding]:
             continue
         told.add(word)
         start = word == "silent token" and push["event"] == "start"
+        check, word = ("start token", "dead start token") if start else ("push", word)
         detail = f" ({push['detail']})" if push["detail"] else ""
-        said = f"push {push['number']} ({push['event'] or push['push_type']}) was ignored: {word}{detail}"
-        yield finding(
-            "start token" if start else "push", "dead start token" if start else word, said
-        )
-    shown = [each for each in phone["activities"] if each["state"] == "active"]
-    yield Finding(
-        "phone", "ok", f"{device} shows {len(shown)} running cards, {len(pushes)} pushes seen"
-    )
+        said = f"push {push['number']} ({push['event'] or push['push_type']}) was ignored"
+        yield finding(check, word, f"{said}: {push['explain']}{detail}")
+    shown = sum(each["state"] == "active" for each in phone["activities"])
+    said = f"{device} shows {shown} running cards, {len(pushes)} pushes seen"
+    yield Finding("phone", "ok", said)

@@ -317,18 +317,6 @@ async def _play(
     return steps
 
 
-_COLUMNS = {
-    "step": "step",
-    "pushes": "pushes",
-    "accepted": "accepted",
-    "dropped": "dropped",
-    "p50": "p50 ms",
-    "p99": "p99 ms",
-    "rate": "push/s",
-    "connections": "links",
-}
-
-
 def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
     updates, total = steps[1:-1], _row("total", steps)
     shown = [_row("start", steps[:1])]
@@ -341,17 +329,17 @@ def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
             "steps": [_row(step.name, [step]) for step in steps],
             "total": total,
         },
-        list(_COLUMNS.values()),
-        [[_shown(name, row[name]) for name in _COLUMNS] for row in shown],
+        ("step", "pushes", "accepted", "dropped", "p50 ms", "p99 ms", "push/s", "links"),
+        [
+            (
+                *(row[name] for name in ("step", "pushes", "accepted", "dropped")),
+                *(row["p50"] * 1000, row["p99"] * 1000, int(row["rate"]), row["connections"]),
+            )
+            for row in shown
+        ],
     )
     everything = total["pushes"] == tokens * (rounds + 2) == total["accepted"]
     return ExitCode.OK if everything else ExitCode.NOT_ACCEPTED
-
-
-def _shown(name: str, value: Any) -> Any:
-    if name in ("p50", "p99"):
-        return value * 1000
-    return int(value) if name == "rate" else value
 
 
 def _row(name: str, steps: list[Step]) -> dict[str, Any]:
