@@ -14,7 +14,7 @@ from unittest import mock
 
 import psutil
 
-from apns_live.bench import measures, runner
+from apns_live.bench import runner
 from apns_live.bench.gateway import gateway as measure_gateway
 from apns_live.bench.results import Result, Run, median
 from apns_live.bench.runner import Contender, Setup, contenders_of, message_of
@@ -32,7 +32,7 @@ NAMES = {
     "service": "a million devices: registering, and a start for all of them",
     "gateway": "calls of three APIs beside an empty route, half load, overload",
 }
-FAN_OUT, SEND = measures.OURS[0].name, measures.OURS[1].name
+FAN_OUT, SEND = runner.OURS[0].name, runner.OURS[1].name
 
 
 def main(name: str, arguments: list[str]) -> int:
@@ -50,12 +50,12 @@ def main(name: str, arguments: list[str]) -> int:
     match name:
         case "throughput":
             others = contenders_of(given.against, [], given.senders)
-            found = measures.throughput(plan, setup, others)
+            found = runner.throughput(plan, setup, others)
             bars = _beside(found)
             bars += _with_unique_ids(found, plan, given.rounds)
             with mock.patch.object(runner, "sink", _nginx):
                 # aioapns finds answers by their apns-id, and nginx is made to echo it for all.
-                beside = measures.throughput(plan, setup, others)
+                beside = runner.throughput(plan, setup, others)
             named = beside.named()
             if "h2load" in named:
                 bars.append(
@@ -71,13 +71,13 @@ def main(name: str, arguments: list[str]) -> int:
             found.notes += [f"On nginx, {note}" for note in beside.notes]
             found.notes.append(f"Rows with nginx: {beside.settings['sink']}.")
         case "distance":
-            found = measures.distance(plan, 0.080, [64, 8, 1])
+            found = runner.distance(plan, 0.080, [64, 8, 1])
             bars = [Bar(f"{run.name}: share", run.figures["share"], 0.8) for run in found.runs]
         case "latency":
-            found = measures.latency(plan, [100, 1_000, 5_000, 10_000])
+            found = runner.latency(plan, [100, 1_000, 5_000, 10_000])
         case "memory":
             many = Plan(message=message_of(350), count=int(1_000_000 * given.scale))
-            found = measures.memory(many, few)
+            found = runner.memory(many, few)
             bars = [
                 Bar("peak memory", _figure(found.runs, "peak MB"), 150, False, "MB"),
                 Bar(

@@ -104,8 +104,8 @@ def _in_c(
             return float(json.loads(said.readline())["cpu"])
 
         try:
-            unique = ", apns-unique-id" if options.unique_id else ""
             port = json.loads(said.readline())["port"]
+            unique = ", apns-unique-id" if options.unique_id else ""
             yield Sink(f"apns_sink (C on libnghttp2){unique}", port, ca_file, cpu)
         finally:
             asked.close()
@@ -170,6 +170,7 @@ async def serve_own(
 # --- the relay, which makes a sink look far away
 
 HIGH_WATER = 256 * 1024 * 1024
+"""Bytes that may be under way in one direction."""
 
 
 def carries(connections: int, body: int, round_trip: float, options: SinkOptions) -> float:
@@ -187,66 +188,30 @@ def relayed(sink: Sink, round_trip: float, core: int | None) -> Iterator[Sink]:
         yield replace(sink, port=between.receive(), cpu=lambda: sink.cpu() + between.cpu())
 
 
-class _Direction:
-    """One direction of one connection: each chunk leaves ``delay`` seconds after it came."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
-        self._loop = loop
-        self._delay = delay
-        self._due = 0.0
-        self._early: list[bytes] = []
-        self._target: asyncio.Transport | None = None
-
-    def put(self, data: bytes) -> None:
+async def _delayed(
+    source: asyncio.StreamReader, target: asyncio.StreamWriter, delay: float
+) -> None:
+    """Copy one direction of a connection: each chunk leaves ``delay`` seconds after it came."""
+    loop, due = asyncio.get_running_loop(), 0.0
+    while True:
+        data = await source.read(HIGH_WATER)
         # A heap of timers keeps no order among equal times, and bytes must keep theirs.
-        self._due = max(self._due + 1e-6, self._loop.time() + self._delay)
-        self._loop.call_at(self._due, self._release, data)
-
-    def open(self, target: asyncio.Transport) -> None:
-        target.set_write_buffer_limits(high=HIGH_WATER)
-        self._target = target
-        for data in self._early:
-            self._release(data)
-
-    def _release(self, data: bytes) -> None:
-        if self._target is None:
-            self._early.append(data)
-        elif not data:  # the end of the stream, which is delayed like the bytes
-            self._target.close()
-        elif not self._target.is_closing():
-            self._target.write(data)
-
-
-class _Side(asyncio.Protocol):
-    """One end of a relayed connection."""
-
-    def __init__(self, out: _Direction, back: _Direction) -> None:
-        self.out, self.back = out, back
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.back.open(cast("asyncio.Transport", transport))
-
-    def data_received(self, data: bytes) -> None:
-        self.out.put(data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.out.put(b"")
+        due = max(due + 1e-6, loop.time() + delay)
+        if not data:
+            loop.call_at(due, target.close)
+            return
+        loop.call_at(due, target.write, data)
 
 
 async def serve(connection: Connection, to_port: int, delay: float) -> None:
     """Relay to ``to_port`` on loopback, ``delay`` seconds each way, until the parent closes its end."""
-    loop = asyncio.get_running_loop()
-    connecting: set[asyncio.Task[object]] = set()
 
-    def accept() -> asyncio.Protocol:
-        up, down = _Direction(loop, delay), _Direction(loop, delay)
-        coroutine = loop.create_connection(lambda: _Side(down, up), "127.0.0.1", to_port)
-        task: asyncio.Task[object] = loop.create_task(coroutine)
-        connecting.add(task)
-        task.add_done_callback(connecting.discard)
-        return _Side(up, down)
+    async def accept(near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        far, there = await asyncio.open_connection("127.0.0.1", to_port, limit=HIGH_WATER)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(_delayed(near, there, delay), _delayed(far, back, delay))
 
-    server = await loop.create_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=HIGH_WATER)
     say(connection, server.sockets[0].getsockname()[1])
     await answer_until_closed(connection)
     server.close()

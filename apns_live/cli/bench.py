@@ -133,11 +133,10 @@ def throughput(
     senders: str | None = None,
 ) -> Result:
     """Measure pushes a second over loopback, also of other senders in alternating rounds."""
-    from ..bench import measures
-    from ..bench.runner import contenders_of
+    from ..bench import runner
 
-    others = contenders_of(against or [], sender or [], senders)
-    return measures.throughput(bench.plan(), bench.setup(), others)
+    others = runner.contenders_of(against or [], sender or [], senders)
+    return runner.throughput(bench.plan(), bench.setup(), others)
 
 
 @measured(
@@ -151,9 +150,9 @@ def throughput(
 )
 def latency(bench: Bench, rate: list[float] | None = None) -> Result:
     """Measure the latency of a push at 100, 1,000, 5,000 and 10,000 pushes a second, or at --rate."""
-    from ..bench import measures
+    from ..bench import runner
 
-    return measures.latency(bench.plan(), rate or [100, 1_000, 5_000, 10_000], bench.setup())
+    return runner.latency(bench.plan(), rate or [100, 1_000, 5_000, 10_000], bench.setup())
 
 
 @measured(
@@ -169,10 +168,10 @@ def latency(bench: Bench, rate: list[float] | None = None) -> Result:
 )
 def distance(bench: Bench, connections: list[int] | None = None) -> Result:
     """Measure pushes a second with an added delay, and compare them with the bound of the windows."""
-    from ..bench import measures
+    from ..bench import runner
 
     rtt = bench.said["rtt"] / 1e3
-    return measures.distance(bench.plan(), rtt, connections or [8, 1], bench.setup())
+    return runner.distance(bench.plan(), rtt, connections or [8, 1], bench.setup())
 
 
 @measured(
@@ -189,21 +188,21 @@ def distance(bench: Bench, connections: list[int] | None = None) -> Result:
 )
 def fan_out(bench: Bench, audience: int = 100_000, updates: int = 5, every: float = 2.0) -> Result:
     """Measure how long it takes until an audience has a state, and the age of states on arrival."""
-    from ..bench import measures
+    from ..bench import runner
     from ..payload import Update
 
     plan = bench.plan(count=audience, updates=updates, every=every)
     if not isinstance(plan.message, Update):
         raise InvalidInput("only updates are fanned out here", "payload")
-    return measures.fan_out(plan, bench.setup(), bench.said["rtt"] / 1e3)
+    return runner.fan_out(plan, bench.setup(), bench.said["rtt"] / 1e3)
 
 
 @measured("memory", "--count [10..]: Tokens.", payload=str, body=350, rounds=1)
 def memory(bench: Bench, count: int = 1_000_000) -> Result:
     """Measure the peak memory of one fan-out, and whether its last pushes cost more than the first."""
-    from ..bench import measures
+    from ..bench import runner
 
-    return measures.memory(bench.plan(count=count), bench.setup())
+    return runner.memory(bench.plan(count=count), bench.setup())
 
 
 @measured("service", "--devices [1..]: Devices.", database=str, rounds=1)
@@ -298,7 +297,7 @@ def plan(
         raise InvalidInput("a round trip takes time", "rtt", "Measure it with ping.")
     costs = planning.costs_of([load(file) for file in figures or []])
     if costs is None:
-        from ..bench.measures import throughput as measure
+        from ..bench.runner import throughput as measure
 
         with _shown("what a push costs here") as progress:
             bench = Bench({"payload": None, "body": 350, "duration": 1.0, "sink": "auto"}, progress)
