@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -43,10 +44,9 @@ def message_from(options: Mapping[str, Any]) -> Message:
             remedy = 'Write {"event": "update", ...}.'
             raise InvalidPayload("is not a JSON object", "message", remedy)
         fields = fields_of_payload(fields) if "aps" in fields else fields
-    for name in ("content_state", "attributes", "custom"):
-        if name in given:
-            text = given[name]
-            given[name] = _parsed(_read(text[1:], name) if text.startswith("@") else text, name)
+    for name in given.keys() & {"content_state", "attributes", "custom"}:
+        text = given[name]
+        given[name] = _parsed(_read(text[1:], name) if text.startswith("@") else text, name)
     fields.update(given)
     event = str(fields.pop("event", "update"))
     kind = KINDS.get(_ALIASES.get(event, event))
@@ -64,11 +64,8 @@ def message_from(options: Mapping[str, Any]) -> Message:
             owners = " and ".join(each for each, one in KINDS.items() if name in _names(one))
             known = [*allowed, "title", "body", "sound"] if "alert" in allowed else allowed
             remedy = suggestion(name, known) or f"The event takes {', '.join(allowed)}."
-            raise InvalidPayload(
-                f"does not belong to the event {event}",
-                name,
-                f"It belongs to {owners}." if owners else remedy,
-            )
+            remedy = f"It belongs to {owners}." if owners else remedy
+            raise InvalidPayload(f"does not belong to the event {event}", name, remedy)
     return kind(**fields)
 
 
@@ -79,28 +76,16 @@ def _names(*kinds: type[Message]) -> list[str]:
 
 def when(text: str, field: str) -> datetime.datetime | datetime.timedelta | int | float:
     """Parse a date: +10m, seconds since 1970, or ISO 8601 with a zone."""
-    relative = _RELATIVE.match(text)
-    if relative:
-        seconds = sum(
-            float(number) * _UNITS[unit]
-            for number, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", relative[2])
-        )
-        try:
+    if relative := _RELATIVE.match(text):
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", relative[2])
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        with contextlib.suppress(OverflowError):
             return datetime.timedelta(seconds=-seconds if relative[1] == "-" else seconds)
-        except OverflowError:
-            seconds = 0.0
-    try:
-        return int(text) if re.fullmatch(r"\s*\d+\s*", text, re.ASCII) else float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise InvalidPayload(
-            f"{text!r:.40} is not a valid date",
-            field,
-            "Write +10m or +1h30m, seconds since 1970, or 2030-01-31T20:00:00Z.",
-        ) from None
+    for read in (int, float, datetime.datetime.fromisoformat):
+        with contextlib.suppress(ValueError):
+            return read(text.strip())
+    remedy = "Write +10m or +1h30m, seconds since 1970, or 2030-01-31T20:00:00Z."
+    raise InvalidPayload(f"{text!r:.40} is not a valid date", field, remedy)
 
 
 def _read(path: str, field: str) -> str:
@@ -148,13 +133,10 @@ def fields_of_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
     if event is None:
         if alert is None and rest.keys() <= {"content-available"} and rest:
             return {**fields, "event": "background"}
-        fields["event"] = "notification"
-        fields.update(_notification_alert(alert))
+        fields |= {"event": "notification", **_notification_alert(alert)}
         names = [*_names(Notification), "content_available"]
     else:
-        fields["event"] = event
-        if alert is not None:
-            fields["alert"] = alert
+        fields |= {"event": event} | ({} if alert is None else {"alert": alert})
         names = [name for name in _names(Start, Update, End) if name != "alert"]
     known = [key for key in (*APS_KEYS, "content-available") if key.replace("-", "_") in names]
     for name, value in rest.items():
@@ -169,25 +151,21 @@ def fields_of_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _notification_alert(alert: Any) -> dict[str, Any]:
-    if alert is None:
-        return {}
-    if isinstance(alert, str):
-        return {"body": alert}
-    if not isinstance(alert, Mapping):
-        raise InvalidPayload("is not an object", "aps.alert", "Use title and body.")
-    rest = _localised(alert)
-    fields = {name: rest.pop(name) for name in _LOCALISED if name in rest}
-    if "launch-image" in rest:
-        fields["launch_image"] = rest.pop("launch-image")
-    for name in rest:
-        remedy = suggestion(name, ("title", "subtitle", "body")) or "Use title and body."
+    words = _words_of(alert, "aps.alert", "Use title and body.")
+    fields = {name: words.pop(name) for name in _LOCALISED if name in words}
+    if "launch-image" in words:
+        fields["launch_image"] = words.pop("launch-image")
+    for name in words:
+        remedy = suggestion(name, _LOCALISED) or "Use title and body."
         raise InvalidPayload("is not a key of an alert", f"aps.alert.{name}", remedy)
     return fields
 
 
-def _localised(alert: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace Apple's keys such as title-loc-key and title-loc-args by a `Localized` text."""
-    words = dict(alert)
+def _words_of(alert: Any, field: str, remedy: str) -> dict[str, Any]:
+    """Return the keys of an alert, with a `Localized` text for title-loc-key, title-loc-args and so on."""
+    if not isinstance(alert, Mapping | str | None):
+        raise InvalidPayload("is not an object", field, remedy)
+    words = {"body": alert} if isinstance(alert, str) else dict(alert or {})
     for name, key in _LOCALISED.items():
         if f"{key}-key" in words:
             args = words.pop(f"{key}-args", ())
@@ -197,12 +175,7 @@ def _localised(alert: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_alert(fields: dict[str, Any]) -> dict[str, Any]:
     """Combine title, body and sound into the alert of a live activity."""
-    alert = fields.pop("alert", None)
-    words = {} if alert is None else {"body": alert} if isinstance(alert, str) else alert
-    if not isinstance(words, Mapping):
-        remedy = 'Write {"title": ..., "body": ...}.'
-        raise InvalidPayload("is not an object", "alert", remedy)
-    words = _localised(words)
+    words = _words_of(fields.pop("alert", None), "alert", 'Write {"title": ..., "body": ...}.')
     for name in ("title", "body"):
         if isinstance(words.get(name), Mapping):
             words[name] = _localized(words[name], f"alert.{name}")
