@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
 from ..outcome import Verdict
+from ..payload import Message, encode
 from ..settings import Settings
 from .files import OutcomeFiles
+from .messages import message_from
 from .options import CONNECTION, MESSAGE, Shared, command
 from .output import CREDENTIAL_VERDICTS, Bar, ExitCode
-from .send import check_deadline, show_warnings
+from .send import check_push
 from .tokens import TokenFile
 
 if TYPE_CHECKING:
     from ..client import Client, Report, Run
-    from ..payload import Message
 
 
 @command(
@@ -63,13 +64,11 @@ def fan_out(
     one stops waiting.
     """
     from ..client.workers import check_workers
-    from ..payload import encode
-    from .messages import message_from
 
-    check_deadline(deadline)
     check_workers(workers)
     message = message_from(shared.message)
     encoded = encode(message, now=time.time())
+    check_push(shared, encoded, deadline)
     settings = shared.settings()
     settings.client_arguments()  # raises for a wrong setting or key before a file is touched
     with contextlib.closing(TokenFile(tokens, form=format_, column=column)) as source:
@@ -80,7 +79,6 @@ def fan_out(
             replay_safe=encoded.replay_safe,
             retry_unknown=retry_unknown,
         )
-        show_warnings(shared, encoded)
         sender = Sender(
             source,
             files,
@@ -120,9 +118,7 @@ def _say(shared: Shared, sender: Sender, report: Report) -> None:
         "deadline_passed": report.deadline_passed,
         "elapsed": round(report.elapsed, 3),
         "rate": round(report.rate, 1),
-        "p50": round(report.p50, 6),
-        "p95": round(report.p95, 6),
-        "p99": round(report.p99, 6),
+        **{name: round(getattr(report, name), 6) for name in ("p50", "p95", "p99")},
         "connections": report.connections,
         "repeated": sender.source.repeated,
         "not_read": sender.not_read,
@@ -136,9 +132,8 @@ def _say(shared: Shared, sender: Sender, report: Report) -> None:
     shared.answer(summary)
     if shared.json_mode:
         return
-    shared.table(
-        ("", "pushes"), [(name.replace("_", " "), n) for name, n in summary["verdicts"].items()]
-    )
+    verdicts = [(name.replace("_", " "), count) for name, count in summary["verdicts"].items()]
+    shared.table(("", "pushes"), verdicts)
     if summary["reasons"]:
         shared.table(("reason", "pushes"), list(summary["reasons"].items()))
     shared.line(

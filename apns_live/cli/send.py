@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..clock import SystemClock
 from ..errors import InvalidSetting
 from ..outcome import Outcome
+from ..payload import check_bundle_id, check_token, encode
 from ..settings import Settings
+from .messages import message_from
 from .options import CONNECTION, MESSAGE, Shared, command, group
 from .output import Screen, exit_code_for, outcome_as_json, outcome_as_text
 
@@ -49,9 +52,6 @@ def send(
     show_secrets: bool = False,
 ) -> int:
     """Send one push to one token and print its outcome."""
-    from ..payload import check_token, encode
-    from .messages import message_from
-
     message = message_from(shared.message)
     settings = shared.settings()
     encoded = encode(message, now=time.time())
@@ -60,8 +60,7 @@ def send(
         text = _as_curl(encoded, token, settings, show_secrets=show_secrets)
         shared.answer({"command": text}, text)
         return 0
-    check_deadline(deadline)
-    show_warnings(shared, encoded)
+    check_push(shared, encoded, deadline)
     return _pushed(shared, settings, lambda client: client.send(message, token, deadline=deadline))
 
 
@@ -79,19 +78,15 @@ def broadcast(
 ) -> int:
     """Send an update or an end to all subscribers of a channel."""
     from ..channels import BroadcastChannel
-    from ..payload import encode
-    from .messages import message_from
 
     message = message_from(shared.message)
     if storage_policy not in (None, 0, 1):
-        raise InvalidSetting(
-            f"{storage_policy} is not a valid storage policy", "--storage-policy", "Use 0 or 1."
-        )
+        problem = f"{storage_policy} is not a valid storage policy"
+        raise InvalidSetting(problem, "--storage-policy", "Use 0 or 1.")
     target = BroadcastChannel(channel, storage_policy=storage_policy)
     encoded = encode(message, now=time.time(), target="broadcast", storage_policy=storage_policy)
-    check_deadline(deadline)
     settings = shared.settings()
-    show_warnings(shared, encoded)
+    check_push(shared, encoded, deadline)
 
     async def push(client: Client) -> Outcome:
         # The expiration header depends on the policy, and APNs refuses a wrong one.
@@ -123,9 +118,7 @@ def _as_curl(encoded: EncodedMessage, token: str, settings: Settings, *, show_se
 
     Device token and provider token are shell variables unless ``show_secrets``.
     """
-    from ..clock import SystemClock
     from ..credentials import ProviderTokens
-    from ..payload import check_bundle_id
     from ..pool.endpoint import resolve_environment
 
     arguments = settings.client_arguments()
@@ -136,8 +129,6 @@ def _as_curl(encoded: EncodedMessage, token: str, settings: Settings, *, show_se
         "authorization": bearer if show_secrets else "bearer $PROVIDER_TOKEN",
         **encoded.headers(bundle_id),
     }
-    authority = endpoint.authority.decode("ascii")
-    target = token if show_secrets else "$DEVICE_TOKEN"
     parts = ["curl --http2"]
     if endpoint.ca_file is not None:
         parts.append(f"--cacert {shlex.quote(str(endpoint.ca_file))}")
@@ -147,20 +138,19 @@ def _as_curl(encoded: EncodedMessage, token: str, settings: Settings, *, show_se
         quoted = f'"{text}"' if "$PROVIDER_TOKEN" in value else shlex.quote(text)
         parts.append(f"--header {quoted}")
     parts.append(f"--data-binary {shlex.quote(encoded.body.decode('utf-8'))}")
+    authority, target = endpoint.authority.decode(), token if show_secrets else "$DEVICE_TOKEN"
     parts.append(f'"https://{authority}/3/device/{target}"')
     return " \\\n  ".join(parts)
 
 
-def check_deadline(deadline: float | None) -> None:
-    """Raise `InvalidSetting` for a deadline that is not a valid number of seconds."""
+def check_push(screen: Screen, encoded: EncodedMessage, deadline: float | None) -> None:
+    """Print warnings about fields that Apple would silently ignore to stderr.
+
+    Raises `InvalidSetting` for a deadline that is not a valid number of seconds.
+    """
     if deadline is not None and not 0 < deadline < 86_400 * 366:
-        raise InvalidSetting(
-            f"{deadline:g} is not a valid time to wait", "--deadline", "Give seconds, more than 0."
-        )
-
-
-def show_warnings(screen: Screen, encoded: EncodedMessage) -> None:
-    """Print warnings about fields that Apple would silently ignore to stderr."""
+        problem = f"{deadline:g} is not a valid time to wait"
+        raise InvalidSetting(problem, "--deadline", "Give seconds, more than 0.")
     for warning in encoded.warnings:
         screen.note(f"warning: {warning}")
 

@@ -13,7 +13,11 @@ from typing import Any
 
 import msgspec
 
+from ..clock import SystemClock
 from ..errors import InvalidInput
+from ..payload import check_token
+from ..payload.lint import lint as check
+from ..reasons import explained, listed
 from .options import CONNECTION, Shared, command, group
 from .output import ExitCode, spoken
 
@@ -34,8 +38,6 @@ _TYPICAL = {
 )
 def lint(shared: Shared, files: list[str], broadcast: bool = False, strict: bool = False) -> int:
     """Check payloads: print problems, warnings, the bytes of each key, and what a phone will do."""
-    from ..payload.lint import lint as check
-
     failed = False
     reports: list[dict[str, Any]] = []
     for name in files:
@@ -43,23 +45,20 @@ def lint(shared: Shared, files: list[str], broadcast: bool = False, strict: bool
         report = check(data, target="broadcast" if broadcast else "device", now=time.time())
         failed |= not report.ok or (strict and bool(report.warnings))
         reports.append({"file": name, "ok": report.ok, **msgspec.to_builtins(report)})
-        if not shared.json_mode:
-            _show_report(shared, reports[-1])
+        if shared.json_mode:
+            continue
+        shared.line(f"{name}: {report.kind}, {report.size} of {report.limit} bytes")
+        for kind, findings in (("problem", report.problems), ("warning", report.warnings)):
+            for finding in findings:
+                place = f"{finding.field}: " if finding.field else ""
+                shared.line(f"  {kind}: {place}{finding.message}")
+        for sentence in report.explanation:
+            shared.line(f"  {sentence}")
+        if report.bytes_by_key:
+            shared.table(("key", "bytes"), list(report.bytes_by_key.items()))
     if shared.json_mode:
         shared.answer(reports[0] if len(reports) == 1 else {"files": reports})
     return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK
-
-
-def _show_report(shared: Shared, report: dict[str, Any]) -> None:
-    shared.line(f"{report['file']}: {report['kind']}, {report['size']} of {report['limit']} bytes")
-    for kind in ("problems", "warnings"):
-        for finding in report[kind]:
-            place = f"{finding['field']}: " if finding["field"] else ""
-            shared.line(f"  {kind[:-1]}: {place}{finding['message']}")
-    for sentence in report["explanation"]:
-        shared.line(f"  {sentence}")
-    if report["bytes_by_key"]:
-        shared.table(("key", "bytes"), list(report["bytes_by_key"].items()))
 
 
 @command(
@@ -70,8 +69,6 @@ def _show_report(shared: Shared, report: dict[str, Any]) -> None:
 )
 def explain(shared: Shared, word: str | None = None) -> None:
     """Explain a reason, an outcome or a symptom: whose fault it is, and what to do."""
-    from ..reasons import explained, listed
-
     if word is None:
         data = listed()
         rows = sorted((row["kind"], row["name"], row["meaning"]) for row in data)
@@ -108,17 +105,15 @@ def completion(shared: Shared, shell: str) -> None:
 @command("--header: Print the whole authorization header.", CONNECTION)
 def mint(shared: Shared, header: bool = False) -> None:
     """Print the provider token that every client with this key uses now. It is a secret."""
-    from ..clock import SystemClock
     from ..credentials import ProviderTokens
 
     key = shared.settings().provider_key()
     made = ProviderTokens(key, SystemClock()).current()
     bearer = made.value.decode("ascii")
     jwt = bearer.removeprefix("bearer ")
-    shared.answer(
-        {"token": jwt, "issued_at": made.issued_at, "key_id": key.key_id, "team_id": key.team_id},
-        f"authorization: {bearer}" if header else jwt,
-    )
+    facts = {"token": jwt, "issued_at": made.issued_at}
+    facts |= {"key_id": key.key_id, "team_id": key.team_id}
+    shared.answer(facts, f"authorization: {bearer}" if header else jwt)
 
 
 @token.command("inspect")
@@ -139,8 +134,6 @@ def inspect(shared: Shared, value: str = "-") -> int:
 
 
 def _device_token(text: str) -> dict[str, Any]:
-    from ..payload import check_token
-
     facts: dict[str, Any] = {"kind": "device token", "digits": len(text), "problems": []}
     try:
         check_token(text)
