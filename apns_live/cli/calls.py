@@ -127,13 +127,10 @@ class Calls:
     async def _shown(self, request: Request) -> Response:
         after = request.query_params.get("after", "")
         newer = int(after) if after.isdecimal() else 0
+        calls = [call for call in self._calls if call["number"] > newer]
         bodies = ("request", "response")
         return JSONResponse(
-            [
-                call | {name: readable(call[name]) for name in bodies}
-                for call in self._calls
-                if call["number"] > newer
-            ]
+            [call | {name: readable(call[name]) for name in bodies} for call in calls]
         )
 
     async def _send(self, request: Request) -> Response:
@@ -141,13 +138,11 @@ class Calls:
             asked = await request.json()
             api, method, path, body = (asked[name] for name in ("api", "method", "path", "body"))
             # A path cannot name another host, so the key is sent only to this gateway.
-            url = self._gateway.base_url.copy_with(
-                raw_path=b"/" + path.encode("ascii").lstrip(b"/")
-            )
-            headers = {
-                "authorization": f"{SAMPLES['apis'][api].get('scheme', 'Bearer')} {self._keys[api]}",
-                "content-type": "application/json",
-            }
+            raw_path = b"/" + path.encode("ascii").lstrip(b"/")
+            url = self._gateway.base_url.copy_with(raw_path=raw_path)
+            scheme = SAMPLES["apis"][api].get("scheme", "Bearer")
+            headers = {"authorization": f"{scheme} {self._keys[api]}"}
+            headers["content-type"] = "application/json"
             sent = self._gateway.build_request(method, url, content=body, headers=headers)
         except (ValueError, KeyError, TypeError, AttributeError, httpx.InvalidURL):
             return JSONResponse({"error": "name an api, a method, a path and a body"}, 400)

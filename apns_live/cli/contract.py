@@ -7,16 +7,17 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
+from ..contracts import Contract
+from ..contracts.generate import example as make
+from ..contracts.generate import losses, python_models
+from ..contracts.shapes import Unknown
 from ..errors import InvalidInput
 from .options import Shared, command, group
 from .output import ExitCode
-
-if TYPE_CHECKING:
-    from ..contracts import Verdict
 
 app = group("Check content states against the app's Swift source; needs the extra contracts.")
 _FILES = """
@@ -42,21 +43,16 @@ class _Line(msgspec.Struct):
 )
 def check(shared: Shared, files: list[Path], states: str | None = None) -> int:
     """Check whether the app decodes content states, as Swift's JSONDecoder would."""
-    from ..contracts import Contract
-
     contract = Contract.read(*files)
     if states is None:
         return _list_types(shared, contract)
     if states == "-":
         return _check_lines(shared, contract, sys.stdin.buffer)
-    try:
-        with Path(states).open("rb") as lines:
-            return _check_lines(shared, contract, lines)
-    except OSError as error:
-        raise InvalidInput(f"{states} cannot be read: {error.strerror}", "--states") from error
+    with Path(states).open("rb") as lines:
+        return _check_lines(shared, contract, lines)
 
 
-def _check_lines(shared: Shared, contract: Any, source: BinaryIO) -> int:
+def _check_lines(shared: Shared, contract: Contract, source: BinaryIO) -> int:
     counts = {True: 0, False: 0, None: 0}
     encode = msgspec.json.Encoder().encode
     for first, block in _blocks(source):
@@ -65,7 +61,7 @@ def _check_lines(shared: Shared, contract: Any, source: BinaryIO) -> int:
             if not line.strip():
                 continue
             kind, document = _state(line, number)
-            verdict: Verdict = contract.check(kind, document)
+            verdict = contract.check(kind, document)
             counts[verdict.ok] += 1
             if shared.json_mode:
                 answers.append(encode({"type": kind, **msgspec.structs.asdict(verdict)}))
@@ -76,9 +72,8 @@ def _check_lines(shared: Shared, contract: Any, source: BinaryIO) -> int:
             sys.stdout.buffer.write(b"\n".join(answers) + b"\n")
             sys.stdout.buffer.flush()
     if not shared.json_mode:
-        shared.line(
-            f"{counts[True]} decode, {counts[False]} are refused, {counts[None]} cannot be told"
-        )
+        said = f"{counts[True]} decode, {counts[False]} are refused, {counts[None]} cannot be told"
+        shared.line(said)
     return ExitCode.NOT_ACCEPTED if counts[False] else ExitCode.OK
 
 
@@ -110,11 +105,8 @@ def _state(line: bytes, number: int) -> tuple[str, str | bytes]:
             return loose["type"], loose["json"]
     except (ValueError, TypeError, KeyError):
         pass
-    raise InvalidInput(
-        f"line {number} is not a state",
-        "--states",
-        'Write one object a line: {"type": "MatchAttributes", "json": "{...}"}.',
-    )
+    remedy = 'Write one object a line: {"type": "MatchAttributes", "json": "{...}"}.'
+    raise InvalidInput(f"line {number} is not a state", "--states", remedy)
 
 
 @app.command("example")
@@ -129,9 +121,6 @@ def example(
     shared: Shared, files: list[Path], type_: str | None = None, count: int = 1, seed: int = 0
 ) -> None:
     """Generate content states that the app decodes; with --json in the format of `check --states`."""
-    from ..contracts import Contract
-    from ..contracts.generate import example as make
-
     contract = Contract.read(*files)
     chance = random.Random(seed)  # noqa: S311 - examples, not secrets
     for name in _chosen(contract, type_):
@@ -149,9 +138,6 @@ def example(
 @command(_FILES)
 def python(shared: Shared, files: list[Path], type_: str | None = None) -> None:
     """Generate typed models (msgspec) of the content states; the app decodes what they encode."""
-    from ..contracts import Contract
-    from ..contracts.generate import python_models
-
     contract = Contract.read(*files)
     names = _chosen(contract, type_)
     text = python_models({f"{name}State": contract.types[name].state.shape for name in names})
@@ -162,9 +148,6 @@ def python(shared: Shared, files: list[Path], type_: str | None = None) -> None:
 @command("OLD: The old version's Swift file or folder.", "NEW: The new version's.")
 def diff(shared: Shared, old: Path, new: Path) -> int:
     """Find states of the old version that the new one does not decode, and the reverse."""
-    from ..contracts import Contract
-    from ..contracts.generate import losses
-
     before, after = Contract.read(old), Contract.read(new)
     found = []
     for name in dict.fromkeys([*before.names, *after.names]):
@@ -175,16 +158,15 @@ def diff(shared: Shared, old: Path, new: Path) -> int:
                 continue
             else:
                 reasons = losses(one.types[name].state, other.types[name].state)
-            found += [
-                {"type": name, "direction": direction, "reason": reason} for reason in reasons
-            ]
+            place = {"type": name, "direction": direction}
+            found += [place | {"reason": reason} for reason in reasons]
     said = [f"{item['type']}, states {item['direction']}: {item['reason']}" for item in found]
     same = ["every state of one version decodes under the other"]
     shared.answer({"same": not found, "losses": found}, *(said or same))
     return ExitCode.NOT_ACCEPTED if found else ExitCode.OK
 
 
-def _chosen(contract: Any, name: str | None) -> list[str]:
+def _chosen(contract: Contract, name: str | None) -> list[str]:
     if name is None:
         return list(contract.names)
     if name not in contract.types:
@@ -193,9 +175,7 @@ def _chosen(contract: Any, name: str | None) -> list[str]:
     return [name]
 
 
-def _list_types(shared: Shared, contract: Any) -> int:
-    from ..contracts.shapes import Unknown
-
+def _list_types(shared: Shared, contract: Contract) -> int:
     for name in contract.names:
         found = contract.types[name]
         shape = found.state.shape

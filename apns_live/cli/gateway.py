@@ -8,6 +8,7 @@ import re
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -136,7 +137,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _alone(place: Place, ready: Ready) -> None:
     from ..activities import Service
     from ..gateway import create_app
-    from ..gateway.serving import calm_collector, serving
+    from ..gateway.serving import calm_collector
 
     directory = place.directory or DEFAULT_DIRECTORY
     if place.database is None or place.directory is not None or place.hostnames:
@@ -154,12 +155,8 @@ async def _alone(place: Place, ready: Ready) -> None:
             send=place.send,
         ) as service,
         stopping(place.certificates) as stop,
-        serving(
-            app := create_app(service, settings=place.settings),
-            gateway=app.state.gateway,
-            host=place.host,
-            port=place.port,
-            certificates=place.certificates,
+        place.serving(
+            app := create_app(service, settings=place.settings), app.state.gateway
         ) as url,
         place.proxy(url),
     ):
@@ -290,6 +287,17 @@ class Place:
         made = certificates_in(directory / "tls", (*LOCAL_NAMES, *self.hostnames))
         self.certificates = Certificates(made.certificate_file, made.key_file)
         self.facts["ca_file"] = str(made.ca_file)
+
+    def serving(self, app: Any, gateway: Any) -> AbstractAsyncContextManager[str]:
+        """Serve the app of a gateway; the context yields its URL."""
+        from ..gateway.serving import serving
+
+        at: dict[str, Any] = {
+            "host": self.host,
+            "port": self.port,
+            "certificates": self.certificates,
+        }
+        return serving(app, gateway=gateway, **at)
 
     @contextlib.asynccontextmanager
     async def proxy(self, url: str) -> AsyncIterator[None]:

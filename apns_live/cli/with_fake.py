@@ -12,14 +12,20 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
+from ..activities import Service
+from ..activities.apps import App
 from ..client import Endpoint
 from ..contracts import Contract
+from ..gateway import create_app
+from ..gateway.keys import Keys
+from ..gateway.scopes import ALL, SENDING
+from ..gateway.service_accounts import with_token_uri
 from ..testing import FakeApns
 from ..testing.control import serve_control
 from ..testing.phones import Activity, Token
@@ -29,10 +35,6 @@ from .calls import Calls, demo_values
 from .files import write_private
 from .gateway import Place
 from .store_access import KEY_FILE, embedded_database, sealer
-
-if TYPE_CHECKING:
-    from ..activities import Service
-    from ..activities.apps import App
 
 BUNDLE_ID = "com.example.demo"
 SEGMENT = "everyone"
@@ -53,23 +55,14 @@ _EVERYONE = {
 @contextlib.asynccontextmanager
 async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
     """Run everything in a directory; yields the ready line's facts."""
-    from ..activities import Service
-    from ..gateway import create_app
-    from ..gateway.service_accounts import with_token_uri
-    from ..gateway.serving import serving
-
     directory = place.directory or Path()
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         contract = Contract.read(*place.contract) if place.contract else None
         demo = demo_values(contract)
+        kept = directory / "fake"
         fake = await enter(
-            FakeApns(
-                directory=directory / "fake",
-                bundle_id=BUNDLE_ID,
-                devices="strict",
-                contract=contract,
-            )
+            FakeApns(directory=kept, bundle_id=BUNDLE_ID, devices="strict", contract=contract)
         )
         endpoint = Endpoint(**fake.endpoint._asdict())
         if place.database is None:
@@ -77,13 +70,10 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
             for name in (_FILE, f"{_FILE}-wal", f"{_FILE}-shm"):
                 (directory / name).unlink(missing_ok=True)
         address = await embedded_database(place.database, directory, file=_FILE)
+        sealing = sealer(directory / KEY_FILE, create=True)
+        places = {"production": endpoint, "sandbox": endpoint}
         service = await enter(
-            Service.open(
-                address,
-                sealing=sealer(directory / KEY_FILE, create=True),
-                endpoints={"production": endpoint, "sandbox": endpoint},
-                settings=place.service,
-            )
+            Service.open(address, sealing=sealing, endpoints=places, settings=place.service)
         )
         app = create_app(service, settings=place.settings)
         one, segment, keys, account = await _seed(service, fake, place.contract, demo["type"])
@@ -93,15 +83,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         app.router.routes[:0] = [
             Route(path, lambda _: RedirectResponse(inspector + "/")) for path in ("/", "/try")
         ]
-        url = await enter(
-            serving(
-                calls,
-                gateway=app.state.gateway,
-                host=place.host,
-                port=place.port,
-                certificates=place.certificates,
-            )
-        )
+        url = await enter(place.serving(calls, app.state.gateway))
         account_file = directory / "service-account.json"
         write_private(account_file, with_token_uri(account, url))
         phones = await enter(_Phones(url, fake, keys["native"], demo["type"]))
@@ -124,9 +106,6 @@ async def _seed(
     service: Service, fake: FakeApns, files: tuple[Path, ...], attributes_type: str
 ) -> tuple[App, str, dict[str, str], str]:
     """Create the app, its provider key, users, a segment, a group, API keys and an FCM account."""
-    from ..gateway.keys import Keys
-    from ..gateway.scopes import ALL, SENDING
-
     app = await service.apps.create(
         id=str(uuid.uuid4()),
         name="Demo",
@@ -218,18 +197,18 @@ class _Phones:
 
     async def _report(self) -> None:
         """Report every card that its owner swiped away to the gateway."""
-        told: set[str] = set()
+        reported: set[str] = set()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             with contextlib.suppress(httpx.HTTPError):
                 found = self._phones.activities.values()
                 cards = {card.id: card for card in found if card.state == "dismissed"}
-                for card in (cards[name] for name in cards.keys() - told):
+                for card in (cards[name] for name in cards.keys() - reported):
                     activity, device = activity_of(card), card.device.id
                     if card.ended_by == "user" and activity is not None and device in self._started:
                         receipt = {"event": "dismissed", "activity": activity}
                         await self._post(device, "/v1/device/receipts", {"receipts": [receipt]})
-                told = set(cards)
+                reported = set(cards)
 
     async def _hand_in(self, token: Token) -> None:
         device = token.device.id
@@ -277,10 +256,7 @@ def activity_of(card: Activity) -> str | None:
     if not isinstance(attributes, dict):
         return None
     onesignal = attributes.get("onesignal")
-    found = (
-        attributes.get("activityId")
-        or attributes.get("activity_id")
-        or attributes.get("brazeActivityId")
-        or (onesignal.get("activityId") if isinstance(onesignal, dict) else None)
-    )
-    return found if isinstance(found, str) else None
+    found = [attributes.get(name) for name in ("activityId", "activity_id", "brazeActivityId")]
+    found.append(onesignal.get("activityId") if isinstance(onesignal, dict) else None)
+    first = next(filter(None, found), None)
+    return first if isinstance(first, str) else None
