@@ -10,6 +10,7 @@ import io
 import math
 import os
 import platform
+import re
 import ssl
 import statistics
 import time
@@ -133,8 +134,7 @@ def quantiles(times: Iterable[float]) -> dict[str, float]:
 
 def median(values: Iterable[float]) -> float:
     """Return the median; 0 for nothing."""
-    found = list(values)
-    return statistics.median(found) if found else 0.0
+    return statistics.median(list(values) or [0.0])
 
 
 def _row(name: str, runs: list[Run]) -> dict[str, str]:
@@ -162,11 +162,9 @@ def _row(name: str, runs: list[Run]) -> dict[str, str]:
 # --- conditions
 
 LIBRARIES = ("apns-live", "hpack", "msgspec", "cryptography", "httpx", "h2", "aioapns", "uvloop")
-CALIBRATION_TURNS = 2_000_000
-CALIBRATION_ROUNDS = 5
 
 
-def calibrate(turns: int = CALIBRATION_TURNS, rounds: int = CALIBRATION_ROUNDS) -> float:
+def calibrate(turns: int = 2_000_000, rounds: int = 5) -> float:
     """Return how many million turns a second one core makes of a fixed loop in pure Python.
 
     The best of the rounds, so that a busy neighbour does not make the core look slower than it is.
@@ -185,12 +183,9 @@ def calibrate(turns: int = CALIBRATION_TURNS, rounds: int = CALIBRATION_ROUNDS) 
 
 def cpu_model() -> str:
     """Return the processor's name as the system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        if named := re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.M):
+            return named[1].strip()
     return platform.processor() or platform.machine()
 
 

@@ -185,14 +185,13 @@ class Stand:
     def _command(self, contender: Contender, plan: Plan) -> Run:
         """Run a command to its end, with the values of the plan in place of its ``{names}``."""
         with tempfile.TemporaryDirectory(prefix="apns-live-bench-") as name:
-            files = {"body": plan.body(), "key": plan.key.encode()}
-            for file, content in files.items():
+            values: dict[str, Any] = plan.headers() | {"host": "localhost", "ca": plan.ca_file}
+            for file, content in {"body": plan.body(), "key": plan.key.encode()}.items():
+                values[file] = f"{name}/{file}"
                 write_private(Path(name) / file, content)
-            values: dict[str, Any] = {file: f"{name}/{file}" for file in files} | plan.headers()
+            values |= {"key_id": KEY_ID, "team_id": TEAM_ID, "bundle_id": BUNDLE_ID}
             for each in ("port", "count", "connections", "concurrent"):
                 values[each] = getattr(plan, each)
-            values |= {"host": "localhost", "ca": plan.ca_file}
-            values |= {"key_id": KEY_ID, "team_id": TEAM_ID, "bundle_id": BUNDLE_ID}
             words = shlex.split(contender.command)
             for key, value in values.items():
                 words = [word.replace(f"{{{key}}}", str(value)) for word in words]

@@ -96,7 +96,13 @@ def measured(
     def wrap(measure: Callable[..., Result]) -> Callable[..., Result]:
         @functools.wraps(measure)
         def run(shared: Shared, **given: Any) -> int:
-            paths = _checked(shared.others["output"])
+            paths = [Path(path) for path in shared.others["output"] or []]
+            for path in paths:
+                if path.suffix not in _FORMS:
+                    problem = f"{path.name!r:.60} has no format that is written here"
+                    raise InvalidInput(problem, "output", f"End it with {', '.join(_FORMS)}.")
+                if path.suffix == ".png":
+                    importlib.import_module("matplotlib")
             with _shown(name) as progress:
                 result = measure(Bench(shared.others, progress), **given)
             return _finish(shared, result, paths, shared.others["append"])
@@ -249,18 +255,11 @@ def compare(shared: Shared, files: list[str]) -> None:
     results = [load(file) for file in files]
     found = compared(*results) if len(results) == 2 else compare_contenders(results[0])
     data = [{**dataclasses.asdict(one), "verdict": one.verdict} for one in found]
-    rows = [
-        (
-            one.name,
-            round(one.before),
-            round(one.after),
-            f"{one.ratio:.3f}",
-            "-" if one.rounds < 2 else f"{one.low:.3f} - {one.high:.3f}",
-            one.rounds,
-            one.verdict,
-        )
-        for one in found
-    ]
+    rows = []
+    for one in found:
+        confidence = "-" if one.rounds < 2 else f"{one.low:.3f} - {one.high:.3f}"
+        rates = one.name, round(one.before), round(one.after), f"{one.ratio:.3f}"
+        rows.append((*rates, confidence, one.rounds, one.verdict))
     columns = ("", "A/s", "B/s", "B / A", "95 % confidence", "rounds", "")
     shared.rows(data, columns, rows)
     if not shared.json_mode and not all(one.alternating for one in found):
@@ -326,30 +325,16 @@ def _shown(title: str) -> Iterator[Progress]:
             since, before = last[1:] if last[0] == name and last[1] < seconds else (0.0, 0)
             rate = (answered - before) / max(seconds - since, 1e-9)
             last = (name, seconds, answered)
-            said = [f"{name}: {answered:,} ({rate:,.0f}/s)"]
-            said += [
-                f"p{float(key) * 100:g} {times[key] * 1e3:,.1f} ms"
-                for key in ("0.5", "0.99")
-                if times
-            ]
-            bar.at(seconds, ", ".join(said))
+            said = f"{name}: {answered:,} ({rate:,.0f}/s)"
+            if times:
+                said += f", p50 {times['0.5'] * 1e3:,.1f} ms, p99 {times['0.99'] * 1e3:,.1f} ms"
+            bar.at(seconds, said)
 
         yield progress
 
 
-def _checked(output: list[str] | None) -> list[Path]:
-    """Return the output files. Raises `InvalidInput` before measuring for an unknown suffix."""
-    paths = [Path(path) for path in output or []]
-    for path in paths:
-        if path.suffix not in _FORMS:
-            problem = f"{path.name!r:.60} has no format that is written here"
-            raise InvalidInput(problem, "output", f"End it with {', '.join(_FORMS)}.")
-        if path.suffix == ".png":
-            importlib.import_module("matplotlib")
-    return paths
-
-
-def _finish(shared: Shared, result: Result, paths: list[Path], append: bool = False) -> ExitCode:
+def _finish(shared: Shared, result: Result, paths: list[Path], append: bool) -> ExitCode:
+    from ..bench.plots import draw
     from ..bench.results import load
 
     for path in paths:
@@ -363,8 +348,6 @@ def _finish(shared: Shared, result: Result, paths: list[Path], append: bool = Fa
             result.runs = before.runs + result.runs
     for path in paths:
         if path.suffix == ".png":
-            from ..bench.plots import draw
-
             draw(result, path)
         else:
             path.write_bytes(result.json() if path.suffix == ".json" else result.csv().encode())
