@@ -71,7 +71,7 @@ class StateType:
         self.name = declaration.name.rpartition(".")[2]
         self.qualified = declaration.qualified
         self.place = declaration.place
-        self.state = Checker(resolver.content_state(declaration))
+        self.state = Checker(resolver.attributes(declaration, "ContentState"))
         self.attributes = Checker(resolver.attributes(declaration))
         aps = [
             Field("content-state", self.state.shape, optional=True),

@@ -139,15 +139,11 @@ def _text(name: str, takes: Callable[[str], bool | None], remedy: str) -> Check:
     return check
 
 
-def _double_fits(value: int | Real) -> bool:
-    return v.double_of(value) is not None
-
-
 _SCALARS: dict[str, Check] = {
     **{name: _integer(name, *borders) for name, borders in v.INTEGERS.items()},
-    "Double": _number("Double", _double_fits),
-    "CGFloat": _number("Double", _double_fits),
-    "Date": _number("Double (Date: seconds since 2001-01-01 UTC)", _double_fits),
+    "Double": _number("Double", v.double_fits),
+    "CGFloat": _number("Double", v.double_fits),
+    "Date": _number("Double (Date: seconds since 2001-01-01 UTC)", v.double_fits),
     "Float": _number("Float", v.float_fits),
     "Decimal": _number("Decimal", v.decimal_fits),
     "Bool": lambda value: None if type(value) is bool else Fault(TYPE_MISMATCH, "Bool", value),

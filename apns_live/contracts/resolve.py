@@ -17,19 +17,14 @@ from .syntax import Declaration, EnumCase, Property, TypeName, parse_type, walk
 from .values import INTEGERS
 
 _ALIASES = {
-    "TimeInterval": "Double",
-    "CFTimeInterval": "Double",
-    "CFAbsoluteTime": "Double",
-    "CLLocationDegrees": "Double",
-    "CLLocationDistance": "Double",
-    "CLLocationDirection": "Double",
-    "CLLocationSpeed": "Double",
-    "CLLocationAccuracy": "Double",
-    "Float64": "Double",
-    "Float32": "Float",
-    "NSInteger": "Int",
-    "NSUInteger": "UInt",
-    "CInt": "Int32",
+    **dict.fromkeys(
+        words(
+            "TimeInterval CFTimeInterval CFAbsoluteTime Float64 CLLocationDegrees CLLocationDistance "
+            "CLLocationDirection CLLocationSpeed CLLocationAccuracy"
+        ),
+        "Double",
+    ),
+    "Float32": "Float", "NSInteger": "Int", "NSUInteger": "UInt", "CInt": "Int32",
     "StringLiteralType": "String",
 }
 _MODULES = words("Swift Foundation CoreGraphics ActivityKit CoreLocation")
@@ -113,19 +108,15 @@ class Resolver:
             refined and self._nested(each, "ContentState") is not None
         )
 
-    def content_state(self, attributes: Declaration) -> s.Shape:
-        """Return the shape of an attributes type's ContentState."""
-        return self.attributes(attributes, parse_type("ContentState"))
-
-    def attributes(self, attributes: Declaration, member: TypeName | None = None) -> s.Shape:
+    def attributes(self, attributes: Declaration, member: str = "") -> s.Shape:
         """Return the shape of the attributes, as a start carries them, or of a member type."""
         if attributes.kind == "extension":
             return s.Unknown(attributes.name, f"{attributes.name} is not in the files")
-        if member is None:
+        if not member:
             return self._of_declaration(attributes, {})
-        if attributes.broken and self._nested(attributes, member.text) is None:
-            return s.Unknown(member.text, _broken(attributes))
-        return self._shape(member, attributes, {})
+        if attributes.broken and self._nested(attributes, member) is None:
+            return s.Unknown(member, _broken(attributes))
+        return self._shape(parse_type(member), attributes, {})
 
     # ---- names
 

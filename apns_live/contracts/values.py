@@ -95,7 +95,7 @@ def parse(document: str | bytes) -> Any:
         except ValueError:
             pass
     try:
-        return _lenient(_Strict().rewritten(text.removeprefix("\ufeff")))
+        return _lenient(_strict(text.removeprefix("\ufeff")))
     except (ValueError, RecursionError) as error:
         raise NotJson(str(error)) from None
 
@@ -114,17 +114,15 @@ _TEXT = re.compile(
 )
 
 
-class _Strict:
-    """Rewrites text that Swift's scanner accepts so that the standard library accepts it."""
+def _strict(text: str) -> str:
+    """Rewrite text that Swift's scanner accepts so that the standard library accepts it.
 
-    def __init__(self) -> None:
-        self._depth = 0
+    NaN and Infinity stand for broken numbers and strings.
+    """
+    depth = 0
 
-    def rewritten(self, text: str) -> str:
-        """Return strict JSON in which NaN and Infinity stand for broken numbers and strings."""
-        return _TOKEN.sub(self._token, text)
-
-    def _token(self, match: re.Match[str]) -> str:
+    def rewritten(match: re.Match[str]) -> str:
+        nonlocal depth
         kind, token = match.lastgroup, match[0]
         if kind in {"string", "key"}:
             if _TEXT.match(match["string"]):
@@ -133,12 +131,14 @@ class _Strict:
         if kind == "number":
             return token if _NUMBER.match(token) else f"{token}.0" if _LONG.match(token) else "NaN"
         if kind in {"open", "close"}:
-            self._depth += 1 if kind == "open" else -1
-            if self._depth > MAX_DEPTH:
+            depth += 1 if kind == "open" else -1
+            if depth > MAX_DEPTH:
                 raise NotJson(f"more than {MAX_DEPTH} arrays and objects are nested")
         if kind == "word" and token not in {"true", "false", "null"}:
             raise NotJson(f"{token[:20]} is not JSON")
         return "" if kind == "comma" else token
+
+    return _TOKEN.sub(rewritten, text)
 
 
 # --- the values that each type accepts
@@ -170,11 +170,9 @@ def float_fits(number: int | Real) -> bool:
     value = double_of(number)
     if value is None:
         return False
-    size = abs(value)
-    if size == _FLOAT_OVERFLOW:
-        return abs(Fraction(str(number))) < Fraction(_FLOAT_OVERFLOW)
-    if size == _FLOAT_UNDERFLOW:
-        return abs(Fraction(str(number))) > Fraction(_FLOAT_UNDERFLOW)
+    size: float | Fraction = abs(value)
+    if size in (_FLOAT_OVERFLOW, _FLOAT_UNDERFLOW):
+        size = abs(Fraction(str(number)))
     return size < _FLOAT_OVERFLOW and (size > _FLOAT_UNDERFLOW or value == 0)
 
 
@@ -203,6 +201,11 @@ def integer_fits(number: Real, low: int, high: int) -> bool:
     return decimal is not None and _decimal_to_integer(decimal, low, high)
 
 
+def double_fits(number: int | Real) -> bool:
+    """Return whether the number fits Double."""
+    return double_of(number) is not None
+
+
 def decimal_fits(number: int | Real) -> bool:
     """Return whether the number fits Foundation's Decimal."""
     return _decimal(str(number)) is not None
@@ -210,40 +213,22 @@ def decimal_fits(number: int | Real) -> bool:
 
 def _decimal(text: str) -> tuple[bool, int, int] | None:
     """Return sign, mantissa and exponent as Decimal keeps them, or None for an overlarge value."""
-    negative = text.startswith("-")
-    digits, _, exponent_text = text.lstrip("-").replace("E", "e").partition("e")
-    whole, _, fraction = digits.partition(".")
-    mantissa = exponent = 0
-    full = False
-    for digit in whole:
-        wider = mantissa * 10 + int(digit)
-        full = full or wider >= 1 << 128
-        if not full:
-            mantissa = wider
-        elif exponent == 127:
-            return None
-        else:
-            exponent += 1
-    for digit in fraction:
-        wider = mantissa * 10 + int(digit)
-        full = full or wider >= 1 << 128
-        if full:
-            break
-        if exponent == -128:
-            return None
-        mantissa = wider
-        exponent -= 1
-    if exponent_text:
-        size = exponent_text.lstrip("+-").lstrip("0") or "0"
-        if len(size) > 3 or int(size) > 254:
-            return None
-        exponent += int(exponent_text)
-        if not -128 <= exponent <= 127:
-            return None
+    number, _, power = text.lower().lstrip("-").partition("e")
+    whole, _, fraction = number.partition(".")
+    digits = whole + fraction
+    zeros = len(digits) - len(digits.lstrip("0"))
+    # 128 bits hold 38 digits, and some numbers of 39; further digits are dropped.
+    kept = zeros + (39 if int(digits[zeros : zeros + 39] or 0) < 1 << 128 else 38)
+    mantissa, exponent = int(digits[zeros:kept] or 0), len(whole) - min(kept, len(digits))
+    if not -128 <= exponent <= 127 or len(power.lstrip("+-0")) > 3 or abs(int(power or 0)) > 254:
+        return None
+    exponent += int(power or 0)
+    if not -128 <= exponent <= 127:
+        return None
     while mantissa and mantissa % 10 == 0 and exponent < 127:
         mantissa //= 10
         exponent += 1
-    return negative, mantissa, exponent if mantissa else 0
+    return text.startswith("-"), mantissa, exponent if mantissa else 0
 
 
 def _decimal_to_integer(decimal: tuple[bool, int, int], low: int, high: int) -> bool:
