@@ -24,7 +24,10 @@ _ALIASES = {
         ),
         "Double",
     ),
-    "Float32": "Float", "NSInteger": "Int", "NSUInteger": "UInt", "CInt": "Int32",
+    "Float32": "Float",
+    "NSInteger": "Int",
+    "NSUInteger": "UInt",
+    "CInt": "Int32",
     "StringLiteralType": "String",
 }
 _MODULES = words("Swift Foundation CoreGraphics ActivityKit CoreLocation")
@@ -305,93 +308,81 @@ class Resolver:
             swift += f"<{', '.join(used)}>"
         key = (id(declaration), ",".join(f"{n}={id(of)}:{of.swift}" for n, of in bound.items()))
         if key not in self._shapes:
+            raw, is_enum = self._raw_type(declaration), declaration.kind == "enum"
             try:
-                raw = self._readable(declaration)
-                made: s.Shape
+                if doubt := next(self._doubts(declaration, raw), None):
+                    raise Unreadable(doubt)
                 if raw:
-                    made = self._shapes[key] = s.Raw(swift, s.Scalar(raw))
-                    if declaration.kind == "enum":
-                        made.values = _raw_values(declaration, raw)
-                elif declaration.kind == "enum":
-                    made = self._shapes[key] = s.Cases(swift)  # a recursive type finds this entry
-                    self._fill_cases(made, declaration, bound)
+                    values = _raw_values(declaration, raw) if is_enum else None
+                    self._shapes[key] = s.Raw(swift, s.Scalar(raw), values)
+                elif is_enum:
+                    cases = self._shapes[key] = s.Cases(swift)  # a recursive type finds this entry
+                    self._fill_cases(cases, declaration, bound)
                 else:
-                    made = self._shapes[key] = s.Record(swift)
-                    self._fill_record(made, declaration, bound)
+                    record = self._shapes[key] = s.Record(swift)
+                    self._fill_record(record, declaration, bound)
             except Unreadable as reason:
                 self._shapes[key] = s.Unknown(swift, str(reason))
         return self._shapes[key]
 
-    def _readable(self, declaration: Declaration) -> str:
-        """Return the raw type, or an empty string.
-
-        Raises Unreadable if the source does not show how this type decodes.
-        """
+    def _doubts(self, declaration: Declaration, raw: str) -> Iterator[str]:
+        """Yield why the source does not show how a type decodes. ``raw`` is its raw type, or empty."""
         name, parts = declaration.name, self._parts(declaration)
-        outermost = declaration
-        while outermost.parent is not None:
-            outermost = outermost.parent
+        *_, outermost = _outwards(declaration)
         twins = [
             twin.place
             for twin in self._named.get(outermost.name, [])
             if twin.text != outermost.text and not (twin.private or outermost.private)
         ]
         if twins and outermost.kind != "extension":
-            raise Unreadable(
-                f"{outermost.name} is declared twice: {', '.join([outermost.place, *twins])}"
-            )
+            yield f"{outermost.name} is declared twice: {', '.join([outermost.place, *twins])}"
         if declaration.kind in {"protocol", "actor"}:
-            raise Unreadable(f"{name} is of the kind {declaration.kind}")
-        above = self._superclass(declaration)
-        raw = self._raw_type(declaration)
-        names, unknown = self._conformances(declaration)
-        unknown = [
-            n for n in unknown if n != raw and not (above and n == declaration.inherits[0].text)
-        ]
+            yield f"{name} is of the kind {declaration.kind}"
         for part in parts:
             if part.broken:
-                raise Unreadable(_broken(part))
-            outer: Declaration | None = part
-            while outer is not None:
+                yield _broken(part)
+            for outer in _outwards(part):
                 if outer.condition:
-                    raise Unreadable(f"{name} depends on {outer.condition} ({outer.place})")
-                outer = outer.parent
+                    yield f"{name} depends on {outer.condition} ({outer.place})"
             if custom := _custom_init(part):
-                raise Unreadable(f"{name} has its own init(from:) ({part.file}:{custom})")
+                yield f"{name} has its own init(from:) ({part.file}:{custom})"
             for attribute in map(_attribute, part.attributes):
                 if attribute not in _TYPE_ATTRIBUTES:
-                    raise Unreadable(f"@{attribute} may change how {name} decodes")
+                    yield f"@{attribute} may change how {name} decodes"
             members: list[Property | EnumCase] = [*part.properties, *part.cases]
             for item in members:
                 if item.condition:
-                    raise Unreadable(f"{name}.{item.name} depends on {item.condition}")
-        represents = bool(names & _RAW)
+                    yield f"{name}.{item.name} depends on {item.condition}"
+        names, unknown = self._conformances(declaration)
         inits = [signature for part in parts for signature, _ in part.inits]
-        if raw and any(_RAW_INIT.search(signature) for signature in inits):
-            raise Unreadable(f"{name} has its own init(rawValue:) ({declaration.place})")
-        if represents and (
+        raw_inits = [signature for signature in inits if _RAW_INIT.search(signature)]
+        if raw and declaration.kind == "enum" and raw_inits:
+            yield f"{name} has its own init(rawValue:) ({declaration.place})"
+        if names & _RAW and (
             any("rawValue" in part.computed for part in parts)
             or (declaration.kind == "enum" and not raw)
-            or any("init?" in signature and _RAW_INIT.search(signature) for signature in inits)
+            or any("init?" in signature for signature in raw_inits)
         ):
-            raise Unreadable(f"{name} has its own rawValue ({declaration.place})")
-        if unknown:
-            raise Unreadable(
-                f"{name} conforms to {', '.join(sorted(unknown))}, which may bring its own "
-                "init(from:). Pass the file that declares it"
+            yield f"{name} has its own rawValue ({declaration.place})"
+        above = self._superclass(declaration)
+        known = {raw, declaration.inherits[0].text if above else ""}
+        if others := sorted(set(unknown) - known):
+            yield (
+                f"{name} conforms to {', '.join(others)}, which may bring its own init(from:). "
+                "Pass the file that declares it"
             )
         if not names & _DECODABLE and not self._is_decodable(above):
-            raise Unreadable(f"no file says that {name} is Decodable ({declaration.place})")
-        if represents and not raw:
-            for item in declaration.properties:
-                if item.name == "rawValue" and item.type is not None:
-                    shape = self._shape(item.type, declaration, {})
-                    raw = shape.swift if shape.swift in _RAW_TYPES else ""
-        return raw
+            yield f"no file says that {name} is Decodable ({declaration.place})"
 
     def _raw_type(self, declaration: Declaration) -> str:
-        """Return the raw type of an enum, or an empty string."""
-        if declaration.kind != "enum" or not declaration.inherits:
+        """Return the raw type of an enum, or of a struct with a property rawValue, else an empty string."""
+        if declaration.kind != "enum":
+            if not self._conformances(declaration)[0] & _RAW:
+                return ""
+            types = [item.type for item in declaration.properties if item.name == "rawValue"]
+            swift = self._shape(types[-1], declaration, {}).swift if types and types[-1] else ""
+            return swift if swift in _RAW_TYPES else ""
+        if not declaration.inherits:
             return ""
         first = declaration.inherits[0]
         text = first.text.removeprefix("Swift.")
@@ -539,6 +530,14 @@ def _composed(names: list[TypeName]) -> list[TypeName]:
 def _custom_init(part: Declaration) -> int:
     """Return the line of an init(from decoder:), or 0."""
     return next((line for signature, line in part.inits if _FROM.search(signature)), 0)
+
+
+def _outwards(declaration: Declaration) -> Iterator[Declaration]:
+    """Yield a declaration and those around it."""
+    outer: Declaration | None = declaration
+    while outer is not None:
+        yield outer
+        outer = outer.parent
 
 
 def _attribute(text: str) -> str:
