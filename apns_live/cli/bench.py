@@ -289,12 +289,11 @@ def plan(
     figures: list[str] | None = None,
 ) -> None:
     """Compute the connections, processes, machines and database load that an audience needs."""
-    from ..bench import plan as planning
-    from ..bench.results import load
+    from ..bench import results as planning
 
     if rtt <= 0:
         raise InvalidInput("a round trip takes time", "rtt", "Measure it with ping.")
-    costs = planning.costs_of([load(file) for file in figures or []])
+    costs = planning.costs_of([planning.load(file) for file in figures or []])
     if costs is None:
         from ..bench.runner import throughput as measure
 

@@ -17,12 +17,11 @@ from ..errors import InvalidInput
 from ..outcome import Verdict
 from ..payload import Message, encode
 from ..settings import Settings
-from .files import OutcomeFiles
+from .files import OutcomeFiles, TokenFile
 from .messages import message_from
 from .options import CONNECTION, MESSAGE, Shared, command
 from .output import CREDENTIAL_VERDICTS, Bar, ExitCode
 from .send import check_push
-from .tokens import TokenFile
 
 if TYPE_CHECKING:
     from ..client import Client, Report, Run

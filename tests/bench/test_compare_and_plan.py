@@ -11,8 +11,19 @@ from typing import Any
 import pytest
 
 from apns_live import Client, Endpoint, ProviderKey
-from apns_live.bench.plan import POOL_SHARE, Costs, Needs, costs_of, plan, seconds_for
-from apns_live.bench.results import Result, Run, compare, compare_contenders, load
+from apns_live.bench.results import (
+    POOL_SHARE,
+    Costs,
+    Needs,
+    Result,
+    Run,
+    compare,
+    compare_contenders,
+    costs_of,
+    load,
+    plan,
+    seconds_for,
+)
 from apns_live.bench.runner import message_of
 from apns_live.bench.senders import provider_key
 from apns_live.bench.sinks import Answering
