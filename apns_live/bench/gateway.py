@@ -9,8 +9,9 @@ import asyncio
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,19 +104,10 @@ class Traffic:
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _devices: Iterator[int] = field(default_factory=itertools.count)
 
-    def _each(self, call: Callable[[int], bytes]) -> list[Make]:
-        """Return a maker for each activity. All together make ``count`` requests, or unlimited ones."""
-        left = itertools.count() if self.count is None else iter(range(self.count))
-        return [
-            lambda index=index: None if next(left, None) is None else call(index)  # type: ignore[misc]
-            for index in range(self.activities)
-        ]
-
     def setup(self, key: str) -> Iterator[bytes]:
         """Return the calls that register each phone's token for its activity."""
-        every = [
-            self._token(f"a{index}") for index in range(self.activities) for _ in range(self.phones)
-        ]
+        activities = range(self.activities)
+        every = [self._token(f"a{index}") for index in activities for _ in range(self.phones)]
         return _registering(every, key)
 
     def beginning(self, key: str, devices: int) -> Iterator[bytes]:
@@ -151,7 +143,10 @@ class Traffic:
         }
 
     def makers(self, what: str, keys: dict[str, Any]) -> list[Make]:
-        """Return the request makers of one contender, one for each connection."""
+        """Return the request makers of one contender, one for each activity.
+
+        All together make ``count`` requests, or unlimited ones.
+        """
 
         def state() -> dict[str, Any]:
             return {**STATE, "n": next(self._numbers)}
@@ -175,7 +170,12 @@ class Traffic:
             return post("/v1/tokens", {"tokens": tokens}, f"Bearer {keys['native']}")
 
         calls = {"braze": braze, "onesignal": onesignal, "one token a call": token}
-        return self._each(calls.get(what, update))
+        call = calls.get(what, update)
+        left = itertools.count() if self.count is None else iter(range(self.count))
+        return [
+            lambda index=index: None if next(left, None) is None else call(index)  # type: ignore[misc]
+            for index in range(self.activities)
+        ]
 
 
 def _registering(tokens: list[dict[str, str]], key: str) -> Iterator[bytes]:
@@ -190,58 +190,48 @@ def _call_all(calls: Iterator[bytes], place: dict[str, Any]) -> None:
     asyncio.run(closed_loop(place["host"], place["port"], makers, seconds=600))
 
 
-@dataclass(frozen=True, slots=True)
-class _Measuring:
-    """The shared parts of one measurement's contenders."""
+def _measure(
+    name: str,
+    server: Worker,
+    place: dict[str, Any],
+    makers: list[Make],
+    *,
+    apns: Sink,
+    seconds: float,
+    progress: Progress | None,
+    rate: float = 0.0,
+) -> Run:
+    """Load a server. CPU is the server's."""
 
-    result: Result
-    seconds: float
-    sink: Sink
-    progress: Progress | None
+    def tell(now: float, seen: Seen) -> None:
+        if progress is not None:
+            progress(name, now, sum(seen.answers.values()), quantiles(seen.times[-1_000:]))
 
-    def run(
-        self,
-        name: str,
-        server: Worker,
-        place: dict[str, Any],
-        makers: list[Make],
-        rate: float = 0.0,
-    ) -> Run:
-        """Load a server and add the results. CPU is the server's."""
-
-        def tell(now: float, seen: Seen) -> None:
-            if self.progress is not None:
-                latest = quantiles(seen.times[-1_000:])
-                self.progress(name, now, sum(seen.answers.values()), latest)
-
-        at, (cpu, _), busy = time.time(), server.usage(), self.sink.cpu()
-        loop = closed_loop(
-            place["host"], place["port"], makers, seconds=self.seconds, rate=rate, tell=tell
-        )
-        seen = asyncio.run(loop)
-        (used, peak), busy = server.usage(), self.sink.cpu() - busy
-        answered = sum(seen.answers.values())
-        good = sum(count for status, count in seen.answers.items() if status < 300)
-        run = Run(
-            name=name,
-            count=answered,
-            failed=answered - good + seen.lost,
-            wall=seen.wall,
-            cpu=used - cpu,
-            sink_busy=busy / seen.wall,
-            at=at,
-            timeline=seen.timeline,
-            quantiles=quantiles(seen.times),
-            figures={"peak MB": peak / 1e6},
-        )
-        if seen.refusals:
-            run.figures |= {
-                "refused": len(seen.refusals),
-                "longest refusal ms": max(seen.refusals) * 1e3,
-                "refused without Retry-After": seen.without_retry_after,
-            }
-        self.result.runs.append(run)
-        return run
+    at, (cpu, _), busy = time.time(), server.usage(), apns.cpu()
+    target = place["host"], place["port"]
+    seen = asyncio.run(closed_loop(*target, makers, seconds=seconds, rate=rate, tell=tell))
+    (used, peak), busy = server.usage(), apns.cpu() - busy
+    answered = sum(seen.answers.values())
+    good = sum(count for status, count in seen.answers.items() if status < 300)
+    run = Run(
+        name=name,
+        count=answered,
+        failed=answered - good + seen.lost,
+        wall=seen.wall,
+        cpu=used - cpu,
+        sink_busy=busy / seen.wall,
+        at=at,
+        timeline=seen.timeline,
+        quantiles=quantiles(seen.times),
+        figures={"peak MB": peak / 1e6},
+    )
+    if seen.refusals:
+        run.figures |= {
+            "refused": len(seen.refusals),
+            "longest refusal ms": max(seen.refusals) * 1e3,
+            "refused without Retry-After": seen.without_retry_after,
+        }
+    return run
 
 
 def gateway(
@@ -285,22 +275,25 @@ def gateway(
             }
             traffic = Traffic(max(connections, overload), phones, count)
             _call_all(traffic.setup(facts["native"]), facts)
-            measuring = _Measuring(result, seconds, apns, setup.progress)
+            measure = partial(_measure, apns=apns, seconds=seconds, progress=setup.progress)
             for turn in range(setup.rounds):
                 for name in contenders if turn % 2 == 0 else reversed(contenders):
-                    server, place = places.get(name, (ours, facts))
                     makers = traffic.makers(name, facts)[:connections]
-                    measuring.run(name, server, place, makers).round = turn
+                    result.runs.append(measure(name, *places.get(name, (ours, facts)), makers))
+                    result.runs[-1].round = turn
             rates = sorted(run.rate for run in result.runs if run.name == "update")
             half = rates[len(rates) // 2] / 2
-            makers = traffic.makers("update", facts)[:connections]
-            measuring.run("update, half load", ours, facts, makers, rate=half)
+
+            def update(name: str, most: int, rate: float = 0.0) -> Run:
+                makers = traffic.makers("update", facts)[:most]
+                result.runs.append(measure(name, ours, facts, makers, rate=rate))
+                return result.runs[-1]
+
+            update("update, half load", connections, half)
             if start:
                 _call_all(traffic.beginning(facts["native"], start), facts)
-                makers = traffic.makers("update", facts)[:connections]
-                measuring.run("update, during a start", ours, facts, makers, rate=half)
+                update("update, during a start", connections, half)
             if overload:
-                makers = traffic.makers("update", facts)[:overload]
-                run = measuring.run(f"{overload} connections", ours, facts, makers)
+                run = update(f"{overload} connections", overload)
                 run.failed -= int(run.figures.get("refused", 0))
     return result

@@ -111,7 +111,7 @@ async def closed_loop(
     loop = asyncio.get_running_loop()
     begin, until = time.perf_counter(), loop.time() + seconds
     each = len(makers) / rate if rate else 0.0
-    connections = []
+    connections: set[asyncio.Future[None]] = set()
     for index, make in enumerate(makers):
         made = _Connection(
             lambda make=make: make() if loop.time() < until else None,  # type: ignore[misc]
@@ -120,23 +120,17 @@ async def closed_loop(
             loop.time() + each * index / len(makers),
         )
         await loop.create_connection(lambda made=made: made, host, port)  # type: ignore[misc]
-        connections.append(made.done)
-    async with asyncio.TaskGroup() as group:
-        telling = group.create_task(_tell(seen, begin, tell))
-        _, waiting = await asyncio.wait(connections, timeout=seconds + _GRACE)
-        telling.cancel()
-    seen.lost += len(waiting)
-    seen.wall = time.perf_counter() - begin
-    return seen
-
-
-async def _tell(seen: Seen, begin: float, tell: Callable[[float, Seen], None] | None) -> None:
-    while True:
-        await asyncio.sleep(0.25)
+        connections.add(made.done)
+    last = loop.time() + seconds + _GRACE
+    while connections and loop.time() < last:
+        _, connections = await asyncio.wait(connections, timeout=0.25)
         now = time.perf_counter() - begin
         seen.timeline.append((round(now, 4), sum(seen.answers.values())))
         if tell is not None:
             tell(now, seen)
+    seen.lost += len(connections)
+    seen.wall = time.perf_counter() - begin
+    return seen
 
 
 def post(path: str, content: object, authorization: str) -> bytes:
