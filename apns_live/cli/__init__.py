@@ -20,8 +20,7 @@ def run(arguments: list[str]) -> int:
     """Run the command and return its exit code. Never a traceback, unless APNS_LIVE_DEBUG is set."""
     from . import output
 
-    json_mode = "--json" in arguments
-    name = "apns-live"
+    name, result = "apns-live", None
     try:
         from .app import NAME, load
 
@@ -33,29 +32,26 @@ def run(arguments: list[str]) -> int:
         # The reader of our output has closed the pipe (| head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return output.ExitCode.NOT_ACCEPTED
-    except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and isinstance(stop.code, int):
+    except KeyboardInterrupt:
+        result = _TYPER_INTERRUPTED
+    except SystemExit as stop:
+        if isinstance(stop.code, int):
             return stop.code
-        return _interrupted(name)
+        result = _TYPER_INTERRUPTED
     except Exception as error:
-        if type(error).__name__ == "Abort":
-            return _interrupted(name)
-        if type(error).__name__ == "NoArgsIsHelpError":
+        kind = type(error).__name__
+        if kind == "NoArgsIsHelpError":
             cast("Any", error).format_message()  # shows the help
-            return 0
-        if os.environ.get("APNS_LIVE_DEBUG"):
+        elif kind == "Abort":
+            result = _TYPER_INTERRUPTED
+        elif os.environ.get("APNS_LIVE_DEBUG"):
             raise
-        return output.report_error(error, command=name, json_mode=json_mode)
+        else:
+            return output.report_error(error, command=name, json_mode="--json" in arguments)
     if result == _TYPER_INTERRUPTED:
-        return _interrupted(name)
+        sys.stderr.write(f"{name}: interrupted\n")
+        return output.ExitCode.INTERRUPTED
     return int(result) if isinstance(result, int) else 0
-
-
-def _interrupted(name: str) -> int:
-    from .output import ExitCode
-
-    sys.stderr.write(f"{name}: interrupted\n")
-    return ExitCode.INTERRUPTED
 
 
 def _path(command: object, arguments: Sequence[str]) -> list[str]:

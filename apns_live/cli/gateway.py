@@ -401,20 +401,16 @@ class Tuned:
         if not given:
             return {}
         if "gateway.apns" not in given:
-            raise InvalidSetting(
-                "has no effect without --apns", sources[given[0]], "Give the URL of that APNs too."
-            )
+            remedy = "Give the URL of that APNs too."
+            raise InvalidSetting("has no effect without --apns", sources[given[0]], remedy)
         host, port = self._host("gateway.apns")
-        manage = self._host("gateway.apns_manage") if "gateway.apns_manage" in given else None
-        manage_host, manage_port = manage or (None, None)
+        manage = (
+            self._host("gateway.apns_manage") if "gateway.apns_manage" in given else (None, None)
+        )
+        more: dict[str, Any] = {"manage_host": manage[0], "manage_port": manage[1]}
         try:
-            endpoint = Endpoint(
-                host,
-                port or 443,
-                ca_file=self.found.values.get("gateway.apns_ca"),
-                manage_host=manage_host,
-                manage_port=manage_port,
-            )
+            ca_file = self.found.values.get("gateway.apns_ca")
+            endpoint = Endpoint(host, port or 443, ca_file=ca_file, **more)
         except InvalidSetting as error:
             place = sources["gateway.apns_ca" if error.field == "ca_file" else "gateway.apns"]
             raise InvalidSetting(error.problem, place, error.remedy) from None

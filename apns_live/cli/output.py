@@ -28,6 +28,7 @@ from ..errors import (
     TransportError,
 )
 from ..outcome import Outcome, Verdict
+from ..reasons import TABLE, classify, normalise
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -97,13 +98,13 @@ class Screen:
         from rich.console import Console
         from rich.table import Table
 
-        content = [list(row) for row in rows]
+        content = list(rows)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(columns):
             numbers = content and all(isinstance(row[index], int | float) for row in content)
             table.add_column(column, justify="right" if numbers else "left", no_wrap=index == 0)
         for row in content:
-            table.add_row(*(_cell(value) for value in row))
+            table.add_row(*map(_cell, row))
         width = None if sys.stdout.isatty() else 160
         Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
 
@@ -115,9 +116,8 @@ class Bar:
     """
 
     def __init__(self, title: str, *, total: float | None, shown: bool) -> None:
-        self._title, self._total, self._shown = title, total, shown
+        self._title, self._total, self._shown, self._written_at = title, total, shown, 0.0
         self._progress = _progress() if shown and sys.stderr.isatty() else None
-        self._written_at = 0.0
 
     def __enter__(self) -> Bar:
         if self._progress is not None:
@@ -178,18 +178,14 @@ def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
         if name in shown or not (value or name in ("status", "attempts")):
             continue
         shown[name] = round(value, 6) if isinstance(value, float) else value
-    if outcome.timestamp is not None:
-        shown["timestamp"] = outcome.timestamp.isoformat()
-    before = outcome.drop_if_registered_before
-    if before is not None:
-        shown["drop_if_registered_before"] = before.isoformat()
+    for name in ("timestamp", "drop_if_registered_before"):
+        if (moment := getattr(outcome, name)) is not None:
+            shown[name] = moment.isoformat()
     return shown
 
 
 def outcome_as_text(outcome: Outcome) -> str:
     """Return one outcome as a readable line."""
-    from ..reasons import TABLE, normalise
-
     said = outcome.verdict.value.replace("_", " ")
     facts = [str(part) for part in (outcome.status or "", outcome.reason) if part]
     line = f"{said}" + (f" ({' '.join(facts)})" if facts else "")
@@ -201,10 +197,8 @@ def outcome_as_text(outcome: Outcome) -> str:
     if outcome.may_have_been_sent and not outcome.accepted:
         line += " It may have been sent."
     ids = [f"apns-id {outcome.apns_id}"] if outcome.apns_id else []
-    if outcome.apns_unique_id:
-        ids.append(f"apns-unique-id {outcome.apns_unique_id}")
-    if outcome.round_trip:
-        ids.append(f"{outcome.round_trip * 1000:.1f} ms")
+    ids += [f"apns-unique-id {outcome.apns_unique_id}"] if outcome.apns_unique_id else []
+    ids += [f"{outcome.round_trip * 1000:.1f} ms"] if outcome.round_trip else []
     return line + (f" [{', '.join(ids)}]" if ids else "")
 
 
@@ -212,11 +206,9 @@ def exit_code_for(outcome: Outcome) -> ExitCode:
     """Return the exit code of a command that sent one push."""
     if outcome.accepted:
         return ExitCode.OK
-    if outcome.verdict in CREDENTIAL_VERDICTS:
-        return ExitCode.NO_WAY
-    if outcome.status == 0 and outcome.attempts == 0 and outcome.verdict is Verdict.NOT_SENT:
-        return ExitCode.NO_WAY
-    return ExitCode.NOT_ACCEPTED
+    unsent = (outcome.status, outcome.attempts, outcome.verdict) == (0, 0, Verdict.NOT_SENT)
+    refused = outcome.verdict in CREDENTIAL_VERDICTS
+    return ExitCode.NO_WAY if unsent or refused else ExitCode.NOT_ACCEPTED
 
 
 def report_error(error: BaseException, *, command: str, json_mode: bool) -> ExitCode:
@@ -246,8 +238,6 @@ def _described(error: BaseException, command: str) -> tuple[ExitCode, str, dict[
         text = f"{missing}pip install 'apns-live[{extra}]'"
         return ExitCode.PART_MISSING, text, {"kind": "MissingPart"}
     if isinstance(error, ChannelError):
-        from ..reasons import classify
-
         refused = classify(error.status, error.reason).verdict in CREDENTIAL_VERDICTS
         unserved = error.status == 0 or error.status >= 500
         return (ExitCode.NO_WAY if refused or unserved else ExitCode.NOT_ACCEPTED), text, facts
