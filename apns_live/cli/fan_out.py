@@ -152,9 +152,8 @@ def _say(shared: Shared, sender: Sender, report: Report) -> None:
             "environment (a sandbox token on production, or the reverse)."
         )
     if not files.keys() & {"retry", "unknown"} and (lost := report.verdicts.get(Verdict.UNKNOWN)):
-        shared.note(
-            f"{lost:,} starts may have been processed; use --unknown-file to keep such tokens."
-        )
+        remedy = "use --unknown-file to keep such tokens"
+        shared.note(f"{lost:,} starts may have been processed; {remedy}.")
 
 
 # --- sending
@@ -196,7 +195,8 @@ class Sender:
         """Send, and write the files. Returns the report."""
         client = self._client = settings.client()
         try:
-            with self._signals():
+            shown = Bar("sending", total=self.source.size, shown=self.shows_progress)
+            with self._signals(), shown as bar:
                 tokens: Iterator[str] | AsyncIterator[str] = self._tokens()
                 if self.source.size is None:
                     self._pipe = PipeTokens(iter(self.source))
@@ -204,17 +204,15 @@ class Sender:
                 run = self._run = client.fan_out(
                     message, tokens, deadline=self.deadline, workers=self.workers
                 )
-                shown = Bar("sending", total=self.source.size, shown=self.shows_progress)
                 seen = 0
                 async with run:
-                    with shown as bar:
-                        async for outcome in run:
-                            self._in_hand.discard(outcome.token)
-                            self.files.write(outcome)
-                            seen += 1
-                            if seen % _REDRAW == 0:
-                                accepted = f"{run.report.accepted:,} accepted of {seen:,}"
-                                bar.at(self.source.bytes_read, accepted)
+                    async for outcome in run:
+                        self._in_hand.discard(outcome.token)
+                        self.files.write(outcome)
+                        seen += 1
+                        if seen % _REDRAW == 0:
+                            accepted = f"{run.report.accepted:,} accepted of {seen:,}"
+                            bar.at(self.source.bytes_read, accepted)
                 await (self._closing or client.aclose())
         finally:
             await client.aclose(drain=0.0)
@@ -284,9 +282,8 @@ class Sender:
         if self._last_resort is not None:
             self._give_up()
             return
-        self.note(
-            "stopping: waiting for the answers to what has left; interrupt again to stop waiting"
-        )
+        waiting = "waiting for the answers to what has left; interrupt again to stop waiting"
+        self.note(f"stopping: {waiting}")
         self._run.stop()
         loop = asyncio.get_running_loop()
         self._last_resort = loop.call_later(PATIENCE_AFTER_INTERRUPT, self._give_up)
@@ -310,59 +307,48 @@ class PipeTokens:
     """
 
     def __init__(self, source: Iterator[str]) -> None:
-        self._source = source
-        self._ready: queue.Queue[str | None] = queue.Queue(AHEAD)
-        """Tokens read ahead; None marks the end."""
+        self._ready: queue.Queue[str | BaseException | None] = queue.Queue(AHEAD)
+        """Tokens read ahead; None or the source's error marks the end."""
         self._ended = False
-        self._error: BaseException | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wanted = asyncio.Event()
+        self._loop, self._wanted = asyncio.get_running_loop(), asyncio.Event()
         # A daemon thread, because nothing can wake it from a read that never returns.
-        self._thread = threading.Thread(target=self._read, name="reads tokens", daemon=True)
+        threading.Thread(
+            target=self._read, args=(source,), name="reads tokens", daemon=True
+        ).start()
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
-        try:
-            while not self._ended:
-                self._wanted.clear()
-                while not self._ready.empty():
-                    if (token := self._take()) is not None:
-                        yield token
-                if not self._ended:
-                    await self._wanted.wait()
-        finally:
-            self._loop = None
+        while not self._ended:
+            self._wanted.clear()
+            while not self._ready.empty():
+                if (token := self._take()) is not None:
+                    yield token
+            if not self._ended:
+                await self._wanted.wait()
 
     def rest(self) -> Iterator[str]:
         """Yield the remaining tokens to the end of the pipe; blocks the calling thread."""
-        if self._thread.ident is None:
-            self._thread.start()
         while not self._ended and (token := self._take()) is not None:
             yield token
 
     def _take(self) -> str | None:
         """Return the next token, or None at the end. Raises the source's error."""
         token = self._ready.get()
-        if token is None:
-            self._ended = True
-            if self._error is not None:
-                raise self._error
+        self._ended = not isinstance(token, str)
+        if isinstance(token, BaseException):
+            raise token
         return token
 
-    def _read(self) -> None:
+    def _read(self, source: Iterator[str]) -> None:
+        end: BaseException | None = None
         try:
-            for token in self._source:
-                self._ready.put(token)
-                self._wake()
+            for token in source:
+                self._put(token)
         except BaseException as error:  # noqa: BLE001 - raised again where tokens are taken
-            self._error = error
-        self._ready.put(None)
-        self._wake()
+            end = error
+        self._put(end)
 
-    def _wake(self) -> None:
-        loop = self._loop
-        if loop is not None:
-            # The loop may be closed by now; rest() waits on the queue instead.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._wanted.set)
+    def _put(self, item: str | BaseException | None) -> None:
+        self._ready.put(item)
+        # The loop may be closed by now; rest() waits on the queue instead.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wanted.set)
