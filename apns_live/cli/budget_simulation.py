@@ -120,13 +120,11 @@ def simulate(
     capacity: int = 15,
     law: Literal["clock hour", "rolling"] = "clock hour",
     hour_offset: float = 0.0,
-    constant_priority: int | None = None,
 ) -> Simulation:
     """Simulate a plan on a phone with a budget of ``capacity`` an hour that the engine does not know.
 
-    ``hour_offset`` are the seconds of the phone's hour that have passed at the start.
-    ``constant_priority`` sends everything at that priority, for comparison. Raises InvalidInput for an
-    impossible plan, InvalidSetting for impossible settings.
+    ``hour_offset`` are the seconds of the phone's hour that have passed at the start. Raises InvalidInput
+    for an impossible plan, InvalidSetting for impossible settings.
     """
     allowance = check_budget(budget)
     if capacity < 1 or law not in ("clock hour", "rolling"):
@@ -165,14 +163,10 @@ def simulate(
             and lane.ready_at(EPOCH + now, EPOCH + now, minimum_interval) <= EPOCH + now + 1e-6
         ):
             encoded = lane.depart(EPOCH + now, EPOCH + now, allowance).encoded
-            decision = waiting.decision if not constant_priority else None
-            priority = constant_priority or encoded.priority
-            shown_at, throttled = phone.shows(now + ROUND_TRIP / 2, priority)
+            priority, decision = encoded.priority, waiting.decision
             kind = "end" if waiting.is_end else "alert" if encoded.has_alert else "update"
-            demoted, over = (
-                bool(decision and decision.demoted),
-                bool(decision and decision.over_budget),
-            )
+            shown_at, throttled = phone.shows(now + ROUND_TRIP / 2, priority)
+            demoted, over = (decision.demoted, decision.over_budget) if decision else (False, False)
             push = Sent(now, index[id(waiting)], priority, kind, demoted, over, shown_at, throttled)
             sent.append(push)
             answered_at = now + ROUND_TRIP

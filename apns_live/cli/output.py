@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(enum.IntEnum):
-    """The exit codes. A test compares them with the table of docs/cli.md."""
+    """The exit codes. The table in docs/cli.md says what each means."""
 
     OK = 0
     NOT_ACCEPTED = 1
@@ -45,16 +45,6 @@ class ExitCode(enum.IntEnum):
     PART_MISSING = 5
     DEFECT = 70
 
-
-EXIT_CODES: dict[ExitCode, str] = {
-    ExitCode.OK: "everything was done; every push was accepted",
-    ExitCode.NOT_ACCEPTED: "some pushes were not accepted, or a check found problems",
-    ExitCode.BAD_INPUT: "a bad argument, setting, file, payload, token or key; nothing was sent",
-    ExitCode.NO_WAY: "APNs cannot be reached, or refused the key, team or topic",
-    ExitCode.INTERRUPTED: "interrupted by SIGINT or SIGTERM, cleanly",
-    ExitCode.PART_MISSING: "a part of the package is not installed; the message says which",
-    ExitCode.DEFECT: "a defect of apns-live itself; set APNS_LIVE_DEBUG=1 for the traceback",
-}
 
 CREDENTIAL_VERDICTS = frozenset({Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS})
 LINE_EVERY = 5.0

@@ -32,7 +32,8 @@ def test_a_match_never_exhausts_phones_whose_law_is_not_known():
         ours = simulate(match_plan(seed), **phone)
         at_once += ours.alerts_shown_at_once == len([p for p in ours.sent if p.kind == "alert"])
         alive += not ours.exhausted
-        constant += simulate(match_plan(seed), constant_priority=10, **phone).exhausted
+        urgent = [Planned(one.at, "urgent", one.alert, one.end) for one in match_plan(seed)]
+        constant += simulate(urgent, **phone).exhausted
         assert ours.ended
         assert ours.sent[-1].kind == "end"
     assert at_once >= 0.95 * SEEDS
