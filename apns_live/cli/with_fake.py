@@ -33,7 +33,7 @@ from ..testing.phones.decoding import as_json
 from ..testing.serve import facts_of
 from .calls import Calls, demo_values
 from .files import write_private
-from .gateway import Place
+from .place import Place
 from .store_access import KEY_FILE, embedded_database, sealer
 
 BUNDLE_ID = "com.example.demo"
