@@ -1,7 +1,8 @@
 """One background event loop per process, for synchronous callers.
 
 The thread starts at first use. It is paused during ``os.fork``, because a child inherits every lock in
-its current state, so this thread must hold none (such as an import lock). After the fork the child must
+its current state, so this thread must hold none (such as an import lock). Threads that work in a C
+library with locks of its own do so inside `native_work`, which waits during a fork. After the fork the child must
 not use the parent's TLS sessions. So its copies of the loop's descriptors are redirected to
 ``/dev/null`` (the parent's connections stay open), the inherited objects are kept from being
 finalized, and the next call starts a new loop in the child.
@@ -26,47 +27,60 @@ from .errors import ApnsLiveError, ClientClosed
 
 T = TypeVar("T")
 
-_PATIENCE = 2.0
-"""Seconds that a fork waits for the loop, and for a name to resolve."""
+_PATIENCE = 10.0
+"""Seconds that a fork waits for the loop, and for native work. A busy machine needs several."""
+
+
+class _Gate:
+    """Lets threads work in a C library, but not during a fork: its locks would stay held in the child.
+
+    SQLite takes one for each piece of memory, the C library for name resolution.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._active = 0
+        self._shut = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._shut)
+            self._active += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._active -= 1
+            self._changed.notify_all()
+
+    def shut(self, timeout: float) -> None:
+        """Let nothing begin, and wait up to ``timeout`` seconds for what has begun."""
+        with self._changed:
+            self._shut = True
+            self._changed.wait_for(lambda: self._active == 0, timeout)
+
+    def open(self) -> None:
+        """Let work begin again."""
+        with self._changed:
+            self._shut = False
+            self._changed.notify_all()
 
 
 class _Workers(ThreadPoolExecutor):
-    """Threads for name resolution that can be paused for a fork, because the C library has locks."""
+    """The loop's threads, for name resolution: none works during a fork."""
 
     def __init__(self) -> None:
         super().__init__(max_workers=4, thread_name_prefix="apns_live")
-        self._idle = threading.Condition()
-        self._active = 0
-        self._shut = False
 
     def submit(
         self, function: Callable[..., T], /, *args: Any, **named: Any
     ) -> concurrent.futures.Future[T]:
         """Run ``function`` on a thread, but not during a fork."""
-        return super().submit(self._run, function, *args, **named)
 
-    def _run(self, function: Callable[..., T], *args: Any, **named: Any) -> T:
-        with self._idle:
-            self._idle.wait_for(lambda: not self._shut)
-            self._active += 1
-        try:
-            return function(*args, **named)
-        finally:
-            with self._idle:
-                self._active -= 1
-                self._idle.notify_all()
+        def run() -> T:
+            with native_work():
+                return function(*args, **named)
 
-    def hold_still(self, timeout: float) -> None:
-        """Pause: start nothing, and wait up to ``timeout`` seconds for running calls."""
-        with self._idle:
-            self._shut = True
-            self._idle.wait_for(lambda: self._active == 0, timeout)
-
-    def go_on(self) -> None:
-        """Resume after a pause."""
-        with self._idle:
-            self._shut = False
-            self._idle.notify_all()
+        return super().submit(run)
 
 
 class Portal:
@@ -135,9 +149,9 @@ class Portal:
             self.loop.close()
 
     def hold_still(self) -> None:
-        """Pause the loop between two callbacks, and its workers, until `go_on`.
+        """Pause the loop between two callbacks until `go_on`.
 
-        Gives up after some seconds: a hook may hang in a callback, or a name not resolve.
+        Gives up after some seconds, because a hook may hang in a callback.
         """
         if threading.current_thread() is self._thread or self.process != os.getpid():
             return
@@ -152,15 +166,13 @@ class Portal:
         except RuntimeError:
             return  # the loop has ended
         still.wait(_PATIENCE)
-        self._workers.hold_still(_PATIENCE)
         self._go_on = go_on
 
     def go_on(self) -> None:
-        """Resume the loop and its workers."""
+        """Resume the loop."""
         if self._go_on is not None:
             self._go_on.set()
             self._go_on = None
-            self._workers.go_on()
 
     def let_go(self) -> None:
         """In a forked child, release the inherited descriptors without writing to them."""
@@ -179,9 +191,10 @@ class Portal:
 
 @dataclass(slots=True)
 class _Process:
-    """The portal of this process and its lock."""
+    """The portal of this process, its lock, and the gate for native work."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
+    gate: _Gate = field(default_factory=_Gate)
     portal: Portal | None = None
     inherited: list[Portal] = field(default_factory=list)
     """Portals of its parents, kept so that their objects are never finalised here."""
@@ -205,6 +218,11 @@ def process_lock() -> threading.RLock:
     return _process.lock
 
 
+def native_work() -> contextlib.AbstractContextManager[None]:
+    """Return a block for a thread's work in a C library that has locks; a fork waits for its end."""
+    return _process.gate
+
+
 def at_exit(call: Callable[[], None]) -> None:
     """Register ``call`` for the end of the interpreter, before the loop stops; also in children.
 
@@ -218,9 +236,11 @@ def _before_fork() -> None:
     _process.lock.acquire()
     if _process.portal is not None:
         _process.portal.hold_still()
+    _process.gate.shut(_PATIENCE)
 
 
 def _after_fork_in_parent() -> None:
+    _process.gate.open()
     if _process.portal is not None:
         _process.portal.go_on()
     _process.lock.release()

@@ -82,7 +82,7 @@ def test_a_database_that_is_not_set_up_is_said_at_once(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-    import os, sys
+    import os, sys, threading
     from apns_live.activities import Sealer
     from apns_live.activities.blocking import Service, upgrade
     from apns_live.activities.store.sealing import new_key
@@ -93,8 +93,28 @@ SCRIPT = """
     early = Service(sys.argv[1], sealing=Sealer(new_key()))
     used = Service(sys.argv[2], sealing=Sealer(new_key()))
     app = used.apps.create(name="A", bundle_id="com.example.a", id="a")
+
+    # SQLite is at work when the process forks: the child would inherit its locks as they are.
+    begun, forking, ended = threading.Event(), threading.Event(), []
+
+    def work(file):
+        begun.set()
+        forking.wait()
+        for _ in range(5_000_000):
+            pass
+        ended.append(True)
+
+    async def visit(inner):
+        async with inner.database.read() as connection:
+            await (await connection.get_raw_connection()).driver_connection.visit(work)
+
+    at_work = threading.Thread(target=used.call, args=(visit,))
+    at_work.start()
+    begun.wait()
+    os.register_at_fork(before=forking.set)
     child = os.fork()
     if child == 0:
+        assert ended == [True], "SQLite was still at work"
         assert early.apps.list() == []
         try:
             used.apps.get("a")
@@ -105,6 +125,7 @@ SCRIPT = """
         early.close()
         used.close()
         os._exit(0)
+    at_work.join()
     assert os.waitpid(child, 0)[1] == 0
     assert used.apps.get("a") == app
     print("done")

@@ -19,6 +19,8 @@ from typing import Any
 import aiosqlite
 from aiosqlite.core import set_exception, set_result
 
+from ...portal import native_work
+
 _CHUNK = 64
 
 
@@ -155,13 +157,15 @@ def _serve(queue: aiosqlite.core._TxQueue) -> None:
     """Run the queued work as aiosqlite's own thread does, but survive a closed event loop.
 
     aiosqlite's thread dies, with the file still open, when it answers a call whose event loop was
-    closed. That answer is not needed, but the rest of the queue must run.
+    closed. That answer is not needed, but the rest of the queue must run. A fork waits for the work in
+    progress, because the child would inherit SQLite's locks.
     """
     while (item := queue.get())[1] is not _last:
         future, work = item
         setter: Callable[..., None] = set_result
         try:
-            answer = work()
+            with native_work():
+                answer = work()
         except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
             answer, setter = error, set_exception
         if future is not None:
