@@ -1,29 +1,40 @@
 """Break the modules that decide something, one small change at a time, and count what the tests notice.
 
 ``python -m tests.workshop.mutants --sample 400`` draws the same mutants for the same ``--seed``, with
-cosmic-ray's operators, and runs each module's own tests on a copy of the tree. It prints each survivor
-when it is known, and at the end a table of the modules; a survivor is a missing test or changes nothing
-that can be seen. A change to annotations or to the decorators of classes alone is no mutant.
+cosmic-ray's operators, and runs each module's own tests on a copy of the tree: first those that call
+the function of the change, then, if they all pass, the others. It prints each survivor when it is known,
+and at the end a table of the modules. A survivor is a missing test, or its change has no effect. A
+change to annotations or to the decorators of classes alone is no mutant.
+
+Each test run is a fork of a process that has imported everything except the package and its tests.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import atexit
+import importlib
+import json
+import math
+import multiprocessing
 import os
 import random
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-import time
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from types import FrameType
 from typing import NamedTuple
 
+import pytest
 from cosmic_ray.ast import ast_nodes, get_ast_from_path
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
@@ -115,34 +126,131 @@ def _without_annotations(source: str) -> str | None:
         return None
 
 
-def _passes(folder: Path, module: str, timeout: float) -> bool:
-    """Run a module's tests in a copy of the tree; return whether they pass in time."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:randomly"]
-    command += [
-        "--basetemp",
-        str(folder.parent / f"{folder.name}-pytest"),
-        *MODULES[module].split(),
-    ]
-    environment = {
-        **os.environ,
-        "APNS_LIVE_HYPOTHESIS_PROFILE": "ci",
-        # A mutant of the same size and second would be taken for its predecessor.
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+_IMPORTS = ("alembic", "asyncpg", "cryptography.x509", "fastapi", "h2.connection", "httpx",
+            "hypothesis.strategies", "prometheus_client", "pydantic", "pytest_asyncio", "rich.console",
+            "sqlalchemy.ext.asyncio", "uvicorn", "xdist")  # fmt: skip
+"""What the tests import from elsewhere."""
+
+
+class _Called:
+    """A pytest plugin: notes which tests call each function of a module, by its first line."""
+
+    def __init__(self, module: Path) -> None:
+        self._file = str(module)
+        self.tests: dict[int, dict[str, None]] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        def trace(frame: FrameType, event: str, argument: object) -> None:
+            code = frame.f_code
+            if code.co_filename == self._file:
+                self.tests.setdefault(code.co_firstlineno, {})[item.nodeid] = None
+
+        threading.settrace(trace)
+        sys.settrace(trace)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
+
+
+def _run(folder: Path, words: list[str], seconds: float, called: tuple[Path, Path] | None) -> None:
+    """Run tests in this process, a fork; ``called`` are the module to watch and the file to fill."""
+    os.setsid()
+    atexit._clear()  # what the parent cleans up is not ours
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds)))
+    silent = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(silent, number)
+    os.chdir(folder)
+    sys.path[0] = str(folder)
+    for name in [each for each in sys.modules if each.partition(".")[0] in ("apns_live", "tests")]:
+        del sys.modules[name]
+    # A mutant of the same size and second would be taken for its predecessor.
+    sys.dont_write_bytecode = True
+    os.environ |= {"APNS_LIVE_HYPOTHESIS_PROFILE": "ci", "PYTHONDONTWRITEBYTECODE": "1"}
+    plugin = _Called(called[0]) if called else None
+    basetemp = folder.parent / f"{folder.name}-pytest"
+    status = pytest.main(
+        [
+            "-q",
+            "-x",
+            "-n",
+            "0",
+            "-p",
+            "no:randomly",
+            # The plugins are imported already.
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",
+            "-o",
+            "timeout=120",
+            "--basetemp",
+            str(basetemp),
+            *words,
+        ],
+        plugins=[plugin] if plugin else [],
     )
-    try:
-        return process.wait(timeout) == 0
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.wait()
-        return False
+    if called and plugin:
+        called[1].write_text(json.dumps({at: list(names) for at, names in plugin.tests.items()}))
+    atexit._run_exitfuncs()  # a forked process does not run them by itself
+    os._exit(int(status != 0))
+
+
+def _passes(
+    folder: Path, words: list[str], seconds: float = 600.0, called: tuple[Path, Path] | None = None
+) -> bool:
+    """Run tests in a copy of the tree; return whether they pass with so many CPU seconds."""
+    process = multiprocessing.get_context("fork").Process(
+        target=_run, args=(folder, words, seconds, called)
+    )
+    process.start()
+    process.join(60.0 + 20.0 * seconds)
+    if process.is_alive():
+        assert process.pid is not None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+    return process.exitcode == 0
+
+
+def _first_line(source: str, line: int) -> int | None:
+    """Return the first line of the innermost function around a line, as its code object has it."""
+    found = None
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min(each.lineno for each in (node, *node.decorator_list))
+            if first <= line <= (node.end_lineno or 0) and first >= (found or 0):
+                found = first
+    return found
+
+
+class _Module:
+    """The tests of a module: all of them, those that call each function, and their CPU seconds."""
+
+    def __init__(self, folder: Path, module: str) -> None:
+        self._all = MODULES[module].split()
+        path = folder / "apns_live" / module
+        self._source = path.read_text()
+        report = folder.parent / "called.json"
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if not _passes(folder, self._all, called=(path, report)):
+            raise SystemExit(f"the tests of {module} fail without a mutant: {MODULES[module]}")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        self._seconds = 10.0 + 3.0 * took
+        self._called = {int(at): names for at, names in json.loads(report.read_text()).items()}
+
+    def survives(self, folder: Path, mutant: Mutant) -> bool:
+        """Return whether all tests pass with this change in a copy of the tree."""
+        callers = self._called.get(_first_line(self._source, mutant.line) or 0)
+        path = folder / "apns_live" / mutant.module
+        path.write_text(mutant.source)
+        try:
+            if callers and not _passes(folder, callers, self._seconds):
+                return False
+            return _passes(folder, self._all, self._seconds)
+        finally:
+            path.write_text(self._source)
 
 
 def main() -> int:
@@ -158,21 +266,22 @@ def main() -> int:
     chosen = options.modules or list(MODULES)
     every = [mutant for module in chosen for mutant in mutants(module, draw)]
     sample = sorted(draw.sample(every, min(options.sample, len(every))))
-    with tempfile.TemporaryDirectory(prefix="apns-live-mutants-") as name:
+    for each in _IMPORTS:
+        importlib.import_module(each)
+    with tempfile.TemporaryDirectory(prefix="apns-live-mutants-") as temporary:
         free: SimpleQueue[Path] = SimpleQueue()
         for number in range(options.jobs):
-            free.put(Path(shutil.copytree(ROOT, Path(name) / str(number), ignore=_LEFT_OUT)))
-        limits = _limits(Path(name) / "0", sorted({one.module for one in sample}))
+            free.put(Path(shutil.copytree(ROOT, Path(temporary) / str(number), ignore=_LEFT_OUT)))
+        modules = {
+            name: _Module(Path(temporary) / "0", name)
+            for name in sorted({one.module for one in sample})
+        }
 
         def survives(mutant: Mutant) -> bool:
             folder = free.get()
-            target = folder / "apns_live" / mutant.module
-            original = target.read_text()
             try:
-                target.write_text(mutant.source)
-                return _passes(folder, mutant.module, limits[mutant.module])
+                return modules[mutant.module].survives(folder, mutant)
             finally:
-                target.write_text(original)
                 free.put(folder)
 
         noticed = dict.fromkeys(chosen, 0)
@@ -189,17 +298,6 @@ def main() -> int:
     share = 100 * sum(noticed.values()) / len(sample)
     print(f"{sum(noticed.values())} of {len(sample)} mutants noticed: {share:.1f} %")
     return 1 if share < options.bar else 0
-
-
-def _limits(folder: Path, modules: list[str]) -> dict[str, float]:
-    """Return how many seconds each module's tests may take; they must pass as they are."""
-    limits = {}
-    for module in modules:
-        began = time.monotonic()
-        if not _passes(folder, module, 600):
-            raise SystemExit(f"the tests of {module} fail without a mutant: {MODULES[module]}")
-        limits[module] = 30 + 5 * (time.monotonic() - began)
-    return limits
 
 
 if __name__ == "__main__":
