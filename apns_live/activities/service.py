@@ -78,14 +78,14 @@ class Known:
         self.audiences = Audiences(database, clock)
 
 
-async def _keep(work: Work, clock: Clock) -> None:
+async def _keep(work: Work, known: Known) -> None:
     """Run ``work`` until it returns, and again after an error."""
     while True:
         try:
             return await work()
-        except Exception:
-            logger.exception("%s failed and is restarted", getattr(work, "__qualname__", work))
-            await clock.sleep(_RESTART_AFTER)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            known.database.outage.failed(f"{getattr(work, '__qualname__', work)} failed", error)
+            await known.clock.sleep(_RESTART_AFTER)
 
 
 class Service(Known):
@@ -216,7 +216,7 @@ class Service(Known):
                 )
                 await ownership.open()
                 for work in service._works:
-                    service.background.append(asyncio.create_task(_keep(work, service.clock)))
+                    service.background.append(asyncio.create_task(_keep(work, service)))
                 try:
                     yield service
                 finally:

@@ -141,8 +141,8 @@ async def _upkeep(gateway: Gateway) -> None:
             if clock.monotonic() - pruned >= _PRUNE_EVERY:
                 pruned = clock.monotonic()
                 await gateway.audit.prune(gateway.settings.audit_days)
-        except Exception:
-            logger.exception("maintenance failed; trying again")
+        except Exception as error:  # noqa: BLE001 - it is logged
+            gateway.service.database.outage.failed("maintenance failed", error)
         await clock.sleep(_UPKEEP_SECONDS)
 
 

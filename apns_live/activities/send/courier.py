@@ -147,7 +147,7 @@ class Courier:
         )
         self._lives.on_channel = self._broadcasting.result
         self._pauses = Pauses(clock, self._pause_over)
-        self._jobs = Jobs(clock, ownership, ended=self._ended, broken=self._broken)
+        self._jobs = Jobs(clock, ownership, database.outage, ended=self._ended, broken=self._broken)
         self.failing = Failing(self._recorder, self.carriers, self._backlog)
         self.notifier = Notifier(
             self.setting,
@@ -365,8 +365,8 @@ class Courier:
                         to_read.append(live)
                 if to_read:
                     await self._reading.begin(to_read)
-            except STORE_FAILURES:
-                logger.exception("the database could not be read; trying again")
+            except STORE_FAILURES as error:
+                self.setting.database.outage.failed("activities could not be read", error)
                 for row in rows:
                     self._backlog.add(row)
                 await self.setting.clock.sleep(TRY_AGAIN)
@@ -512,8 +512,8 @@ class Courier:
     async def _refresh(self, app: App) -> None:
         try:
             await self.carriers.refresh_keys(app)
-        except (ApnsLiveError, SQLAlchemyError, OSError):
-            logger.exception("the keys of the app %s could not be read", app.id)
+        except (ApnsLiveError, SQLAlchemyError, OSError) as error:
+            self.setting.database.outage.failed("provider keys could not be read", error)
 
     # Stored results.
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput
+from ..store.failures import Outage
 from ..store.ownership import NotOwner, Ownership
 from .apns_clients import NoKey
 from .backlog import ActivityBacklog
@@ -44,6 +45,7 @@ class Jobs:
 
     clock: Clock
     ownership: Ownership
+    outage: Outage
     _: KW_ONLY
     ended: Callable[[Place, bool], object]
     broken: Broken
@@ -110,8 +112,8 @@ class Jobs:
             if self._partitions.get(place) in self.ownership.partitions:
                 await self.clock.sleep(TRY_AGAIN)  # its lease was about to end, or it came back
                 self._again.add(place)
-        except (SQLAlchemyError, ApnsLiveError, OSError):
-            logger.exception("a %s failed temporarily; trying again", place[0])
+        except (SQLAlchemyError, ApnsLiveError, OSError) as error:
+            self.outage.failed(f"work of the kind {place[0]!r} failed", error)
             await self.clock.sleep(TRY_AGAIN)
             self._again.add(place)
         except Exception as error:
@@ -170,10 +172,8 @@ class Reading:
                 else:
                     logger.error("the activity %d cannot be sent", row, exc_info=error)
                     await self.failing.fail_unreadable(row, error)
-        except (SQLAlchemyError, ApnsLiveError, OSError):
-            logger.exception(
-                "the tokens of %d activities could not be read; trying again", len(lives)
-            )
+        except (SQLAlchemyError, ApnsLiveError, OSError) as error:
+            self.jobs.outage.failed("the tokens of activities could not be read", error)
             await self.clock.sleep(TRY_AGAIN)
             for live in lives:
                 self.backlog.add(live.row)

@@ -185,8 +185,8 @@ class Limits:
             self._woken.clear()
             try:
                 due = await self._send()
-            except STORE_FAILURES:
-                logger.exception("pending ends could not be read; trying again")
+            except STORE_FAILURES as error:
+                self.database.outage.failed("pending ends could not be read", error)
                 due = self.clock.time() + _TRY_AGAIN
             timer = None
             if due is not None:

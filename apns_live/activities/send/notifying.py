@@ -6,7 +6,6 @@ A notification is never sent twice: after a crash, devices of a shard without an
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -35,8 +34,6 @@ from .jobs import TRY_AGAIN, Jobs, Place
 from .kind import Intended, Kind, Pass, Setting
 from .refusals import Pauses
 from .results import Batch, refusal
-
-logger = logging.getLogger("apns_live.activities")
 
 _BEHIND = 1 << 61
 """Added to the cursor while the devices that share a row of outcomes are read."""
@@ -139,7 +136,11 @@ class Notifier:
         self._freed = asyncio.Event()
         self._pauses = Pauses(self.setting.clock, self._pause_over)
         self._jobs = Jobs(
-            self.setting.clock, self.setting.ownership, ended=self._ended, broken=self._broken
+            self.setting.clock,
+            self.setting.ownership,
+            self.setting.database.outage,
+            ended=self._ended,
+            broken=self._broken,
         )
 
     @property
@@ -183,8 +184,8 @@ class Notifier:
             await self._freed.wait()
         try:
             [row] = await self._backlog.take(1)
-        except STORE_FAILURES:
-            logger.exception("the store failed; trying again")
+        except STORE_FAILURES as error:
+            self.setting.database.outage.failed("notifications could not be read", error)
             await self.setting.clock.sleep(TRY_AGAIN)
         else:
             self._backlog.found.discard(row)

@@ -8,7 +8,6 @@ rows that it has seen since. SQLite has one writer at a time, so there each poll
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +24,6 @@ from ..store.ownership import Ownership
 from ..store.statements import among, page_of
 from ..store.wakeups import POLL
 from .courier import Courier
-
-logger = logging.getLogger("apns_live.activities")
 
 PAGE = 2_000
 _LOOK_BACK = 60.0
@@ -118,7 +115,7 @@ class Poll:
             try:
                 await self.look()
             except STORE_FAILURES as error:
-                logger.warning("polling for new work failed: %.200s", error)
+                self.database.outage.failed("new work could not be polled", error)
                 await asyncio.sleep(POLL)
 
     async def _begin(self) -> None:

@@ -245,7 +245,7 @@ class Recorder:
             except STORE_FAILURES as error:
                 if not is_temporary(error):
                     return await self._write_halves(parts, error)
-                logger.exception("results could not be stored; trying again in %.1f s", pause)
+                self.database.outage.failed("results could not be stored", error)
                 await self.clock.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)
 

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ...errors import InvalidSetting, StoreError
-from .failures import explained
+from .failures import Outage, explained
 from .one_hop import connect
 
 Synchronous = Literal["NORMAL", "FULL"]
@@ -56,6 +56,7 @@ class Database:
         once = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         self._once = reader.execution_options(**once)
         self._closed = False
+        self.outage = Outage()
 
     @classmethod
     def open(
@@ -117,6 +118,7 @@ class Database:
                 yield connection
                 committing = True
                 await connection.commit()
+                self.outage.works()
         except (SQLAlchemyError, OSError) as error:
             raise explained(error, self, committing=committing) from error
 
@@ -129,6 +131,7 @@ class Database:
         try:
             async with self._lent(self._once if once else self._reader) as connection:
                 yield connection
+                self.outage.works()
         except (SQLAlchemyError, OSError) as error:
             raise explained(error, self) from error
 

@@ -5,10 +5,17 @@ PostgreSQL says it by SQLSTATE (PostgreSQL 18, appendix A), SQLite by the class 
 
 from __future__ import annotations
 
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from ...errors import Busy, StoreError
+
+logger = logging.getLogger("apns_live.activities")
 
 STORE_FAILURES = (SQLAlchemyError, StoreError, Busy, OSError)
 """The errors after which work on the store is tried again."""
@@ -35,6 +42,39 @@ _FILE = (
     "unable to open",
     "is closed",
 )
+
+
+QUIET = 5.0
+"""Seconds without a failure after which an outage is over, once the database works."""
+
+
+class Outage:
+    """Logs an outage of a database: a line for each kind of work that fails, and one at the end."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._failed: Counter[str] = Counter()
+        self._began = self._last = 0.0
+
+    def failed(self, what: str, error: BaseException) -> None:
+        """Note that a kind of work failed and is tried again. Logs a defect each time, with its traceback."""
+        if not is_temporary(error):
+            logger.error("%s; trying again", what, exc_info=error)
+            return
+        self._last = self._monotonic()
+        if not self._failed:
+            self._began = self._last
+        self._failed[what] += 1
+        if self._failed[what] == 1:
+            logger.error("%s; trying again until it works: %.300s", what, error)
+
+    def works(self) -> None:
+        """Note that a transaction worked."""
+        if self._failed and self._monotonic() - self._last >= QUIET:
+            counts = ", ".join(f"{what} ({count} times)" for what, count in self._failed.items())
+            lasted = self._last - self._began
+            logger.warning("the database works again; for %.1f s it did not: %s", lasted, counts)
+            self._failed.clear()
 
 
 def explained(error: Exception, database: object, *, committing: bool = False) -> Exception:

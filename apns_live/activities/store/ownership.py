@@ -269,7 +269,7 @@ class Onlooker(Ownership):
             try:
                 await self.open()
             except STORE_FAILURES as error:
-                logger.warning("the database's clock could not be read: %.200s", error)
+                self._database.outage.failed("the database's clock could not be read", error)
 
 
 class Leases(Ownership):
@@ -338,7 +338,7 @@ class Leases(Ownership):
                 async with asyncio.timeout(self._lease):
                     await self._renew()
             except STORE_FAILURES as error:
-                logger.warning("leases could not be renewed: %.200s", error)
+                self._database.outage.failed("leases could not be renewed", error)
             if self.terms and self.lapsed:
                 gone = frozenset(self.terms)
                 self._own({})
@@ -467,6 +467,7 @@ async def owning(
         # A separate connection: a renewal must not wait behind other work.
         address = database.url.render_as_string(hide_password=False)
         async with Database.open(address, pool_size=1, timeout=lease) as own:
+            own.outage = database.outage
             leases = Leases(own, owner, lease=lease)
             keeper = threading.Thread(target=leases.keep, args=(address,), daemon=True)
             keeper.start()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +22,6 @@ from . import schema
 from .database import Database
 from .failures import STORE_FAILURES
 from .statements import json_text
-
-logger = logging.getLogger("apns_live.activities")
 
 CHANNEL = "apns_live"
 RELEASED = "leases released"
@@ -119,7 +116,7 @@ class Wakeups:
             try:
                 await self.flush()
             except STORE_FAILURES as error:
-                logger.warning("other processes could not be notified: %.200s", error)
+                self._database.outage.failed("other processes could not be notified", error)
                 await asyncio.sleep(_LISTEN_AGAIN)
                 self._due.set()
 

@@ -333,7 +333,7 @@ async def test_an_audience_that_is_gone_fails_the_start(world: World) -> None:
 
 @pytest.mark.parametrize("seconds", [1.0, 20.0])
 async def test_a_store_that_fails_for_a_while_delays_and_loses_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float
+    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     phones = await follow(world, 5)
     database = world.service.database
@@ -354,3 +354,8 @@ async def test_a_store_that_fails_for_a_while_delays_and_loses_nothing(
         ("done", 5),
         ("done", 5),
     ]
+    # An outage is one line for each kind of work, without tracebacks.
+    said = [record.getMessage() for record in caplog.records]
+    assert len(set(said)) == len(said) < 5
+    assert any(line.startswith("results could not be stored") for line in said)
+    assert "Traceback" not in caplog.text

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from apns_live.activities.send.results import left_open
 from apns_live.activities.store import database, schema
 from apns_live.activities.store.database import Database
+from apns_live.activities.store.failures import QUIET, Outage
 from apns_live.activities.store.upgrade import upgrade
 from apns_live.errors import Busy, StoreError
 
@@ -206,3 +207,35 @@ async def test_resuming_a_large_start_asks_once_and_not_once_a_device(
         await connection.exec_driver_sql("SET LOCAL work_mem = '64kB'")
         plan = await connection.exec_driver_sql(f"EXPLAIN {seen[0]}", (1, 0))
         assert "SubPlan" not in "\n".join(row[0] for row in plan)
+
+
+def test_an_outage_is_a_line_for_each_kind_of_work_and_one_at_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    outage, away = Outage(lambda: now[0]), StoreError("cannot be reached")
+    for _ in range(1_000):
+        outage.failed("results could not be stored", away)
+        now[0] += 0.01
+        outage.failed("activities could not be read", away)
+        outage.works()  # another transaction gets through now and then
+    assert len(caplog.records) == 2
+    now[0] += QUIET
+    outage.works()
+    outage.works()
+    [*_, end] = caplog.records
+    assert len(caplog.records) == 3
+    assert end.getMessage() == (
+        "the database works again; for 10.0 s it did not: "
+        "results could not be stored (1000 times), activities could not be read (1000 times)"
+    )
+    outage.failed("results could not be stored", away)
+    assert len(caplog.records) == 4
+    assert "Traceback" not in caplog.text
+
+
+def test_a_defect_is_logged_each_time_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage()
+    for _ in range(2):
+        outage.failed("results could not be stored", LookupError("a bug"))
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
