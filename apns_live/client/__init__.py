@@ -3,7 +3,7 @@
 from ..pool import Endpoint, Hooks, LinkStatistics, PoolOptions, RequestIds, Sendable
 from .attachment import Attachment, WorkItem, WorkSource
 from .client import Client
-from .fan_out import Run
+from .run import Run
 from .statistics import Report, Statistics
 from .workers import SharedRun
 

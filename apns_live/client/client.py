@@ -22,9 +22,9 @@ from .attachment import Attachment, WorkSource
 from .drops import DropsTo
 from .edge import HomeLoop, check_deadline, check_seconds
 from .engine import Engine
-from .fan_out import EngineRun, Run
 from .prepared import HeaderBook, RecentMessage
 from .reading import Tokens, read_tokens
+from .run import EngineRun, Run
 from .single import WaitingRoom
 from .statistics import Statistics, snapshot
 from .workers import Sharing, check_workers

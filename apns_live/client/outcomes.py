@@ -8,9 +8,10 @@ from operator import attrgetter
 from typing import Any
 
 from ..answers import Answer
-from ..errors import InvalidInput
+from ..errors import InvalidInput, InvalidToken
 from ..guard import RAISED
 from ..outcome import Outcome, Verdict, alike
+from ..payload import EncodedMessage, are_tokens, check_token
 from ..pool import Loss, Push, PushState
 from ..retry import Link, Step
 from .attachment import Acceptances, Attachment
@@ -87,6 +88,17 @@ def refused_token(token: object, error: InvalidInput, priority: int) -> Outcome:
         priority=priority,
         detail=str(error),
     )
+
+
+def refused_tokens(tokens: Sequence[str], message: EncodedMessage) -> dict[int, Outcome]:
+    """Return the outcomes of the invalid tokens, by index. Nothing was sent to them."""
+    refused: dict[int, Outcome] = {}
+    for index, token in enumerate(() if are_tokens(tokens) else tokens):
+        try:
+            check_token(token, message=message)
+        except InvalidToken as error:
+            refused[index] = refused_token(token, error, message.priority)
+    return refused
 
 
 def unanswered(push: Push, verdict: Verdict, reason: str, now: float, **more: Any) -> Outcome:

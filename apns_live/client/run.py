@@ -1,30 +1,34 @@
-"""The caller's side of every fan-out: start, iterate, wait, stop. Rules: docs/fan-out.md.
+"""Every fan-out from the caller's side: start, iterate, wait, stop. Rules: docs/fan-out.md.
 
 A run is `NEW`, then `READING`, then `LANDING` (no more is read or sent; pushes in flight get their
-answers), then `OVER`. A subclass does the sending; its methods are at the end of `BaseRun`.
+answers), then `OVER`. A subclass of `Run` does the sending: `EngineRun` from this process, others
+from worker processes or with a journal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Generic, Self, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Self
 
+from ..clock import Clock
 from ..errors import ClientClosed
-from ..outcome import Outcome
-from .attachment import Acceptances, End
+from ..outcome import Outcome, Verdict, alike
+from ..pool import Sendable
+from .attachment import Acceptances, Attachment, End, Settled
 from .drops import DropSink, DropsTo
+from .engine import Engine
 from .reading import TokenReader
-
-ReportT = TypeVar("ReportT")
+from .statistics import Report, Tally
 
 UNREAD_LIMIT = 10_000
 """Unread outcomes at which sending pauses. Outcomes of pushes in flight are still added."""
 WATERMARK = UNREAD_LIMIT // 2
 """Unread outcomes at which a paused run continues."""
+HELD_LIMIT = 100_000
+"""Pushes of one run that wait for a retry (after a 429, say): at this number, reading pauses."""
 
 
 class Life(enum.Enum):
@@ -93,12 +97,29 @@ class Outbox:
         await self._changed.wait()
 
 
-class BaseRun(ABC, Generic[ReportT]):
-    """A fan-out from the caller's side."""
+class Run:
+    """A fan-out. It starts when you iterate over its outcomes, or call `wait()`.
 
-    def __init__(self, reader: TokenReader, drops_to: DropsTo | None) -> None:
+    Use it in ``async with``. When you leave the block, nothing more is sent, and the block waits for
+    the answers to pushes in flight. Every token read gets one outcome. Rules: docs/fan-out.md.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        reader: TokenReader,
+        *,
+        priority: int,
+        drops_to: DropsTo | None,
+        may_start: Callable[[], object],
+        deadline: float | None = None,
+    ) -> None:
         self._reader = reader
+        self._priority = priority
+        self._deadline = deadline
+        self._may_start = may_start
         self._drops = DropSink(drops_to)
+        self.tally = Tally(clock, self._drops.write)
         self.outbox = Outbox()
         self.life = Life.NEW
         self.end = End.OPEN
@@ -138,7 +159,7 @@ class BaseRun(ABC, Generic[ReportT]):
             self.stop()
         await self.finish()
 
-    async def wait(self) -> ReportT:
+    async def wait(self) -> Report:
         """Send to every token, discard the outcomes, and return the report.
 
         Raises an error of the token source, after the tokens read before have their outcomes.
@@ -160,7 +181,7 @@ class BaseRun(ABC, Generic[ReportT]):
         Tokens that were read and not sent are NOT_SENT; pushes in flight wait for their answer.
         Leaving an iteration early or cancelling `wait` does this.
         """
-        if self.life is Life.READING or self.life is Life.LANDING:
+        if self.is_active():
             self.halt(End.STOPPED)
             self._withdraw()
             self.review()
@@ -172,23 +193,34 @@ class BaseRun(ABC, Generic[ReportT]):
         if self.life is Life.NEW and self.end is End.OPEN:
             self.end = End.STOPPED
         try:
-            while self.life in (Life.READING, Life.LANDING):
+            while self.is_active():
                 await self.outbox.changed()
         finally:
             await self._release()
 
     @property
-    @abstractmethod
-    def report(self) -> ReportT:
+    def report(self) -> Report:
         """The report so far."""
+        return self.tally.report(self._reader, self.end)
+
+    def is_active(self) -> bool:
+        """Whether it has begun and is not over."""
+        return self.life is Life.READING or self.life is Life.LANDING
 
     # Called by the sender.
 
     def start(self) -> None:
-        """Start the run, once. Raises `ClientClosed` if the client is closed."""
+        """Start the run, once.
+
+        Raises `ClientClosed` if the client is closed, `InvalidSetting` for a file of drops that
+        cannot be made.
+        """
         if self.life is Life.NEW:
             if self.end is not End.OPEN:
                 raise ClientClosed("this run was closed before it began; nothing was sent")
+            self._may_start()
+            self._drops.open()
+            self.tally.begin()
             self._begin()
             self.life = Life.READING
             self._open_reader()
@@ -235,35 +267,121 @@ class BaseRun(ABC, Generic[ReportT]):
             error, self._failure = self._failure, None
             raise error
 
-    # Implemented by the subclass.
+    def tell(self, outcomes: list[Outcome]) -> None:
+        """Count outcomes and keep them for the caller."""
+        self.tally.add(outcomes)
+        self.outbox.put(outcomes)
 
-    @abstractmethod
-    def _begin(self) -> None:
-        """Start sending, on the running event loop. Raises `ClientClosed`."""
-
-    def _open_reader(self) -> None:
-        """Begin to read."""
-        self._reader.open(self.resume)
-
-    @abstractmethod
-    def resume(self) -> None:
-        """Read tokens again, because there are more or there is room for more."""
-
-    @abstractmethod
-    def _withdraw(self) -> None:
-        """Give NOT_SENT to every token that was read and not sent."""
-
-    @abstractmethod
     def _never_left(self, tokens: list[str]) -> None:
         """Give these tokens, which were never taken from the reader, their outcome."""
+        why, priority = self.end.value, self._priority
+        like = Outcome(token="", verdict=Verdict.NOT_SENT, reason=why, priority=priority)
+        self.tell(alike(like, token=tokens))
 
-    @abstractmethod
-    def _under_way(self) -> bool:
-        """Whether a token that was read has no outcome yet."""
+    def _open_reader(self) -> None:
+        self._reader.open(self.resume)
 
     def _ended(self) -> None:
         """Note that every token has its outcome."""
+        self.tally.end()
 
     async def _release(self) -> None:
         """Release the run's resources, when its caller leaves."""
         await self._reader.aclose()
+
+    # Implemented by the subclass.
+
+    def _begin(self) -> None:
+        """Start sending, on the running event loop."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Read tokens again, because there are more or there is room for more."""
+        raise NotImplementedError
+
+    def _withdraw(self) -> None:
+        """Give NOT_SENT to every token that was read and not sent."""
+        raise NotImplementedError
+
+    def _under_way(self) -> bool:
+        """Whether a token that was read has no outcome yet."""
+        raise NotImplementedError
+
+
+class EngineRun(Run):
+    """A fan-out that sends from this process. Its methods are called by the engine."""
+
+    def __init__(
+        self, engine: Engine, message: Sendable, reader: TokenReader, **options: Any
+    ) -> None:
+        super().__init__(engine.clock, reader, **options)
+        self._engine = engine
+        self._message = message
+        self._attachment: Attachment | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Run {self.life.value}: read {self._reader.read}, settled {self.tally.counts.settled}, "
+            f"unread {len(self.outbox)}>"
+        )
+
+    def _begin(self) -> None:
+        self._attachment = self._engine.attach(
+            self,
+            deadline=self._deadline,
+            on_stop=self._stopped_from_outside,
+            checked=self._reader.checked,
+            message=self._message,
+        )
+
+    def take(self, limit: int) -> list[str]:
+        """Return the next tokens; the engine makes pushes of them."""
+        attachment = self._attachment
+        if self.end is not End.OPEN or attachment is None or attachment.held >= HELD_LIMIT:
+            return []
+        if len(self.outbox) >= UNREAD_LIMIT:
+            return []
+        tokens = self._reader.take(limit)
+        if self._reader.ended:
+            # Later in this turn: only then has the engine taken the pushes below.
+            asyncio.get_running_loop().call_soon(self.review)
+        return tokens
+
+    def settled(self, outcomes: Settled) -> None:
+        """Count outcomes and keep them for the caller."""
+        self.tell([outcome for _, outcome in outcomes])
+        self.resume()
+        self.review()
+
+    def accepted(self, batches: Sequence[Acceptances]) -> None:
+        """Count acceptances and keep them for the caller."""
+        for batch in batches:
+            like = batch.like
+            self.tally.accepted(len(batch.tokens), like.round_trip, like.connection_id)
+            self.outbox.put_accepted(batch)
+        self.resume()
+        self.review()
+
+    def _stopped_from_outside(self) -> None:
+        """Stop, because the deadline passed or the client is closing."""
+        assert self._attachment is not None  # noqa: S101 - who is attached has begun
+        self.halt(self._attachment.end)
+        asyncio.get_running_loop().call_soon(self.review)
+
+    def resume(self) -> None:
+        """Request tokens again, because there are more or there is room for more."""
+        if self._attachment is not None:
+            self._attachment.wake()
+
+    def halt(self, end: End) -> None:
+        """Stop reading tokens for the reason ``end``; the first reason counts."""
+        super().halt(end)
+        if self._attachment is not None:
+            self._attachment.detach(end)
+
+    def _withdraw(self) -> None:
+        if self._attachment is not None:
+            self._attachment.cancel_waiting()
+
+    def _under_way(self) -> bool:
+        return self._attachment is not None and self._attachment.in_hand > 0

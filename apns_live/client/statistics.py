@@ -34,6 +34,14 @@ class Counts(msgspec.Struct, array_like=True):
     reasons: dict[str, int] = {}
     round_trips: Histogram = msgspec.field(default_factory=Histogram)
 
+    @classmethod
+    def of(cls, verdicts: Mapping[Verdict, int]) -> Counts:
+        """Return counts of which only the verdicts are known."""
+        refused = {**verdicts}
+        accepted = refused.pop(Verdict.ACCEPTED, 0)
+        drops = refused.get(Verdict.DROP_TOKEN, 0)
+        return cls(accepted + sum(refused.values()), accepted, drops=drops, verdicts=refused)
+
     def count(self, outcome: Outcome) -> None:
         """Count the verdict and reason of an outcome that is not an acceptance."""
         verdict = outcome.verdict

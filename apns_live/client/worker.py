@@ -17,9 +17,8 @@ from ..outcome import Outcome
 from ..pool import Endpoint, RequestIds
 from .attachment import Acceptances
 from .client import Client
-from .fan_out import Run
 from .reading import AheadReader
-from .run import Life, Outbox
+from .run import Life, Outbox, Run
 from .workers import NoMore, Settled, Setup, Take, decode_order, pack, read, write
 
 _PAUSE = 0.01, 0.05

@@ -27,19 +27,18 @@ import msgspec
 
 from ..clock import Clock
 from ..credentials import ProviderTokens
-from ..errors import InvalidSetting, InvalidToken, TransportError
+from ..errors import InvalidSetting, TransportError
 from ..guard import logger
 from ..http2 import EncodedString
 from ..outcome import Outcome, Verdict, alike
-from ..payload import EncodedMessage, are_tokens, check_token
+from ..payload import EncodedMessage
 from ..pool import Endpoint, PoolOptions, RequestIds, Sendable
 from ..refusals import refused
 from .attachment import Acceptances, End
-from .fan_out import Run
-from .outcomes import refused_token
+from .outcomes import refused_tokens
 from .reading import TokenReader
-from .run import UNREAD_LIMIT, Life
-from .statistics import Counts
+from .run import UNREAD_LIMIT, Life, Run
+from .statistics import Counts, Report
 
 MOST_WORKERS = 256
 _SIGNED_AHEAD = 86_400.0
@@ -295,13 +294,15 @@ class SharedRun(Run):
             f"<SharedRun {self.life.value}: {len(self._tasks)} workers, read {self._reader.read}>"
         )
 
-    def _counted_elsewhere(self) -> list[Counts]:
-        return [worker.counts for worker in self._workers]
+    @property
+    def report(self) -> Report:
+        """The report so far."""
+        counts = [worker.counts for worker in self._workers]
+        return self.tally.report(self._reader, self.end, counts)
 
     # Workers
 
     def _begin(self) -> None:
-        super()._begin()
         loop = asyncio.get_running_loop()
         if self._deadline is not None:
             self._until = monotonic() + self._deadline
@@ -367,7 +368,7 @@ class SharedRun(Run):
             priority=self._priority,
             detail="the worker process that was to send it has ended",
         )
-        self._tell(alike(lost, token=tokens))
+        self.tell(alike(lost, token=tokens))
 
     def _take_in(self, worker: _Worker, what: Settled) -> None:
         worker.counts = what.counts
@@ -396,21 +397,15 @@ class SharedRun(Run):
                 return
             tokens = self._reader.take(room)
             if tokens:
-                worker.hand(tokens if are_tokens(tokens) else self._good(tokens))
+                refused = refused_tokens(tokens, self._message)
+                if refused:
+                    self.tell(list(refused.values()))
+                good = [each for at, each in enumerate(tokens) if at not in refused]
+                worker.hand(good if refused else tokens)
             if self._reader.ended:
                 self.review()
             if not tokens:
                 return
-
-    def _good(self, tokens: list[str]) -> list[str]:
-        """Return the valid tokens; refuse the others."""
-        good: list[str] = []
-        for token in tokens:
-            try:
-                good.append(check_token(token, message=self._message))
-            except InvalidToken as error:
-                self._tell([refused_token(token, error, self._priority)])
-        return good
 
     def halt(self, end: End) -> None:
         """Stop reading tokens for the reason ``end``; the first reason counts."""
@@ -449,7 +444,7 @@ class SharedRun(Run):
 
     async def close(self, patience: float) -> None:
         """Close with the client: wait up to so many seconds for answers, then end the processes."""
-        if self.life in (Life.READING, Life.LANDING):
+        if self.is_active():
             self.halt(End.CLOSED)
             self._withdraw()
             self.review()

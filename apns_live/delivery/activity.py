@@ -20,7 +20,7 @@ from ..payload import End, Update, check_token
 from ..refusals import refused
 from .audience import Audience
 from .budget import FULL, Account, Budget, Urgency, decide, for_device
-from .dispatch import Dispatch, Home
+from .dispatch import Dispatch
 from .encoding import one_spelling
 from .guard import SpikeGuard
 from .journal import ALL, ActivityRecord, Entry, MembersRecord, ProgressRecord, pack
@@ -30,6 +30,7 @@ from .pacing import NEVER, Trouble, follows
 from .publication import Publication, Variant
 from .state import Options, State, Ticket, expired, make_state, unsent
 from .statistics import ActivityReport, Tally
+from .writer import Home
 
 _ACCEPTED = Verdict.ACCEPTED
 Standing = Literal["new", "behind", "current"]
@@ -84,7 +85,7 @@ class LiveActivity(Home):
         self.activity = activity
         self.lane = Lane(activity)
         self.audience = Audience()
-        self.published = Publication(all_.dispatch.prepare)
+        self.published = Publication(all_.dispatch.client.prepare)
         self.guard = guard or SpikeGuard()
         self.tally = Tally()
         self.life = Life.OPEN
@@ -277,10 +278,10 @@ class LiveActivity(Home):
         last = self.published.last_moment
         self._ended_until = now + ENDED_KEPT if last == NEVER else last
 
-    def next_time(self) -> float | None:
-        """Return when `tick` is due, or None."""
+    def next_time(self) -> float:
+        """Return when `tick` is due; NEVER if it need not be called."""
         if self.life is not Life.OPEN:
-            return None
+            return NEVER
         first = self.audience.next_time()
         if self.audience.behind and not self.published.expired:
             first = min(first, self.published.last_moment)
@@ -288,7 +289,7 @@ class LiveActivity(Home):
             first = min(first, self._publishes_at(self.lane.waiting, self._time.now()))
         if self.idle:
             first = min(first, self._ended_until)
-        return None if first == NEVER else first
+        return first
 
     def _publish(self, state: State, now: float, wall: float) -> None:
         urgency = Urgency.URGENT if state.is_end else state.urgency
@@ -476,12 +477,6 @@ class LiveActivity(Home):
         self._settled.set()
 
     # Journal entries.
-
-    @property
-    def unrecorded(self) -> bool:
-        """Whether `collect` has something."""
-        audience = self.audience
-        return self.changed or bool(audience.changed or audience.progressed)
 
     def collect(self) -> list[Entry]:
         """Return the journal entries of what changed since the last call."""

@@ -40,9 +40,10 @@ from typing import Self, Unpack
 
 import msgspec
 
+from ..client import Client
 from ..client.drops import DropsTo
 from ..client.edge import check_deadline
-from ..clock import Clock, SteadyTime, SystemClock
+from ..clock import Clock, SteadyTime
 from ..errors import DeliveryError, InvalidInput, InvalidSetting, JournalError
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
@@ -50,9 +51,9 @@ from ..payload import End, Message, Update, check_token, encode
 from ..refusals import refused
 from .activity import Activities, LiveActivity
 from .budget import Budget, check_budget
-from .dispatch import Dispatch, Sender
+from .dispatch import Dispatch
 from .guard import SpikeGuard
-from .journal import Journal
+from .journal import Journal, RunRecord
 from .lane import HEADROOM_URGENT, Errand, Lane, restore_lane
 from .lanes import Lanes
 from .run import Run
@@ -94,7 +95,7 @@ class Delivery:
 
     def __init__(
         self,
-        client: Sender,
+        client: Client,
         *,
         budget: Budget | str = "default",
         journal: Journal | None = None,
@@ -119,7 +120,7 @@ class Delivery:
         self.budget = check_budget(budget)
         self.in_doubt = 0
         """States and tokens with an unknown outcome from before a restart; they are sent again."""
-        self._clock: Clock = clock or getattr(client, "clock", None) or SystemClock()
+        self._clock: Clock = clock or client.clock
         self._time = SteadyTime(self._clock, _clock_was_set)
         self._response_timeout = response_timeout
         self._close_timeout = close_timeout
@@ -416,22 +417,21 @@ class Delivery:
         check_deadline(deadline)
         if not name:
             raise refused(InvalidInput, "fan_out_name", "name")
-        if name in self._runs:
-            raise DeliveryError(f"a fan-out named {name!r} is running; await that one.")
-        return Run(
+        encoded = self._dispatch.client.check_decodes(encode(message, now=self._time.wall()))
+        run = Run(
             self._dispatch,
             self._runs,
-            name,
-            self._dispatch.check_decodes(encode(message, now=self._time.wall())),
+            RunRecord(name=name, message=encoded, deadline=deadline),
             tokens,
             dedupe=dedupe,
-            deadline=deadline,
             resend_unknown=resend_unknown,
             guard=guard,
             starts=self._lanes.starts,
             on_outcome=on_outcome,
             drops_to=drops_to,
         )
+        run.check_start()
+        return run
 
     # Wakeups.
 

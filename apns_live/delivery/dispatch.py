@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any
 
 import msgspec
 
-from ..client import Attachment, WorkItem
+from ..client import Attachment, Client, WorkItem
 from ..clock import Alarm, Clock, SteadyTime
 from ..errors import ClientClosed, JournalError
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
-from ..payload import EncodedMessage
 from .journal import Journal
-from .writer import Recorded, Writer
+from .pacing import NEVER
+from .writer import Home, Writer
 
 _ACCEPTED = Verdict.ACCEPTED
 AHEAD = 900
@@ -37,63 +37,6 @@ SLICE = 64
 """The minimum for an activity or a fan-out when several share the room."""
 
 
-class Sender(Protocol):
-    """The methods of a client that delivery uses."""
-
-    def attach(
-        self,
-        source: Any,
-        *,
-        retry: bool = True,
-        response_timeout: float | None = None,
-        deadline: float | None = None,
-    ) -> Attachment:
-        """Take work from ``source``."""
-
-    def prepare(self, encoded: EncodedMessage) -> Any:
-        """Return the message with this client's headers."""
-
-
-class Home(Recorded):
-    """A part that sends: lanes, a live activity, a fan-out. The context of its items is (home, key, extra)."""
-
-    queued = False
-    """Written by `Dispatch`."""
-
-    @property
-    def pending(self) -> bool:
-        """Whether `take` may return something."""
-        raise NotImplementedError
-
-    @property
-    def unrecorded(self) -> bool:
-        """Whether there is something to record."""
-        raise NotImplementedError
-
-    def take(self, limit: int, now: float) -> list[Any]:
-        """Return at most ``limit`` items to send now."""
-        raise NotImplementedError
-
-    def leaves(self, key: Any, extra: Any) -> bool:
-        """Return whether an item must still be sent, now that its intent is committed."""
-        raise NotImplementedError
-
-    def settle(self, key: Any, extra: Any, outcome: Outcome, now: float) -> None:
-        """Process the answer to one item."""
-        raise NotImplementedError
-
-    def settled_batch(self, accepted: int) -> None:
-        """Finish a batch of answers."""
-
-    def next_time(self) -> float | None:
-        """Return when `tick` is due, or None."""
-        raise NotImplementedError
-
-    def tick(self, now: float) -> None:
-        """Do the work that is due."""
-        raise NotImplementedError
-
-
 class Dispatch:
     """The `WorkSource` of a delivery. See the module for its rules.
 
@@ -104,7 +47,7 @@ class Dispatch:
 
     def __init__(
         self,
-        client: Sender,
+        client: Client,
         clock: Clock,
         time: SteadyTime,
         *,
@@ -114,7 +57,6 @@ class Dispatch:
         failed: Callable[[JournalError], object],
     ) -> None:
         self.time = time
-        self.prepare = client.prepare
         self.journal = journal
         self.outcomes: Counter[Verdict] = Counter()
         self.in_flight = 0
@@ -122,8 +64,8 @@ class Dispatch:
         self.accepting = False
         """Whether new work is accepted: from `open` until the delivery begins to close."""
         self.writer: Writer | None = None
-        self._client = client
-        self._clock = clock
+        self.client = client
+        self.clock = clock
         self._on_outcome = on_outcome
         self._failed = failed
         self._attachment: Attachment | None = None
@@ -144,13 +86,8 @@ class Dispatch:
         self._first = lanes
         if self.writer is not None:
             self.writer.start()
-        self._attachment = self._client.attach(self, retry=False, response_timeout=response_timeout)
+        self._attachment = self.client.attach(self, retry=False, response_timeout=response_timeout)
         self.accepting = True
-
-    def check_decodes(self, encoded: EncodedMessage) -> EncodedMessage:
-        """Return the message. Raises `InvalidPayload` if a contract of the client refuses it."""
-        check = getattr(self._client, "check_decodes", None)
-        return encoded if check is None else cast("EncodedMessage", check(encoded))
 
     def check_open(self) -> None:
         """Raise JournalError if the journal has failed, ClientClosed if no work is accepted."""
@@ -245,8 +182,7 @@ class Dispatch:
             self._queue(home)
         if self.writer is not None:
             self._intend(self.time.now())
-            if home.unrecorded:
-                self.writer.note(home, at_once=False)
+            self.writer.note(home, at_once=False)
         self._wake()
         self._ask_later(home)
 
@@ -303,12 +239,12 @@ class Dispatch:
     def _ask_later(self, home: Home) -> None:
         """Set a home's alarm to its next time."""
         when = home.next_time()
-        if when is None or self._attachment is None:
+        if when == NEVER or self._attachment is None:
             return
         alarm = self._alarms.get(home)
         if alarm is None:
-            alarm = self._alarms[home] = Alarm(self._clock, partial(self._due, home))
-        alarm.set(self._clock.monotonic() + when - self.time.now())
+            alarm = self._alarms[home] = Alarm(self.clock, partial(self._due, home))
+        alarm.set(self.clock.monotonic() + when - self.time.now())
 
     def _due(self, home: Home) -> None:
         home.tick(self.time.now())
@@ -326,7 +262,7 @@ class Dispatch:
         self.waiting += len(items)
         for home in {item.context[0]: None for item in items}:
             self.writer.note(home, at_once=True)
-        self.writer.release_later(items)
+        self.writer.items += items
 
     def _released(self, items: list[Any]) -> None:
         """Queue items whose intents are committed; those of lanes go first."""

@@ -16,12 +16,13 @@ from weakref import WeakValueDictionary
 from ..errors import ActivityEnded
 from ..outcome import Outcome, Verdict
 from .budget import Budget, SharedAccount, StartAccounts
-from .dispatch import Dispatch, Home
+from .dispatch import Dispatch
 from .encoding import one_spelling
 from .journal import Entry, pack
 from .lane import Decided, Errand, Lane
 from .pacing import NEVER, Trouble
 from .state import State, superseded, unsent
+from .writer import Home
 
 RESTING, DUE, TIMED, INTENDED = range(4)
 """Where a lane is: nowhere; queued; in the heap of times; chosen, while its intent is committed."""
@@ -193,7 +194,7 @@ class Lanes(Home):
     def take(self, limit: int, now: float) -> list[object]:
         """Return items for at most ``limit`` lanes. Their states are in flight then."""
         wall = self.dispatch.time.wall()
-        prepare, make = self.dispatch.prepare, self.dispatch.make_item
+        prepare, make = self.dispatch.client.prepare, self.dispatch.make_item
         items: list[object] = []
         due = self._due
         while due and len(items) < limit:
@@ -238,7 +239,7 @@ class Lanes(Home):
             self._place(lane, now)
         self._release(lane)
 
-    def next_time(self) -> float | None:
+    def next_time(self) -> float:
         """Return when `tick` is due."""
         return min(self._timed[0][0], self._next_round) if self._timed else self._next_round
 
@@ -290,11 +291,6 @@ class Lanes(Home):
         self.wakeups.clear()
 
     # Journal entries.
-
-    @property
-    def unrecorded(self) -> bool:
-        """Whether `collect` has something."""
-        return bool(self._changed)
 
     def collect(self) -> list[Entry]:
         """Return the journal entries of what changed."""

@@ -56,6 +56,9 @@ class Ledger:
         """A heap of positions that wait for a time, each after its time."""
         self.troubles: dict[int, Trouble] = {}
         """The retry state of positions whose push was not accepted."""
+        self.resumed = False
+        self.resent = 0
+        """Tokens in doubt after a crash that are sent again."""
         self.unrecorded = 0
         self._journalled = journalled
         self._shards: dict[int, Shard] = {}
@@ -131,11 +134,6 @@ class Ledger:
     def waiting(self) -> bool:
         """Whether tokens wait to be sent."""
         return bool(self.queue or self.intended or self.held)
-
-    @property
-    def dirty(self) -> bool:
-        """Whether `collect` has something."""
-        return self.changed or bool(self._touched or self._problems)
 
     def take(self, limit: int) -> list[tuple[int, str]]:
         """Take at most ``limit`` tokens from the queue; return position and token of each.

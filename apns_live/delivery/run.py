@@ -1,8 +1,7 @@
 """A named fan-out that can be resumed after a crash: one outcome for each token of a source.
 
-The caller's side, and the rules for break, cancel, deadline and sources, are those of every fan-out
-(`apns_live.client.run`, docs/fan-out.md). The `Ledger` tracks the state of each token; this module
-reads, sends, retries and reports.
+It is a run of the client (`apns_live.client.run`, docs/fan-out.md) whose pushes pass the gate of
+`dispatch`. The `Ledger` tracks the state of each token; this module reads, sends and retries.
 """
 
 from __future__ import annotations
@@ -10,27 +9,30 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 
 import msgspec
 
+from ..client import run as client_run
 from ..client.attachment import End
 from ..client.drops import DropsTo
-from ..client.outcomes import refused_token
-from ..client.run import UNREAD_LIMIT, BaseRun, Life
-from ..errors import DeliveryError, InvalidToken, JournalError
+from ..client.outcomes import refused_tokens
+from ..client.run import UNREAD_LIMIT, Life
+from ..client.statistics import Counts, Report
+from ..errors import DeliveryError, JournalError
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
-from ..payload import EncodedMessage, are_tokens, check_token
+from ..payload import EncodedMessage
 from .budget import StartAccounts
-from .dispatch import AHEAD, Dispatch, Home
+from .dispatch import AHEAD, Dispatch
 from .guard import SpikeGuard
 from .journal import PENDING, SHARD, Entry, Journal, RunRecord
 from .ledger import VERDICT_OF, Ledger
 from .pacing import NEVER, Trouble, follows, last_moment, with_tries
 from .sources import Bookmark, Tokens, reader_of
 from .state import expired, unsent
+from .writer import Home
 
 _ACCEPTED = Verdict.ACCEPTED
 _TOO_LATE = "its deadline or expiration passed"
@@ -39,19 +41,15 @@ PROBLEMS_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
-    """The report of a fan-out; counts include the time before a restart."""
+class RunReport(Report):
+    """The report of a fan-out under delivery.
+
+    Counts by verdict include the time before a restart; reasons, drops and times do not.
+    """
 
     name: str
-    counts: dict[Verdict, int]
-    read: int
-    """Tokens read from the source, including repeats that were left out."""
-    duplicates: int
-    """Repeated tokens that ``dedupe`` left out since the last start."""
     unsettled: int
     """Tokens read that have no outcome yet."""
-    exhausted: bool
-    """Whether the source was read to its end."""
     finished: bool
     problems: tuple[Outcome, ...]
     """The first 1,000 outcomes other than acceptances since the last start."""
@@ -60,55 +58,19 @@ class RunReport:
     resumed: bool
     stopped: str
     """Why it was stopped early; empty otherwise."""
-    elapsed: float
-    """Seconds since the last start."""
 
     @property
-    def verdicts(self) -> dict[Verdict, int]:
-        """The counts, named as in every fan-out's report."""
-        return self.counts
+    def counts(self) -> Mapping[Verdict, int]:
+        """The counts by verdict; the same as ``verdicts``."""
+        return self.verdicts
 
     @property
-    def source_exhausted(self) -> bool:
-        """Whether the source was read to its end."""
-        return self.exhausted
-
-    @property
-    def settled(self) -> int:
-        """Tokens that have their outcome."""
-        return sum(self.counts.values())
-
-    @property
-    def accepted(self) -> int:
-        """Tokens whose push APNs accepted."""
-        return self.counts.get(Verdict.ACCEPTED, 0)
-
-    @property
-    def drop_count(self) -> int:
-        """Tokens to delete, according to APNs."""
-        return self.counts.get(Verdict.DROP_TOKEN, 0)
+    def exhausted(self) -> bool:
+        """Whether the source was read to its end; the same as ``source_exhausted``."""
+        return self.source_exhausted
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Counts for the report of a fan-out."""
-
-    counts: Counter[Verdict] = field(default_factory=Counter)
-    problems: list[Outcome] = field(default_factory=list)
-    resent: int = 0
-    resumed: bool = False
-    unread: int = 0
-    """Tokens that the source yielded and that were not taken, because the run was stopped."""
-    started: float = 0.0
-    ended: float = 0.0
-
-    def add(self, outcome: Outcome) -> None:
-        self.counts[outcome.verdict] += 1
-        if outcome.verdict is not _ACCEPTED and len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append(outcome)
-
-
-class Run(BaseRun[RunReport], Home):
+class Run(client_run.Run, Home):
     """A fan-out under delivery. Made by ``delivery.fan_out(...)``.
 
     Iterate over it for the outcomes, or ``await run.wait()``; then it starts. 10,000 unread outcomes
@@ -120,36 +82,41 @@ class Run(BaseRun[RunReport], Home):
         self,
         dispatch: Dispatch,
         under_way: dict[str, Run],
-        name: str,
-        encoded: EncodedMessage,
+        record: RunRecord,
         tokens: Tokens | None,
         *,
         dedupe: bool,
-        deadline: float | None,
         resend_unknown: bool | None,
         guard: SpikeGuard | None,
         starts: StartAccounts,
         on_outcome: Callable[[Outcome], object] | None,
         drops_to: DropsTo | None,
     ) -> None:
-        super().__init__(reader_of(tokens, dedupe=dedupe), drops_to)
-        self.name = name
-        self._bookmark = Bookmark(self._reader, kept=dispatch.journal is not None)
-        self._is_given = tokens is not None
+        super().__init__(
+            dispatch.clock,
+            reader_of(tokens, dedupe=dedupe),
+            priority=record.message.priority,
+            drops_to=drops_to,
+            may_start=self.check_start,
+        )
+        journalled = dispatch.journal is not None
+        self.name = record.name
         self.guard = guard or SpikeGuard()
+        self._bookmark = Bookmark(self._reader, kept=journalled, given=tokens is not None)
         self._dispatch = dispatch
         self._under = under_way
         self._on_outcome = Guarded(on_outcome, "on_outcome") if on_outcome else None
         self._resend_unknown = resend_unknown
-        self._starts = starts if encoded.event == "start" else None
+        self._starts = starts if record.message.event == "start" else None
         self._sendable: object = None
         """The message as the client sends it; None before the journal was read."""
         self._last_moment = NEVER
-        self._ledger = Ledger(
-            RunRecord(name=name, message=encoded, deadline=deadline),
-            journalled=dispatch.journal is not None,
-        )
-        self._tally = _Tally()
+        self._ledger = Ledger(record, journalled=journalled)
+        self._settled: list[Outcome] = []
+        """The outcomes of the current batch."""
+        self._problems: list[Outcome] = []
+        self._unread = 0
+        """Tokens that the source yielded and that were not taken, because the run was stopped."""
         self._in_flight = 0
         self._stopped = ""
         self._opening: asyncio.Task[None] | None = None
@@ -164,23 +131,26 @@ class Run(BaseRun[RunReport], Home):
     @property
     def report(self) -> RunReport:
         """A snapshot."""
-        tally, record = self._tally, self._ledger.record
-        read = record.read + tally.unread
-        now = self._dispatch.time.now()
+        ledger, base = self._ledger, super().report
+        read = ledger.record.read + self._unread
+        facts = {each.name: getattr(base, each.name) for each in fields(base)}
+        facts["read"] = read + base.duplicates
+        facts["source_exhausted"] |= ledger.record.exhausted
         return RunReport(
+            **facts,
             name=self.name,
-            counts=dict(tally.counts),
-            read=read + self._reader.duplicates,
-            duplicates=self._reader.duplicates,
-            unsettled=read - sum(tally.counts.values()),
-            exhausted=record.exhausted or self._reader.exhausted,
-            finished=record.finished,
-            problems=tuple(tally.problems),
-            resent=tally.resent,
-            resumed=tally.resumed,
+            unsettled=read - base.settled,
+            finished=ledger.record.finished,
+            problems=tuple(self._problems),
+            resent=ledger.resent,
+            resumed=ledger.resumed,
             stopped=self._stopped,
-            elapsed=(tally.ended or now) - tally.started if tally.started else 0.0,
         )
+
+    async def wait(self) -> RunReport:
+        """Send to every token, discard the outcomes, and return the report; see docs/fan-out.md."""
+        await super().wait()
+        return self.report
 
     @property
     def _encoded(self) -> EncodedMessage:
@@ -188,54 +158,53 @@ class Run(BaseRun[RunReport], Home):
 
     # Start: read the journal, then the source.
 
-    def _begin(self) -> None:
+    def check_start(self) -> None:
+        """Raise DeliveryError if this name is running, ClientClosed or JournalError if it cannot."""
         if self.name in self._under:
             raise DeliveryError(f"a fan-out named {self.name!r} is running; await that one.")
         self._dispatch.check_open()
-        self._drops.open()
-        self._tally.started = self._dispatch.time.now()
+
+    def _begin(self) -> None:
         journal = self._dispatch.journal
         if journal is None:
-            self._begin_reading(None)
-        self._under[self.name] = self
-        if journal is not None:
+            self._prepare(None)
+        else:
             self._opening = asyncio.get_running_loop().create_task(
                 self._open(journal), name=f"apns-live-run-{self.name}"
             )
+        self._under[self.name] = self
 
     async def _open(self, journal: Journal) -> None:
         try:
             known = await journal.run(self.name)
             if known is not None:
                 await self._restore(journal, known)
-            self._begin_reading(known)
+            self._prepare(known)
+            self._open_reader()
+            self.resume()
             self.review()
         except Exception as error:  # noqa: BLE001 - a journal is the caller's own; its error is theirs to see
             self.fail(error)
 
-    def _begin_reading(self, known: RunRecord | None) -> None:
-        if known is None and not self._is_given:
-            raise DeliveryError(
+    def _prepare(self, known: RunRecord | None) -> None:
+        if not self._bookmark.given and (known is None or not known.exhausted):
+            problem = (
                 f"there is no fan-out named {self.name!r} in the journal; give its tokens to begin it."
+                if known is None
+                else f"the source of {self.name!r} was not read to its end; give the same tokens again."
             )
-        if known is not None and not known.exhausted and not self._is_given:
-            raise DeliveryError(
-                f"the source of {self.name!r} was not read to its end; give the same tokens again."
-            )
+            raise DeliveryError(problem)
         time, record = self._dispatch.time, self._ledger.record
-        if known is None:
+        if known is not None:
+            self._bookmark.find(known)
+        else:
             self._ledger.changed = True
             if record.deadline is not None:
                 record.deadline += time.now()
         self._last_moment = last_moment(
             deadline=record.deadline, expiration=self._encoded.expiration, step=time.step
         )
-        self._sendable = self._dispatch.prepare(self._encoded)
-        if known is not None:
-            self._bookmark.find(known)
-        if self.life is not Life.NEW:
-            self._open_reader()
-            self.resume()
+        self._sendable = self._dispatch.client.prepare(self._encoded)
 
     def _open_reader(self) -> None:
         """Begin to read, once the journal has returned the position."""
@@ -250,36 +219,34 @@ class Run(BaseRun[RunReport], Home):
                 f"the fan-out {self.name!r} in the journal sends {kept.event!r}, not {self._encoded.event!r}. "
                 "Use another name for another message."
             )
-        tally = self._tally
-        tally.resumed = True
         ledger = self._ledger = Ledger(known, journalled=True)
+        ledger.resumed = True
         resend = kept.replay_safe if self._resend_unknown is None else self._resend_unknown
-        tally.counts.update({Verdict(name): count for name, count in known.counts.items()})
+        before = Counter({Verdict(name): count for name, count in known.counts.items()})
         doubt = Trouble(attempts=int(resend), may_have_been_sent=True)
         first = 0
         while shards := await journal.shards(self.name, first, 100):
             for number, tokens, verdicts in shards:
                 for code, count in Counter(verdicts).items():
                     if code in VERDICT_OF:
-                        tally.counts[VERDICT_OF[code]] += count
+                        before[VERDICT_OF[code]] += count
                 for position, token in ledger.load(number, tokens, verdicts):
                     if resend:
-                        tally.resent += 1
+                        ledger.resent += 1
                         ledger.troubles[position] = doubt
                         ledger.queue.append(position)
                     else:
                         self._settle(position, unsent(token, kept.priority, _IN_DOUBT, doubt))
             first = shards[-1][0] + 1
+        self.tally.counts.merge(Counts.of(before))
+        self._tell_settled()
         self._commit()
 
     def resume(self) -> None:
         """Read more tokens, if there is room, and send."""
         if not self._sends:
             return
-        while self._ledger.wants_tokens:
-            tokens = self._bookmark.take(SHARD)
-            if not tokens:
-                break
+        while self._ledger.wants_tokens and (tokens := self._bookmark.take(SHARD)):
             self._take_in(tokens)
         self._dispatch.stir(self)
         if self._reader.ended:
@@ -288,26 +255,19 @@ class Run(BaseRun[RunReport], Home):
     @property
     def _sends(self) -> bool:
         """Whether tokens may be sent, including those read before the source ended."""
-        active = self.life is Life.READING or self.life is Life.LANDING
-        return active and not self._stopped and self._sendable is not None
+        return self.is_active() and not self._stopped and self._sendable is not None
 
     def _take_in(self, tokens: list[str]) -> None:
-        encoded = self._encoded
-        refused: dict[int, Outcome] = {}
-        told: list[Outcome] = []
-        for index, token in enumerate(() if are_tokens(tokens) else tokens):
-            try:
-                check_token(token, message=encoded)
-            except InvalidToken as error:
-                outcome = refused_token(token, error, encoded.priority)
-                told.append(outcome)
-                # A stored token must be one line of text.
-                kept = outcome.token.encode("ascii", "backslashreplace").decode()
-                tokens[index] = kept = kept.replace("\n", "\\n").replace("\r", "\\r")
-                refused[index] = msgspec.structs.replace(outcome, token=kept)
+        refused = refused_tokens(tokens, self._encoded)
+        told = list(refused.values())
+        for index, outcome in refused.items():
+            # A stored token must be one line of text.
+            kept = outcome.token.encode("ascii", "backslashreplace").decode()
+            tokens[index] = kept = kept.replace("\n", "\\n").replace("\r", "\\r")
+            refused[index] = msgspec.structs.replace(outcome, token=kept)
         self._ledger.add(tokens, self._bookmark.after, self._bookmark.digest, refused)
-        for outcome in told:
-            self._tell(outcome)
+        if told:
+            self.tell(told)
 
     def _commit(self) -> None:
         self._dispatch.commit(self, at_once=True)
@@ -327,12 +287,11 @@ class Run(BaseRun[RunReport], Home):
             self._expire()
             return []
         make, sendable, starts = self._dispatch.make_item, self._sendable, self._starts
-        taken = self._ledger.take(limit)
         items = [
             make(
                 token, sendable, (self, position, starts is not None and starts.charge(token, now))
             )
-            for position, token in taken
+            for position, token in self._ledger.take(limit)
         ]
         if self._dispatch.journal is None:
             self._in_flight += len(items)
@@ -343,11 +302,6 @@ class Run(BaseRun[RunReport], Home):
         left = self._ledger.leave(position)
         self._in_flight += left
         return left
-
-    @property
-    def unrecorded(self) -> bool:
-        """Whether `collect` has something."""
-        return self._ledger.dirty
 
     def collect(self) -> list[Entry]:
         """Return the journal entries of what changed since the last commit."""
@@ -386,35 +340,39 @@ class Run(BaseRun[RunReport], Home):
 
     def _settle(self, position: int, outcome: Outcome) -> None:
         self._ledger.settle(position, outcome)
-        self._tell(outcome)
+        self._settled.append(outcome)
 
-    def _tell(self, outcome: Outcome) -> None:
-        self._tally.add(outcome)
-        if outcome.verdict is Verdict.DROP_TOKEN:
-            self._drops.write(outcome)
-        if self.outbox.kept:
-            self.outbox.unread.append(outcome)
+    def _tell_settled(self) -> None:
+        settled, self._settled = self._settled, []
+        self.tell(settled)
+
+    def tell(self, outcomes: list[Outcome]) -> None:
+        """Count outcomes and pass them to the caller."""
+        super().tell(outcomes)
+        room = PROBLEMS_KEPT - len(self._problems)
+        if room:
+            problems = [each for each in outcomes if each.verdict is not _ACCEPTED]
+            self._problems += problems[:room]
         if self._on_outcome is not None:
-            self._on_outcome(outcome)
+            for outcome in outcomes:
+                self._on_outcome(outcome)
 
     def settled_batch(self, accepted: int) -> None:
         """Finish a batch of answers."""
+        self._tell_settled()
         if self.guard.judge(accepted):
             self._stopped = self.guard.stopped
             self.stop()
         if self._ledger.unrecorded >= AHEAD // 2:
             self._commit()
         self.resume()
-        self.outbox.tell()
         self.review()
 
-    def next_time(self) -> float | None:
-        """Return when `tick` is due, or None."""
-        if self.life is not Life.READING and self.life is not Life.LANDING:
-            return None
+    def next_time(self) -> float:
+        """Return when `tick` is due."""
         held = self._ledger.held
         first = min(self._last_moment, held[0][0]) if held else self._last_moment
-        return None if first == NEVER else first
+        return first if self.is_active() else NEVER
 
     def tick(self, now: float) -> None:
         """Queue tokens whose time has come; end the run at its last moment."""
@@ -434,7 +392,6 @@ class Run(BaseRun[RunReport], Home):
         self._stopped = self._stopped or _TOO_LATE
         self.halt(End.DEADLINE)
         self._withdraw()
-        self.outbox.tell()
         self.review()
 
     def halt(self, end: End) -> None:
@@ -456,28 +413,25 @@ class Run(BaseRun[RunReport], Home):
 
     def _never_left(self, tokens: list[str]) -> None:
         tokens = tokens[self._bookmark.skip :]
-        self._tally.unread += len(tokens)
-        for token in tokens:
-            why = self._stopped or self.end.value
-            name = token if isinstance(token, str) else f"<{type(token).__name__}>"
-            self._tell(unsent(name, self._encoded.priority, why))
+        self._unread += len(tokens)
+        why, priority = self._stopped or self.end.value, self._encoded.priority
+        names = [each if isinstance(each, str) else f"<{type(each).__name__}>" for each in tokens]
+        self.tell([unsent(name, priority, why) for name in names])
 
     def _under_way(self) -> bool:
-        if self._in_flight:
-            return True
-        return not self._stopped and self._ledger.waiting
+        return bool(self._in_flight or (not self._stopped and self._ledger.waiting))
 
     def _ended(self) -> None:
         ledger = self._ledger
-        self._tally.ended = self._dispatch.time.now()
+        super()._ended()
         if self._stopped:
             # Unless it is too late, the journal stores these as unsent, and a run of the same name
             # continues them.
             priority, why = self._encoded.priority, self._stopped
             for position, token, _ in ledger.unsettled():
-                trouble = self._ledger.troubles.get(position)
+                trouble = ledger.troubles.get(position)
                 if why is not _TOO_LATE:
-                    self._tell(unsent(token, priority, why, trouble))
+                    self._settled.append(unsent(token, priority, why, trouble))
                 elif trouble is None:
                     self._settle(position, unsent(token, priority, why))
                 else:
@@ -485,6 +439,7 @@ class Run(BaseRun[RunReport], Home):
         elif ledger.record.exhausted:
             ledger.record.finished = True
             ledger.changed = True
+        self._tell_settled()
         self._commit()
         if self._opening is not None:
             self._opening.cancel()

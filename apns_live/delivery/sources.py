@@ -103,7 +103,9 @@ class Bookmark:
     earlier run read. Their digest is compared, and they are skipped.
     """
 
-    def __init__(self, reader: TokenReader, *, kept: bool) -> None:
+    def __init__(self, reader: TokenReader, *, kept: bool, given: bool) -> None:
+        self.given = given
+        """Whether there is a source; without one, a run was read to its end before."""
         self.skip = 0
         """Tokens that an earlier run read and that must still be skipped."""
         self._reader = reader

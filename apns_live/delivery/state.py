@@ -150,7 +150,7 @@ def make_state(
     stamp = None
     if last_timestamp is not None and given is None:
         stamp = max(int(wall), last_timestamp + 1)
-    encoded = dispatch.check_decodes(encode(message, now=wall, timestamp=stamp))
+    encoded = dispatch.client.check_decodes(encode(message, now=wall, timestamp=stamp))
     if urgency is None and getattr(message, "priority", None) is not None:
         urgency = Urgency.URGENT if encoded.priority == 10 else Urgency.QUIET
     # A duration says how long a state is useful from now on, whatever the time.

@@ -1,6 +1,6 @@
-"""Collects records from all parts and commits them to the journal, one batch at a time.
+"""Collects records from all homes and commits them to the journal, one batch at a time.
 
-Parts report changes as "soon" (outcomes: within the interval, 200 ms) or "at once" (intents, because
+Homes report changes as "soon" (outcomes: within the interval, 200 ms) or "at once" (intents, because
 a push waits for them). While a commit is running the next batch is collected, so a slow disk causes
 larger batches, not a longer queue.
 """
@@ -13,11 +13,46 @@ from typing import Any
 
 from ..clock import Alarm, Clock
 from ..errors import JournalError
+from ..outcome import Outcome
 from .journal import Entry, Journal
 
 
-class Recorded:
-    """A part whose changes are recorded."""
+class Home:
+    """A part that sends: lanes, a live activity, a fan-out. The context of its items is (home, key, extra).
+
+    Its changes are recorded in the journal.
+    """
+
+    queued = False
+    """Written by `Dispatch`."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether `take` may return something."""
+        raise NotImplementedError
+
+    def take(self, limit: int, now: float) -> list[Any]:
+        """Return at most ``limit`` items to send now."""
+        raise NotImplementedError
+
+    def leaves(self, key: Any, extra: Any) -> bool:
+        """Return whether an item must still be sent, now that its intent is committed."""
+        raise NotImplementedError
+
+    def settle(self, key: Any, extra: Any, outcome: Outcome, now: float) -> None:
+        """Process the answer to one item."""
+        raise NotImplementedError
+
+    def settled_batch(self, accepted: int) -> None:
+        """Finish a batch of answers."""
+
+    def next_time(self) -> float:
+        """Return when `tick` is due; NEVER if it need not be called."""
+        raise NotImplementedError
+
+    def tick(self, now: float) -> None:
+        """Do the work that is due."""
+        raise NotImplementedError
 
     def collect(self) -> Sequence[Entry]:
         """Return the journal entries of what changed since the last call."""
@@ -50,8 +85,9 @@ class Writer:
         self._interval = interval
         self._released = released
         self._failed = failed
-        self._changed: dict[Recorded, None] = {}
-        self._items: list[Any] = []
+        self._changed: dict[Home, None] = {}
+        self.items: list[Any] = []
+        """Items that are passed to ``released`` after the next commit."""
         self._waiters: list[asyncio.Future[None]] = []
         self._go = asyncio.Event()
         self._alarm = Alarm(clock, self._go.set)
@@ -63,7 +99,7 @@ class Writer:
         """Start the task that writes. Needs a running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="apns-live-journal")
 
-    def note(self, home: Recorded, *, at_once: bool) -> None:
+    def note(self, home: Home, *, at_once: bool) -> None:
         """Commit the changes of ``home`` within the interval, or right after the running commit."""
         if self.closing or self.error is not None:
             return
@@ -73,11 +109,7 @@ class Writer:
         elif not self._go.is_set():
             self._alarm.set(self._clock.monotonic() + self._interval)
 
-    def release_later(self, items: Sequence[Any]) -> None:
-        """Pass ``items`` to ``released`` after the next commit."""
-        self._items.extend(items)
-
-    async def flush(self, *homes: Recorded) -> None:
+    async def flush(self, *homes: Home) -> None:
         """Return when the changes of ``homes``, and all changes noted before, are committed.
 
         Raises JournalError when the journal has failed, or the writer was closed.
@@ -121,15 +153,17 @@ class Writer:
 
     async def _commit(self) -> None:
         homes, self._changed = list(self._changed), {}
-        items, self._items = self._items, []
+        items, self.items = self.items, []
         waiters = list(self._waiters)
-        entries = [entry for home in homes for entry in home.collect()]
+        changes = {home: home.collect() for home in homes}
+        entries = [entry for change in changes.values() for entry in change]
         if entries:
             await self._journal.commit(entries)
             self.commits += 1
             self.records += len(entries)
-        for home in homes:
-            home.committed()
+        for home, change in changes.items():
+            if change:
+                home.committed()
         self._released(items)
         del self._waiters[: len(waiters)]
         for waiter in waiters:
@@ -140,7 +174,7 @@ class Writer:
         self.error = error
         self._alarm.cancel()
         self._changed.clear()
-        self._items.clear()
+        self.items.clear()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

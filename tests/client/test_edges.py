@@ -193,7 +193,7 @@ async def test_tokens_answered_429_hold_up_no_others(
     timed_fake: FakeApns, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More tokens wait 5 s than a run may leave unread; the others leave all the same."""
-    monkeypatch.setattr("apns_live.client.fan_out.UNREAD_LIMIT", 500)
+    monkeypatch.setattr("apns_live.client.run.UNREAD_LIMIT", 500)
     timed_fake.fault("answer", reason="TooManyRequests", times=600)
     async with client_for(timed_fake, clock=clock, max_connections=1) as client:
         run = client.fan_out(UPDATE, (token(number) for number in range(900)))
@@ -211,7 +211,7 @@ async def test_connections_alone_bound_what_is_in_flight(
     timed_fake: FakeApns, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At 80 ms a connection has 187 pushes in flight. At 53 connections a run took no more."""
-    monkeypatch.setattr("apns_live.client.fan_out.UNREAD_LIMIT", 50)
+    monkeypatch.setattr("apns_live.client.run.UNREAD_LIMIT", 50)
     async with client_for(timed_fake, clock=clock, max_connections=1) as client:
         await client.send(UPDATE, token(0))
         timed_fake.fault("delay", delay=5.0)

@@ -294,7 +294,7 @@ async def test_waiting_goes_on_with_a_run_that_paused(
 ) -> None:
     """Outcomes that nobody reads pause a run at a limit; `wait` throws them away and goes on."""
     for place in (
-        "client.fan_out.UNREAD_LIMIT",
+        "client.run.UNREAD_LIMIT",
         "delivery.run.UNREAD_LIMIT",
         "client.workers.UNREAD_LIMIT",
     ):

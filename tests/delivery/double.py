@@ -102,6 +102,9 @@ class MemoryClient:
     def prepare(self, encoded: EncodedMessage) -> Prepared:
         return Prepared(encoded)
 
+    def check_decodes(self, encoded: EncodedMessage) -> EncodedMessage:
+        return encoded
+
     def attach(
         self,
         source: Any,

@@ -13,7 +13,7 @@ from unittest import mock
 
 from apns_live.client import intake
 from apns_live.client.engine import Engine
-from apns_live.client.run import BaseRun, Life
+from apns_live.client.run import Life, Run
 from apns_live.client.single import WaitingRoom
 from apns_live.delivery import ledger
 from apns_live.delivery.activity import Activities, LiveActivity
@@ -85,7 +85,7 @@ def _the_waiting_room_lets_everybody_in() -> list[Any]:
 
 
 def _a_run_goes_on_after_break() -> list[Any]:
-    async def iterate(self: BaseRun[Any]) -> Any:
+    async def iterate(self: Run) -> Any:
         self.start()
         while True:
             while self.outbox.unread:
@@ -98,7 +98,7 @@ def _a_run_goes_on_after_break() -> list[Any]:
             await self.outbox.changed()
         await self.finish()
 
-    return [mock.patch.object(BaseRun, "__aiter__", iterate)]
+    return [mock.patch.object(Run, "__aiter__", iterate)]
 
 
 def _what_may_have_left_counts_as_not_sent() -> list[Any]:

@@ -20,7 +20,6 @@ from ...clock import Clock
 from ...credentials import ProviderKey
 from ...delivery import Delivery, DeliveryStatistics
 from ...errors import ActivitiesError, ApnsLiveError
-from ...payload import EncodedMessage
 from ..apps import App, Apps
 from ..settings import ServiceSettings
 
@@ -53,19 +52,17 @@ class _Gate:
         return () if self._shut() else self._source.take(limit)
 
 
-class GatedSender:
-    """A client whose sources pause while the store is behind. See `apns_live.delivery`'s ``Sender``."""
+class GatedClient(Client):
+    """A client whose sources pause while the store is behind."""
 
-    def __init__(self, client: Client, shut: Callable[[], bool]) -> None:
-        self._client = client
+    def __init__(self, key: ProviderKey, *, shut: Callable[[], bool], **options: Any) -> None:
+        super().__init__(key, **options)
         self._shut = shut
         self._attachments: list[Attachment] = []
-        self.prepare: Callable[[EncodedMessage], Any] = client.prepare
-        self.clock = client.clock
 
     def attach(self, source: Any, **options: Any) -> Attachment:
         """Take work from ``source`` while the store has room for its results; see `Client.attach`."""
-        attachment = self._client.attach(_Gate(source, self._shut), **options)
+        attachment = super().attach(_Gate(source, self._shut), **options)
         self._attachments = [known for known in self._attachments if not known.detached]
         self._attachments.append(attachment)
         return attachment
@@ -82,8 +79,7 @@ class Carrier:
 
     app: App
     environment: str
-    client: Client
-    sender: GatedSender
+    client: GatedClient
     delivery: Delivery
     holders: int = 0
     """The number of tasks that use it."""
@@ -160,19 +156,19 @@ class Carriers:
             if carrier := self.known(app, environment):
                 return carrier
             key = await self._key(app, environment)
-            client = Client(
+            client = GatedClient(
                 key,
+                shut=self.shut,
                 bundle_id=app.bundle_id,
                 environment=self.endpoints.get(environment, environment),
                 clock=self.clock,
                 **self.settings.client,
             )
-            sender = GatedSender(client, self.shut)
             delivery = Delivery(
-                sender, budget=app.settings.get("budget", self.settings.budget), clock=self.clock
+                client, budget=app.settings.get("budget", self.settings.budget), clock=self.clock
             )
             await delivery.open()
-            carrier = self._open[place] = Carrier(app, environment, client, sender, delivery)
+            carrier = self._open[place] = Carrier(app, environment, client, delivery)
             self.opened += 1
             self._touch(carrier)
             self.make_room(carrier)
@@ -226,7 +222,7 @@ class Carriers:
     def wake(self) -> None:
         """Resume sending: the store has caught up."""
         for carrier in self:
-            carrier.sender.wake()
+            carrier.client.wake()
 
     def statistics(self) -> tuple[CarrierStatistics, ...]:
         """Return a snapshot of each carrier."""

@@ -199,7 +199,7 @@ class FanOut:
         Raises `InvalidInput` if the audience no longer resolves, `NotOwner` if another worker takes
         over.
         """
-        self._attachment = self.kind.carrier.sender.attach(self, tokens_checked=True)
+        self._attachment = self.kind.carrier.client.attach(self, tokens_checked=True)
         self._setting.running.add(self)
         try:
             await self._work_off()
