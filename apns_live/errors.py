@@ -1,42 +1,4 @@
-"""Every exception that apns_live raises, in one tree.
-
-::
-
-    ApnsLiveError
-    |-- InvalidInput (also a ValueError)      the caller's input is wrong; nothing was sent
-    |   |-- InvalidPayload                    a message that APNs or the phone would refuse
-    |   |   `-- PayloadTooLarge               with the bytes of each key
-    |   |-- InvalidToken                      a device, start or activity token, or a channel id
-    |   |-- InvalidKey                        a .p8 file, key id or team id
-    |   `-- InvalidSetting                    an option, a topic, an endpoint, a settings file
-    |-- WrongEventLoop (also a RuntimeError)  one client on two event loops
-    |-- SourceCancelled                       a source of tokens raised CancelledError
-    |-- CredentialError                       signing is not possible on this machine
-    |-- TransportError                        no push can be sent now
-    |   |-- ConnectFailed                     DNS, TCP, TLS, proxy or ALPN; says which
-    |   |   `-- ManagementUnreachable         the channel management port, often blocked by firewalls
-    |   |-- PoolFull                          the waiting room stayed full
-    |   |-- ClientClosed                      the client was closed, or is closing
-    |   `-- Http2Error                        the peer broke RFC 9113, or we were told that we did
-    |       |-- Http2ConnectionError          ends the connection (RFC 9113, section 5.4.1)
-    |       `-- Http2StreamError              ends one stream (RFC 9113, section 5.4.2)
-    |-- ChannelError                          channel management was refused; has status and reason
-    |-- DeliveryError                         order, budgets, journal
-    |   |-- ActivityEnded                     something was submitted after ``end``
-    |   `-- JournalError                      the journal cannot be read or written
-    |-- ActivitiesError                       the service: store, audiences, streams
-    |   |-- NotFound                          no such app, device, activity, segment, ...
-    |   |-- Conflict                          it exists already, or its state does not allow this
-    |   |   `-- KeyReused                     an idempotency key was used for another request
-    |   |-- StoreError                        the database cannot be used, or has another version
-    |   |-- Busy                              try again later; has ``retry_after``
-    |   `-- AddressRefused                    a webhook's host is not on the public internet
-    |-- GatewayError                          the HTTP API refuses a request; has ``status``
-    |   |-- BadBody                           not valid JSON, too large, nested too deep
-    |   |-- TooManyRequests                   over a key's rate or concurrency; has ``retry_after``
-    |   `-- NotAllowed                        no key, a wrong key, or a key without the scope
-    |-- BenchError                            a sender, sink or server of `apns-live bench` failed
-    `-- FakeError                             the local fake APNs was asked for something it cannot do
+"""Every exception that apns_live raises. docs/errors.md shows them as a tree.
 
 A message says what is wrong, where, and what to do. No message contains a private key, a provider
 token, an API key, or more than the first eight digits of a device token.

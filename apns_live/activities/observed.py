@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from ..client.histogram import Histogram, Times
+from ..client.statistics import Histogram, Times
 
 try:
     from opentelemetry import trace

@@ -24,7 +24,7 @@ from .output import Bar, ExitCode, Screen, spoken
 
 if TYPE_CHECKING:
     from ..client import Report
-    from ..client.histogram import Histogram
+    from ..client.statistics import Histogram
     from ..payload import Message
 
 _PORTS = ("port", "manage_port", "inspector_port")
@@ -284,7 +284,7 @@ def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Sett
 async def _play(
     settings: Settings, tokens: int, rounds: int, connections: int, shows: bool
 ) -> list[Step]:
-    from ..client.histogram import Histogram
+    from ..client.statistics import Histogram
     from ..payload import Alert, End, Start, Update
 
     messages: dict[str, Message] = {
@@ -344,7 +344,7 @@ def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
 
 def _row(name: str, steps: list[Step]) -> dict[str, Any]:
     """Return the figures of some steps together; times are seconds."""
-    from ..client.histogram import Histogram
+    from ..client.statistics import Histogram
 
     times = Histogram()
     for step in steps:

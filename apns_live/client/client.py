@@ -19,8 +19,7 @@ from ..pool.connect import Connector, Proxy, Resolver, make_ssl_context, system_
 from ..pool.endpoint import check_positive, resolve_environment
 from ..refusals import refused
 from .attachment import Attachment, WorkSource
-from .drops import DropsTo
-from .edge import HomeLoop, check_deadline, check_seconds
+from .edge import DropsTo, HomeLoop, check_deadline, check_seconds
 from .engine import Engine
 from .prepared import HeaderBook, RecentMessage
 from .reading import Tokens, read_tokens

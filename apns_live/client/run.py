@@ -18,7 +18,7 @@ from ..errors import ClientClosed
 from ..outcome import Outcome, Verdict, alike
 from ..pool import Sendable
 from .attachment import Acceptances, Attachment, End, Settled
-from .drops import DropSink, DropsTo
+from .edge import DropSink, DropsTo
 from .engine import Engine
 from .reading import TokenReader
 from .statistics import Report, Tally

@@ -3,8 +3,8 @@
 from .activity import LiveActivity, Version
 from .budget import DEFAULT, FREQUENT, OBSERVED, OBSERVED_FREQUENT, Budget, Law, Urgency
 from .delivery import Delivery
-from .guard import SpikeGuard
 from .journal import Entry, Journal, SqliteJournal
+from .pacing import SpikeGuard
 from .run import Run, RunReport
 from .sources import FileTokens, TokenPage, TokenSource
 from .state import Ticket

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Unpack
 
@@ -22,11 +22,10 @@ from .audience import Audience
 from .budget import FULL, Account, Budget, Urgency, decide, for_device
 from .dispatch import Dispatch
 from .encoding import one_spelling
-from .guard import SpikeGuard
 from .journal import ALL, ActivityRecord, Entry, MembersRecord, ProgressRecord, pack
 from .lane import HEADROOM_URGENT, Lane, restore_lane
 from .lanes import Lanes
-from .pacing import NEVER, Trouble, follows
+from .pacing import NEVER, SpikeGuard, Trouble, follows
 from .publication import Publication, Variant
 from .state import Options, State, Ticket, expired, make_state, unsent
 from .statistics import ActivityReport, Tally
@@ -107,7 +106,9 @@ class LiveActivity(Home):
         self._ended_until = NEVER
         """When an ended activity without tokens is forgotten."""
         self._closed = ""
-        self.lane.account, self.published.slow_account = all_.add(self)
+        all_.homes[activity] = self
+        accounts = all_.accounts.pop(activity, (FULL, FULL))
+        self.lane.account, self.published.slow_account = accounts
 
     def __repr__(self) -> str:
         audience, state = self.audience, ", ended" if self.lane.ended else ""
@@ -160,7 +161,7 @@ class LiveActivity(Home):
         """Remove a token; its push in flight continues. Return False if it is not a member."""
         gone = self.audience.leave(token)
         if gone:
-            self._all.release(token)
+            self._all.owners.pop(one_spelling(token), None)
             self._after()
             self._all.dispatch.commit(self)
         return gone
@@ -399,7 +400,7 @@ class LiveActivity(Home):
         if outcome.verdict is Verdict.DROP_TOKEN:
             token = audience.tokens[place]
             if not audience.dropped(place):
-                self._all.release(token)
+                self._all.owners.pop(one_spelling(token), None)
             self._report(place, variant.version, outcome)
             return
         before = audience.troubles.get(place)
@@ -525,24 +526,14 @@ class Activities:
     """By name."""
     owners: dict[str, LiveActivity] = field(default_factory=dict)
     """By token, in lower case."""
-    _let_go: OrderedDict[str, tuple[Account, Account]] = field(default_factory=OrderedDict)
-
-    def __len__(self) -> int:
-        return len(self.homes)
-
-    def __iter__(self) -> Iterator[LiveActivity]:
-        return iter(list(self.homes.values()))
-
-    def add(self, home: LiveActivity) -> tuple[Account, Account]:
-        """Add an activity. Return the remembered accounts for its name."""
-        self.homes[home.activity] = home
-        return self._let_go.pop(home.activity, (FULL, FULL))
+    accounts: OrderedDict[str, tuple[Account, Account]] = field(default_factory=OrderedDict)
+    """The accounts of activities that were unloaded before their end."""
 
     def let_go(self, home: LiveActivity) -> None:
         """Unload an activity that did not end, and remember its accounts."""
-        self._let_go[home.activity] = home.lane.account, home.published.slow_account
-        if len(self._let_go) > ACCOUNTS_KEPT:
-            self._let_go.popitem(last=False)
+        self.accounts[home.activity] = home.lane.account, home.published.slow_account
+        if len(self.accounts) > ACCOUNTS_KEPT:
+            self.accounts.popitem(last=False)
         home.finish()
 
     def owner(self, token: str) -> LiveActivity | None:
@@ -556,25 +547,15 @@ class Activities:
         in flight.
         """
         check_token(token)
-        owner = self.owner(token)
-        shown = token[:8]
-        if owner is not None and owner is not home:
-            raise refused(
-                InvalidInput,
-                "token_of_another_activity",
-                "token",
-                shown=shown,
-                value=owner.activity,
-            )
+        owner = self.owners.setdefault(one_spelling(token), home)
+        told: dict[str, str] = {"shown": token[:8], "value": owner.activity}
+        if owner is not home:
+            raise refused(InvalidInput, "token_of_another_activity", "token", **told)
         lane = self.lanes.get(token)
         if lane is not None and not self.lanes.forget(token):
-            raise refused(InvalidInput, "token_under_way", "token", shown=shown)
-        self.owners[one_spelling(token)] = home
+            del self.owners[one_spelling(token)]
+            raise refused(InvalidInput, "token_under_way", "token", **told)
         return lane
-
-    def release(self, token: str) -> None:
-        """Release a token."""
-        self.owners.pop(one_spelling(token), None)
 
     def forget(self, home: LiveActivity) -> None:
         """Remove an activity that has ended, and its tokens."""

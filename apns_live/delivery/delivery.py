@@ -41,8 +41,7 @@ from typing import Self, Unpack
 import msgspec
 
 from ..client import Client
-from ..client.drops import DropsTo
-from ..client.edge import check_deadline
+from ..client.edge import DropsTo, check_deadline
 from ..clock import Clock, SteadyTime
 from ..errors import DeliveryError, InvalidInput, InvalidSetting, JournalError
 from ..guard import Guarded
@@ -52,10 +51,10 @@ from ..refusals import refused
 from .activity import Activities, LiveActivity
 from .budget import Budget, check_budget
 from .dispatch import Dispatch
-from .guard import SpikeGuard
-from .journal import Journal, RunRecord
+from .journal import ActivityRecord, Journal, LaneRecord, MembersRecord, ProgressRecord, RunRecord
 from .lane import HEADROOM_URGENT, Errand, Lane, restore_lane
 from .lanes import Lanes
+from .pacing import SpikeGuard
 from .run import Run
 from .sources import Tokens
 from .state import Options, State, Ticket, make_state
@@ -155,7 +154,7 @@ class Delivery:
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Delivery {self._phase.value}, {len(self._lanes)} lanes, {len(self._activities)} activities>"
+        return f"<Delivery {self._phase.value}, {len(self._lanes)} lanes, {len(self._activities.homes)} activities>"
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -179,23 +178,27 @@ class Delivery:
         self._phase = Phase.OPEN
         self._dispatch.open(self._lanes, self._response_timeout)
         self._dispatch.stir(self._lanes)
-        for activity in self._activities:
+        for activity in list(self._activities.homes.values()):
             activity.tick(self._time.now())
             self._dispatch.stir(activity)
 
     async def _restore(self, journal: Journal) -> None:
         now, wall = self._time.now(), self._time.wall()
         newest = 0
-        async for record in journal.lanes():
+        async for _, record in journal.records("lane", LaneRecord):
             newest = max(newest, record.last_timestamp)
             self.in_doubt += record.intended
             self._lanes.adopt(restore_lane(record, now), record.device)
-        for kept in await journal.activities():
+        async for name, kept in journal.records("activity", ActivityRecord):
             newest = max(newest, kept.lane.last_timestamp)
-            members = await journal.members(kept.activity)
-            activity = LiveActivity(self._activities, kept.activity)
-            self.in_doubt += activity.restore(kept, members, now)
-        for device, waiting in await journal.wakeups():
+            shards = [each async for _, each in journal.records("members", MembersRecord, name)]
+            progress = {
+                each.number: each
+                async for _, each in journal.records("progress", ProgressRecord, name)
+            }
+            members = [(each, progress.get(each.number)) for each in shards]
+            self.in_doubt += LiveActivity(self._activities, name).restore(kept, members, now)
+        async for device, waiting in journal.records("wakeup", LaneRecord):
             self._lanes.wakeups[device] = restore_lane(waiting, now)
         if newest > wall + HEADROOM_URGENT:
             _clock_was_set(wall - newest)
@@ -256,7 +259,7 @@ class Delivery:
         kept = "; the journal keeps it" if self._dispatch.journal is not None and not error else ""
         why = str(error or _CLOSED)
         self._lanes.stop(why, kept=kept, flying=error is None)
-        for activity in self._activities:
+        for activity in list(self._activities.homes.values()):
             activity.close(why + kept)
         for run in list(self._runs.values()):
             if error is None:
@@ -462,15 +465,15 @@ class Delivery:
     def statistics(self) -> DeliveryStatistics:
         """Return a frozen snapshot. Takes time for each live activity, not for each token."""
         dispatch, lanes, activities = self._dispatch, self._lanes, self._activities
-        writer = dispatch.writer
+        writer, homes = dispatch.writer, activities.homes.values()
         due, timed = lanes.waiting
         return DeliveryStatistics(
             lanes=len(lanes),
             lanes_waiting=due + dispatch.waiting,
             lanes_held=timed,
-            activities=len(activities),
-            activity_tokens=sum(len(home.audience) for home in activities),
-            tokens_behind=sum(home.audience.behind for home in activities),
+            activities=len(homes),
+            activity_tokens=sum(len(home.audience) for home in homes),
+            tokens_behind=sum(home.audience.behind for home in homes),
             runs=len(self._runs),
             wakeups=len(self._lanes.wakeups),
             in_flight=dispatch.in_flight,

@@ -147,6 +147,10 @@ class Entry(NamedTuple):
     """None deletes the entry; with the number `ALL`, all entries of that name."""
 
 
+_Kept = TypeVar("_Kept", bound=msgspec.Struct)
+_PAGE = 1000
+
+
 class Journal(ABC):
     """Stores the records. All methods raise JournalError on failure."""
 
@@ -173,8 +177,8 @@ class Journal(ABC):
 
     async def run(self, name: str) -> RunRecord | None:
         """Return a fan-out by name."""
-        kept = await self._all("run", RunRecord, name)
-        return kept[0] if kept else None
+        found = [record async for _, record in self.records("run", RunRecord, name)]
+        return found[0] if found else None
 
     async def shards(self, run: str, first: int, limit: int) -> list[tuple[int, list[str], bytes]]:
         """Return number, tokens and verdict bytes of unfinished shards from ``first`` on, in order."""
@@ -191,49 +195,20 @@ class Journal(ABC):
         kept = await self.read("problem", run, (run, after), limit)
         return [ProblemRecord(run, number, value or b"") for _, _, number, value in kept]
 
-    async def lanes(self) -> AsyncIterator[LaneRecord]:
-        """Yield the lanes."""
-        async for entry in self._entries("lane"):
-            yield _decode(entry.value or b"", type=LaneRecord)
-
-    async def activities(self) -> list[ActivityRecord]:
-        """Return the unfinished live activities."""
-        return await self._all("activity", ActivityRecord)
-
-    async def members(self, activity: str) -> list[tuple[MembersRecord, ProgressRecord | None]]:
-        """Return the shards of a live activity, in order."""
-        members = await self._all("members", MembersRecord, activity)
-        progress = await self._all("progress", ProgressRecord, activity)
-        by_number = {kept.number: kept for kept in progress}
-        return [(kept, by_number.get(kept.number)) for kept in members]
-
-    async def wakeups(self) -> list[tuple[str, LaneRecord]]:
-        """Return the states that wait for a token, each with its device's name."""
-        return [
-            (entry.name, _decode(entry.value or b"", type=LaneRecord))
-            async for entry in self._entries("wakeup")
-        ]
+    async def records(
+        self, kind: str, record: type[_Kept], name: str | None = None
+    ) -> AsyncIterator[tuple[str, _Kept]]:
+        """Yield name and record of each entry of a kind, in order."""
+        after = ("", ALL)
+        while entries := await self.read(kind, name, after, _PAGE):
+            for entry in entries:
+                yield entry.name, _decode(entry.value or b"", type=record)
+            after = entries[-1].name, entries[-1].number
 
     async def forget_run(self, name: str) -> None:
         """Delete a fan-out and all of its entries."""
         kinds = ("problem", "tokens", "verdicts", "run")
         await self.commit([Entry(kind, name, ALL, None) for kind in kinds])
-
-    async def _all(self, kind: str, record: type[_Kept], name: str | None = None) -> list[_Kept]:
-        return [
-            _decode(entry.value or b"", type=record) async for entry in self._entries(kind, name)
-        ]
-
-    async def _entries(self, kind: str, name: str | None = None) -> AsyncIterator[Entry]:
-        after = ("", ALL)
-        while entries := await self.read(kind, name, after, _PAGE):
-            for entry in entries:
-                yield entry
-            after = entries[-1].name, entries[-1].number
-
-
-_Kept = TypeVar("_Kept", RunRecord, ActivityRecord, MembersRecord, ProgressRecord)
-_PAGE = 1000
 
 
 def _plain(value: object) -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 from ..client import run as client_run
 from ..client.attachment import End
-from ..client.drops import DropsTo
+from ..client.edge import DropsTo
 from ..client.outcomes import refused_tokens
 from ..client.run import UNREAD_LIMIT, Life
 from ..client.statistics import Counts, Report
@@ -26,10 +26,9 @@ from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage
 from .budget import StartAccounts
 from .dispatch import AHEAD, Dispatch
-from .guard import SpikeGuard
 from .journal import PENDING, SHARD, Entry, Journal, RunRecord
 from .ledger import VERDICT_OF, Ledger
-from .pacing import NEVER, Trouble, follows, last_moment, with_tries
+from .pacing import NEVER, SpikeGuard, Trouble, follows, last_moment, with_tries
 from .sources import Bookmark, Tokens, reader_of
 from .state import expired, unsent
 from .writer import Home

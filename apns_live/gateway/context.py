@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..client.histogram import Histogram
+from ..client.statistics import Histogram
 from ..clock import Clock
 from ..errors import Busy
 from .admission import Admission

@@ -1,6 +1,6 @@
 """The Prometheus metrics of /metrics: process, service, pushes.
 
-Durations are histograms in seconds, with the buckets of `apns_live.client.histogram`.
+Durations are histograms in seconds, with the buckets of `apns_live.client.statistics`.
 
 Labels are routes, methods, statuses, verdicts and Apple's reasons, so callers cannot add new values. No
 label names an app, key or device.
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from ..activities.send.apns_clients import CarrierStatistics
 from ..activities.store.ownership import PARTITIONS
-from ..client.histogram import BOUNDS, Times
+from ..client.statistics import BOUNDS, Times
 from ..reasons import TABLE as REASONS
 from .context import Count, Gateway, Place
 

@@ -18,7 +18,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...client import Client, Endpoint
-from ...client.histogram import Times
+from ...client.statistics import Times
 from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput
 from ..apps import App, Apps

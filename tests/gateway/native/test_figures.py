@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from apns_live.client.histogram import BOUNDS, Histogram
+from apns_live.client.statistics import BOUNDS, Histogram
 from apns_live.gateway import GatewaySettings
 from apns_live.gateway.context import Tally
 from apns_live.gateway.figures import Figures
