@@ -14,7 +14,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 
@@ -66,20 +66,15 @@ class BroadcastChannel(ChannelId):
 Listing = list[BroadcastChannel]
 
 
-class _Operation(NamedTuple):
-    """One kind of management request. A ``repeatable`` one may be sent twice."""
-
-    name: str
-    method: str
-    collection: str
-    success: int
-    repeatable: bool
-
-
-_CREATE = _Operation("create", "POST", "channels", 201, repeatable=False)
-_READ = _Operation("read", "GET", "channels", 200, repeatable=True)
-_LIST = _Operation("list", "GET", "all-channels", 200, repeatable=True)
-_DELETE = _Operation("delete", "DELETE", "channels", 204, repeatable=True)
+_OPERATIONS = {
+    "create": ("POST", "channels", 201),
+    "read": ("GET", "channels", 200),
+    "list": ("GET", "all-channels", 200),
+    "delete": ("DELETE", "channels", 204),
+}
+"""The method, the collection, and the status of success of each operation. Only a create may not be
+sent twice.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +84,12 @@ class _Link:
     client: httpx.AsyncClient
     token: ProviderToken
     users: int = 0
+    retired: bool = False
+    """Whether it takes no more requests; it is closed when its last one ends."""
+
+    async def close_if_unused(self) -> None:
+        if self.retired and not self.users:
+            await self.client.aclose()
 
 
 class Channels:
@@ -129,7 +130,6 @@ class Channels:
         self._deadline = deadline
         self._make_id = make_id or (lambda: str(uuid.uuid4()))
         self._link: _Link | None = None
-        self._retired: list[_Link] = []
         self._closed = False
         self._policies: OrderedDict[str, int] = OrderedDict()
 
@@ -150,10 +150,10 @@ class Channels:
                 InvalidSetting, "channel_policy", "storage_policy", storage_policy=storage_policy
             )
         body = {"message-storage-policy": int(storage_policy), "push-type": "LiveActivity"}
-        response = await self._request(_CREATE, body=json.dumps(body).encode())
+        response = await self._request("create", body=json.dumps(body).encode())
         text = response.headers.get("apns-channel-id", "")
         if not text:
-            raise self._malformed(_CREATE, response, "there is no apns-channel-id")
+            raise self._malformed("create", response, "there is no apns-channel-id")
         self._remember(text, storage_policy)
         return self._channel(text)
 
@@ -162,10 +162,10 @@ class Channels:
 
         Raises `ChannelError` if it does not exist, `InvalidToken` for a malformed id.
         """
-        response = await self._request(_READ, channel)
-        policy = self._json(_READ, response).get("message-storage-policy")
+        response = await self._request("read", channel)
+        policy = self._json("read", response).get("message-storage-policy")
         if policy not in (0, 1):
-            raise self._malformed(_READ, response, "message-storage-policy is missing")
+            raise self._malformed("read", response, "message-storage-policy is missing")
         self._remember(str(channel), int(policy))
         return self._channel(str(channel))
 
@@ -174,10 +174,10 @@ class Channels:
 
         Apple's list has only ids, so ``storage_policy`` is set only if this client knows it.
         """
-        response = await self._request(_LIST)
-        found = self._json(_LIST, response).get("channels")
+        response = await self._request("list")
+        found = self._json("list", response).get("channels")
         if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-            raise self._malformed(_LIST, response, "channels is not a list of ids")
+            raise self._malformed("list", response, "channels is not a list of ids")
         return [self._channel(item) for item in found]
 
     async def delete(self, channel: str) -> bool:
@@ -187,7 +187,7 @@ class Channels:
         """
         found = True
         try:
-            await self._request(_DELETE, channel)
+            await self._request("delete", channel)
         except ChannelError as error:
             if error.status != 404:
                 raise
@@ -205,19 +205,21 @@ class Channels:
         """Use another key's provider tokens from now on, on a connection of their own."""
         self._tokens = tokens
         if self._link is not None:
-            self._retire(self._link)
+            self._link.retired = True
 
     async def aclose(self) -> None:
         """Close the connection. Calls in progress finish; later ones raise `ClientClosed`."""
         self._closed = True
         if self._link is not None:
-            self._retire(self._link)
-        await self._close_retired()
+            self._link.retired = True
+            await self._link.close_if_unused()
 
     async def _request(
-        self, operation: _Operation, channel: str | None = None, body: bytes | None = None
+        self, operation: str, channel: str | None = None, body: bytes | None = None
     ) -> httpx.Response:
         """Send a request, with the retries of its reason."""
+        method, collection, success = _OPERATIONS[operation]
+        repeatable = operation != "create"
         headers = {} if channel is None else {"apns-channel-id": check_channel(channel)}
         request_id = self._make_id()
         give_up = self._clock.monotonic() + self._deadline
@@ -227,8 +229,8 @@ class Channels:
             link.users += 1
             try:
                 response = await link.client.request(
-                    operation.method,
-                    f"/1/apps/{self._bundle_id}/{operation.collection}",
+                    method,
+                    f"/1/apps/{self._bundle_id}/{collection}",
                     content=body,
                     headers={
                         **headers,
@@ -237,17 +239,22 @@ class Channels:
                     },
                 )
             except httpx.TransportError as error:
-                self._retire(link)
+                link.retired = True
                 if isinstance(error, _NOT_SENT):
                     raise self._unreachable(error) from error
                 tries += 1
-                if not operation.repeatable or tries > 1:
-                    raise self._unanswered(operation, request_id, error) from error
+                if not repeatable or tries > 1:
+                    late = isinstance(error, httpx.TimeoutException)
+                    what = f"no answer{' in time' if late else ''} from {self._where}"
+                    what += f" ({type(error).__name__})"
+                    remedy = "The channel may exist: list the channels before creating another."
+                    remedy = "Try again." if repeatable else remedy
+                    raise _error(operation, what, remedy, request_id) from error
                 continue
             finally:
                 link.users -= 1
-                await self._close_retired()
-            if response.status_code == operation.success:
+                await link.close_if_unused()
+            if response.status_code == success:
                 return response
             fields = [(name.lower(), value) for name, value in response.headers.raw]
             answer = read_answer(response.status_code, fields, response.content, self._clock.time())
@@ -256,13 +263,14 @@ class Channels:
                 Circumstances(
                     tries=tries,
                     renewed=renewed,
-                    replay_safe=operation.repeatable,
+                    replay_safe=repeatable,
                     token_is_current=self._tokens.current().value == link.token.value,
                     retry_after=answer.retry_after,
                 ),
             )
             if step.link is not Link.KEEP:
-                self._retire(link)
+                link.retired = True
+                await link.close_if_unused()
                 renewed = renewed or answer.row.retry is not Retry.NEW_LINK
             delay = step.delay or 0.0
             if not step.again or self._clock.monotonic() + delay > give_up:
@@ -272,36 +280,22 @@ class Channels:
                 await self._clock.sleep(delay)
 
     async def _current_link(self) -> _Link:
-        await self._close_retired()
-        if self._closed:
-            raise ClientClosed("the client was closed; channel management is closed with it")
-        if self._link is None:
-            self._link = _Link(
-                http2_client(
-                    self._host,
-                    self._port,
-                    make_ssl_context(self._ca_file),
-                    proxy=self._proxy,
-                    timeout=self._timeout,
-                    keepalive_expiry=300.0,
-                ),
-                self._tokens.current(),
+        while (link := self._link) is None or link.retired:
+            if self._closed:
+                raise ClientClosed("the client was closed; channel management is closed with it")
+            client = http2_client(
+                self._host,
+                self._port,
+                make_ssl_context(self._ca_file),
+                proxy=self._proxy,
+                timeout=self._timeout,
+                keepalive_expiry=300.0,
             )
-        else:
-            self._link.token = self._tokens.for_connection(self._link.token)
-        return self._link
-
-    def _retire(self, link: _Link) -> None:
-        """Use another connection from now on. This one closes when its last request ends."""
-        if link is self._link:
-            self._link = None
-        if link not in self._retired:
-            self._retired.append(link)
-
-    async def _close_retired(self) -> None:
-        for link in [link for link in self._retired if link.users == 0]:
-            self._retired.remove(link)
-            await link.client.aclose()
+            self._link = _Link(client, self._tokens.current())
+            if link is not None:
+                await link.close_if_unused()
+        link.token = self._tokens.for_connection(link.token)
+        return link
 
     # Errors for the caller.
 
@@ -316,7 +310,7 @@ class Channels:
         if len(self._policies) > MAX_CHANNELS:
             self._policies.popitem(last=False)
 
-    def _json(self, operation: _Operation, response: httpx.Response) -> dict[str, Any]:
+    def _json(self, operation: str, response: httpx.Response) -> dict[str, Any]:
         try:
             content = json.loads(response.content)
         except ValueError:
@@ -325,35 +319,23 @@ class Channels:
             raise self._malformed(operation, response, "the body is not a JSON object")
         return content
 
-    def _malformed(
-        self, operation: _Operation, response: httpx.Response, problem: str
-    ) -> ChannelError:
+    def _malformed(self, operation: str, response: httpx.Response, problem: str) -> ChannelError:
         what = f"answered {response.status_code}, but {problem}"
         remedy = f"Check that {self._where} is Apple's management host."
         request_id = response.headers.get("apns-request-id", "")
         return _error(operation, what, remedy, request_id, response.status_code)
 
     def _refused(
-        self, operation: _Operation, answer: Answer, request_id: str, response: httpx.Response
+        self, operation: str, answer: Answer, request_id: str, response: httpx.Response
     ) -> ChannelError:
         remedy = answer.row.remedy
         if answer.row.retry is Retry.NEW_TOKEN_ONCE and answer.skew is not None:
             remedy += f" It is {answer.skew:+.0f} s off APNs' clock."
-        elif operation.name != "delete" and answer.reason == "BadPath":
+        elif operation != "delete" and answer.reason == "BadPath":
             remedy = "Check the channel id and the bundle id."
         said = f"{f'{answer.status} {answer.reason}'.rstrip()}: {answer.row.meaning}"
         request_id = response.headers.get("apns-request-id", request_id)
         return _error(operation, said, remedy, request_id, answer.status, answer.reason)
-
-    def _unanswered(
-        self, operation: _Operation, request_id: str, error: httpx.TransportError
-    ) -> ChannelError:
-        remedy = "Try again."
-        if operation.name == "create":
-            remedy = "The channel may exist: list the channels before creating another."
-        what = "no answer in time" if isinstance(error, httpx.TimeoutException) else "no answer"
-        what += f" from {self._where} ({type(error).__name__})"
-        return _error(operation, what, remedy, request_id)
 
     def _unreachable(self, error: httpx.TransportError) -> ConnectFailed:
         where, cause = self._where, _root_cause(error)
@@ -375,14 +357,9 @@ class Channels:
 
 
 def _error(
-    operation: _Operation,
-    what: str,
-    remedy: str,
-    request_id: str,
-    status: int = 0,
-    reason: str = "",
+    operation: str, what: str, remedy: str, request_id: str, status: int = 0, reason: str = ""
 ) -> ChannelError:
-    text = f"channel {operation.name}: {what}. {remedy}".rstrip()
+    text = f"channel {operation}: {what}. {remedy}".rstrip()
     return ChannelError(text, status=status, reason=reason, remedy=remedy, request_id=request_id)
 
 

@@ -64,11 +64,11 @@ class Setup(msgspec.Struct, tag=True, array_like=True):
     options: PoolOptions
     never_index: bool
     message: EncodedMessage
-    deadline: float | None
+    deadline: float | None = None
     """Seconds of the machine's monotonic clock."""
-    ids: bytes
+    ids: bytes = b""
     """The prefix of its request ids."""
-    rows: bool
+    rows: bool = True
     """Whether the other process wants outcomes, or only counts."""
 
 
@@ -201,25 +201,21 @@ class Sharing:
         endpoint = self.endpoint
         ca_file = None if endpoint.ca_file is None else os.fspath(endpoint.ca_file)
         share = max(1, self.options.max_connections // workers)
-        pool = replace(self.options, max_connections=share, min_connections=1)
 
-        def setup(ids: bytes, rows: bool) -> Setup:
+        def setup() -> Setup:
             return Setup(
-                provider_tokens.key.key_id,
-                provider_tokens.key.team_id,
-                provider_tokens.signed_ahead(_SIGNED_AHEAD),
-                self.bundle_id,
-                (endpoint.host, endpoint.port, ca_file),
-                self.proxy,
-                pool,
-                self.never_index,
-                msgspec.structs.replace(message.encoded, warnings=()),
-                None,
-                ids,
-                rows,
+                key_id=provider_tokens.key.key_id,
+                team_id=provider_tokens.key.team_id,
+                provider_tokens=provider_tokens.signed_ahead(_SIGNED_AHEAD),
+                bundle_id=self.bundle_id,
+                endpoint=(endpoint.host, endpoint.port, ca_file),
+                proxy=self.proxy,
+                options=replace(self.options, max_connections=share, min_connections=1),
+                never_index=self.never_index,
+                message=msgspec.structs.replace(message.encoded, warnings=()),
             )
 
-        run = SharedRun(clock, message, reader, workers=workers, setup=setup, **options)
+        run = SharedRun(clock, reader, workers=workers, setup=setup, **options)
         self.runs.add(run)
         return run
 
@@ -256,10 +252,6 @@ class _Worker:
             self.handed.update(enumerate(tokens, self.handed_count))
         self.handed_count += len(tokens)
 
-    def settled(self, numbers: Iterable[int]) -> list[str]:
-        """Return the tokens of these numbers, which now have their outcome."""
-        return list(map(self.handed.pop, numbers))
-
     def give_up(self) -> list[str]:
         """Return all tokens without an outcome; "" for one that is not remembered."""
         number = self.in_hand
@@ -273,21 +265,19 @@ class SharedRun(Run):
     def __init__(
         self,
         clock: Clock,
-        message: Sendable,
         reader: TokenReader,
         *,
         workers: int,
-        setup: Callable[[bytes, bool], Setup],
+        setup: Callable[[], Setup],
         **options: Any,
     ) -> None:
         super().__init__(clock, reader, **options)
-        self._message = message.encoded
         self._number = workers
         self._make_setup = setup
+        self._setup: Setup
         self._workers: list[_Worker] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._until: float | None = None
 
     def __repr__(self) -> str:
         return (
@@ -304,8 +294,9 @@ class SharedRun(Run):
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
+        self._setup = self._make_setup()
         if self._deadline is not None:
-            self._until = monotonic() + self._deadline
+            self._setup.deadline = monotonic() + self._deadline
             # The workers observe the deadline themselves; here it only ends the reading.
             self._timer = loop.call_later(self._deadline, self._reached_deadline)
         for number in range(self._number):
@@ -317,8 +308,7 @@ class SharedRun(Run):
 
     async def _serve(self, worker: _Worker) -> None:
         worker.rows = self.outbox.kept
-        setup = self._make_setup(worker.ids.seed, worker.rows)
-        setup.deadline = self._until
+        setup = msgspec.structs.replace(self._setup, ids=worker.ids.seed, rows=worker.rows)
         worker.process, reader, worker.writer = await _start()
         try:
             write(worker.writer, setup)
@@ -375,9 +365,10 @@ class SharedRun(Run):
         for outcome in chain(what.others, what.drops):
             if outcome.verdict is Verdict.DROP_TOKEN:
                 self.tally.note_drop(outcome)
-        worker.settled(what.numbers)
+        for number in what.numbers:
+            del worker.handed[number]
         for group in what.accepted:
-            tokens = worker.settled(group.numbers())
+            tokens = list(map(worker.handed.pop, group.numbers()))
             self.outbox.put_packed(len(tokens), partial(group.outcomes, tokens, worker.ids))
         self.outbox.put(what.others)
         self.resume()
@@ -397,7 +388,7 @@ class SharedRun(Run):
                 return
             tokens = self._reader.take(room)
             if tokens:
-                refused = refused_tokens(tokens, self._message)
+                refused = refused_tokens(tokens, self._setup.message)
                 if refused:
                     self.tell(list(refused.values()))
                 good = [each for at, each in enumerate(tokens) if at not in refused]

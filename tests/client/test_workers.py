@@ -81,7 +81,8 @@ async def test_a_worker_ends_when_its_last_word_has_left(fake: FakeApns) -> None
     with ours:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
         async with client_for(fake) as client:
-            setup = share(client, [])._make_setup(bytes(16), True)
+            setup = share(client, [])._make_setup()
+            setup.ids = bytes(16)
         task = asyncio.create_task(worker._main(theirs.detach()))
         hand: Any = SimpleNamespace(write=ours.sendall)
         for order in (setup, Take(given), NoMore()):
