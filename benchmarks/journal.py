@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,8 +131,8 @@ async def measure(plan: Plan, rounds: int) -> dict[str, list[list[float]]]:
 def lane_bytes(count: int) -> tuple[float, float, float]:
     """Return bytes of an idle lane (its token included), microseconds to open one, and to submit to one."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    nothing: Any = SimpleNamespace(time=SteadyTime(SystemClock()), writer=None)
-    lanes = Lanes(nothing, Budget(per_hour=15), lambda *_: None)
+    nothing: Any = SimpleNamespace(time=SteadyTime(SystemClock()), writer=None, counts=Counter())
+    lanes = Lanes(nothing, Budget(per_hour=15))
     with Watch() as watch:
         for number in range(count):
             lanes.open(f"{number:064x}").last_timestamp = 1_800_000_000 + number

@@ -195,7 +195,6 @@ def _state(planned: Planned, lane: Lane, now: float) -> State:
     return State(
         encode(message, now=now, timestamp=stamp),
         urgency=check_urgency(planned.urgency or None, has_alert=planned.alert),
-        ticket=None,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Unpack
@@ -28,7 +28,7 @@ from .lanes import Lanes
 from .pacing import NEVER, SpikeGuard, Trouble, follows
 from .publication import Publication, Variant
 from .state import Options, State, Ticket, expired, make_state, unsent
-from .statistics import ActivityReport, Tally
+from .statistics import ActivityReport
 from .writer import Home
 
 _ACCEPTED = Verdict.ACCEPTED
@@ -86,7 +86,9 @@ class LiveActivity(Home):
         self.audience = Audience()
         self.published = Publication(all_.dispatch.client.prepare)
         self.guard = guard or SpikeGuard()
-        self.tally = Tally()
+        self.counts: Counter[str] = Counter()
+        """Pushes by verdict, versions that were demoted or over_budget."""
+        self.problems: list[Outcome] = []
         self.life = Life.OPEN
         self.changed = True
         """Whether its own record must be written, with a journal."""
@@ -195,13 +197,13 @@ class LiveActivity(Home):
         version = Version(self)
         state = make_state(message, dispatch, self.lane.last_timestamp, ticket=version, **options)
         replaced = self.lane.offer(state)
-        if replaced is not None and replaced[0].ticket is not None:
+        if replaced is not None:
             replaced[0].ticket.resolve(replaced[1])
         self.changed = True
-        self._all.submitted += 1
+        dispatch.counts["submitted"] += 1
         self.tick(self._time.now())
         if self.lane.waiting is state:
-            self._all.held_back += 1
+            dispatch.counts["held"] += 1
         dispatch.stir(self)
         return version
 
@@ -232,16 +234,16 @@ class LiveActivity(Home):
     @property
     def report(self) -> ActivityReport:
         """A snapshot."""
-        tally = self.tally
+        counts = self.counts
         return ActivityReport(
             activity=self.activity,
             version=self.audience.newest,
             tokens=len(self.audience),
             behind=self.audience.behind,
-            counts={**tally.counts, _ACCEPTED: tally.accepted},
-            problems=tuple(tally.problems),
-            demoted=tally.demoted,
-            over_budget=tally.over_budget,
+            counts={each: counts[each] for each in Verdict if counts[each] or each is _ACCEPTED},
+            problems=tuple(self.problems),
+            demoted=counts["demoted"],
+            over_budget=counts["over_budget"],
             held=self.lane.waiting is not None,
             ended=self.lane.ended,
             stopped=self.guard.stopped or self._closed,
@@ -303,9 +305,9 @@ class LiveActivity(Home):
         self.changed = True
         decision = state.decision
         if decision is not None:
-            for tally in (self.tally, self._all):
-                tally.demoted += decision.demoted
-                tally.over_budget += decision.over_budget
+            for counts in (self.counts, self._all.dispatch.counts):
+                counts["demoted"] += decision.demoted
+                counts["over_budget"] += decision.over_budget
         if state.is_end:
             self._await_tokens(now)
         if isinstance(state.ticket, Version):
@@ -383,7 +385,7 @@ class LiveActivity(Home):
         """Process the answer to one push."""
         audience = self.audience
         if outcome.verdict is _ACCEPTED:
-            self.tally.accepted += 1
+            self.counts[_ACCEPTED] += 1
             if self.on_decided is not None:
                 self._decided(place, variant.version, outcome)
             if audience.troubles:
@@ -395,7 +397,7 @@ class LiveActivity(Home):
 
     def _failed(self, place: int, variant: Variant, outcome: Outcome, now: float) -> None:
         audience = self.audience
-        self.tally.counts[outcome.verdict] += 1
+        self.counts[outcome.verdict] += 1
         self.guard.answered(outcome)
         if outcome.verdict is Verdict.DROP_TOKEN:
             token = audience.tokens[place]
@@ -410,7 +412,7 @@ class LiveActivity(Home):
         if isinstance(trouble, Outcome):
             audience.given_up(place, variant.version)
             if trouble is not outcome:
-                self.tally.counts[trouble.verdict] += 1
+                self.counts[trouble.verdict] += 1
             self._report(place, variant.version, trouble)
             return
         if before is not None:
@@ -441,8 +443,8 @@ class LiveActivity(Home):
 
     def _report(self, place: int, version: int, outcome: Outcome) -> None:
         self._decided(place, version, outcome)
-        if len(self.tally.problems) < PROBLEMS_KEPT:
-            self.tally.problems.append(outcome)
+        if len(self.problems) < PROBLEMS_KEPT:
+            self.problems.append(outcome)
         if self._all.on_problem is not None:
             self._all.on_problem(outcome)
 
@@ -453,7 +455,7 @@ class LiveActivity(Home):
         self.published.expired = True
         if not places:
             return
-        self.tally.counts[Verdict.EXPIRED] += len(places)
+        self.counts[Verdict.EXPIRED] += len(places)
         priority = self.published.current.priority if self.published.current else 5
         everyone = self._all.on_problem or self.on_decided
         for place in places if everyone else places[:PROBLEMS_KEPT]:
@@ -473,7 +475,7 @@ class LiveActivity(Home):
         if self.life is Life.OPEN:
             self.life, self._closed = Life.CLOSED, why
         state, self.lane.waiting = self.lane.waiting, None
-        if state is not None and state.ticket is not None:
+        if state is not None:
             state.ticket.resolve(unsent(self.activity, state.encoded.priority, why))
         self._settled.set()
 
@@ -511,17 +513,13 @@ class LiveActivity(Home):
 
 @dataclass(eq=False)
 class Activities:
-    """The live activities of one delivery, and their shared data. Counts include ended activities."""
+    """The live activities of one delivery, and their shared data."""
 
     dispatch: Dispatch
     lanes: Lanes
     budget: Budget
     minimum_interval: float
     on_problem: Guarded | None
-    submitted: int = 0
-    held_back: int = 0
-    demoted: int = 0
-    over_budget: int = 0
     homes: dict[str, LiveActivity] = field(default_factory=dict)
     """By name."""
     owners: dict[str, LiveActivity] = field(default_factory=dict)

@@ -34,18 +34,15 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Self, Unpack
-
-import msgspec
 
 from ..client import Client
 from ..client.edge import DropsTo, check_deadline
 from ..clock import Clock, SteadyTime
 from ..errors import DeliveryError, InvalidInput, InvalidSetting, JournalError
 from ..guard import Guarded
-from ..outcome import Outcome, Verdict
+from ..outcome import Outcome
 from ..payload import End, Message, Update, check_token, encode
 from ..refusals import refused
 from .activity import Activities, LiveActivity
@@ -133,11 +130,7 @@ class Delivery:
             failed=self._stop,
         )
         self._lanes = Lanes(
-            self._dispatch,
-            self.budget,
-            self._decided,
-            minimum_interval=minimum_interval,
-            lifetime=lane_lifetime,
+            self._dispatch, self.budget, minimum_interval=minimum_interval, lifetime=lane_lifetime
         )
         self._activities = Activities(
             self._dispatch,
@@ -147,8 +140,6 @@ class Delivery:
             on_problem=Guarded(on_problem, "on_problem") if on_problem else None,
         )
         self._runs: dict[str, Run] = {}
-        self._submitted = 0
-        self._counts: Counter[Verdict] = Counter()
         self._phase = Phase.NEW
         self._draining: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -274,10 +265,9 @@ class Delivery:
 
         If this is cancelled before the push is sent, the message is withdrawn.
         """
-        ticket = Ticket()
-        lane, state = self._submit(message, token, ticket, **options)
+        lane, state = self._submit(message, token, **options)
         try:
-            return await ticket
+            return await state.ticket
         except asyncio.CancelledError:
             if self._phase is Phase.OPEN:
                 self._lanes.withdraw(lane, state)
@@ -297,12 +287,10 @@ class Delivery:
         InvalidInput for a token of a live activity or an invalid deadline, ClientClosed if the
         delivery is not open, JournalError if the journal has failed.
         """
-        ticket = Ticket()
-        self._submit(message, token, ticket, **options)
-        return ticket
+        return self._submit(message, token, **options)[1].ticket
 
     def _submit(
-        self, message: Message, token: str, ticket: Ticket, **options: Unpack[Options]
+        self, message: Message, token: str, **options: Unpack[Options]
     ) -> tuple[Lane, State]:
         self._dispatch.check_open()
         token = str(check_token(token, message=message))
@@ -313,8 +301,8 @@ class Delivery:
             raise refused(InvalidInput, "token_of_an_activity", "token", **told)
         lane = self._lanes.get(token) if ordered else None
         last = (lane.last_timestamp if lane else 0) if ordered else None
-        state = make_state(message, self._dispatch, last, ticket=ticket, token=token, **options)
-        self._submitted += 1
+        state = make_state(message, self._dispatch, last, token=token, **options)
+        self._dispatch.counts["submitted"] += 1
         if ordered:
             lane = self._lanes.offer(token, state)
         else:
@@ -446,11 +434,10 @@ class Delivery:
         ``device`` is the caller's name for it (the start token, a user id). `hand_in` sends it.
         """
         self._dispatch.check_open()
-        ticket = Ticket()
-        state = make_state(message, self._dispatch, ticket=ticket, **options)
+        state = make_state(message, self._dispatch, **options)
         self._lanes.wait(device, state)
         self._dispatch.stir(self._lanes)
-        return ticket
+        return state.ticket
 
     def hand_in(self, device: str, token: str) -> bool:
         """Set the activity token of a device and send its waiting state; return whether there was one."""
@@ -465,38 +452,28 @@ class Delivery:
     def statistics(self) -> DeliveryStatistics:
         """Return a frozen snapshot. Takes time for each live activity, not for each token."""
         dispatch, lanes, activities = self._dispatch, self._lanes, self._activities
-        writer, homes = dispatch.writer, activities.homes.values()
-        due, timed = lanes.waiting
+        writer, homes, counts = dispatch.writer, activities.homes.values(), dispatch.counts
         return DeliveryStatistics(
             lanes=len(lanes),
-            lanes_waiting=due + dispatch.waiting,
-            lanes_held=timed,
+            lanes_waiting=len(lanes.due) + dispatch.waiting,
+            lanes_held=len(lanes.timed),
             activities=len(homes),
             activity_tokens=sum(len(home.audience) for home in homes),
             tokens_behind=sum(home.audience.behind for home in homes),
             runs=len(self._runs),
             wakeups=len(self._lanes.wakeups),
             in_flight=dispatch.in_flight,
-            submitted=self._submitted + activities.submitted,
+            submitted=counts["submitted"],
             outcomes=dict(dispatch.outcomes),
-            decided=dict(self._counts),
-            demoted=lanes.counts["demoted"] + activities.demoted,
-            over_budget=lanes.counts["over_budget"] + activities.over_budget,
-            held_back=lanes.counts["held"] + activities.held_back,
+            decided=dict(lanes.decided),
+            demoted=counts["demoted"],
+            over_budget=counts["over_budget"],
+            held_back=counts["held"],
             journal_commits=writer.commits if writer else 0,
             journal_records=writer.records if writer else 0,
             budget=self.budget.name,
             budget_verified=self.budget.verified,
         )
-
-    # Internals.
-
-    def _decided(self, state: State, outcome: Outcome) -> None:
-        self._counts[outcome.verdict] += 1
-        if state.ticket is not None:
-            if state.token != outcome.token:
-                outcome = msgspec.structs.replace(outcome, token=state.token)
-            state.ticket.resolve(outcome)
 
 
 def _clock_was_set(change: float) -> None:

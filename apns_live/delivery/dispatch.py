@@ -59,6 +59,8 @@ class Dispatch:
         self.time = time
         self.journal = journal
         self.outcomes: Counter[Verdict] = Counter()
+        self.counts: Counter[str] = Counter()
+        """Counts of states: submitted, held, demoted, over_budget."""
         self.in_flight = 0
         self.error: JournalError | None = None
         self.accepting = False
@@ -145,31 +147,22 @@ class Dispatch:
         step = self.time.step
         self.in_flight -= len(outcomes)
         touched: dict[Home, int] = {}
-        last: Home | None = None
-        accepted = 0
-        counts = self.outcomes
         for item, outcome in outcomes:
             home, key, extra = item.context
-            if home is not last:
-                if last is not None:
-                    touched[last] = touched.get(last, 0) + accepted
-                last, accepted = home, 0
-            if outcome.verdict is _ACCEPTED:
-                accepted += 1
-            else:
-                counts[outcome.verdict] += 1
+            accepted = outcome.verdict is _ACCEPTED
+            touched[home] = touched.get(home, 0) + accepted
+            if not accepted:
+                self.outcomes[outcome.verdict] += 1
                 if step and outcome.retry_at:  # it is a wall-clock time
                     steady = outcome.retry_at - step
                     outcome = msgspec.structs.replace(outcome, retry_at=steady)  # noqa: PLW2901
             home.settle(key, extra, outcome, now)
-        if last is not None:
-            touched[last] = touched.get(last, 0) + accepted
-        counts[_ACCEPTED] += sum(touched.values())
+        self.outcomes[_ACCEPTED] += sum(touched.values())
         if self._on_outcome is not None:
             for _, outcome in outcomes:
                 self._on_outcome(outcome)
-        for home, accepted in touched.items():
-            home.settled_batch(accepted)
+        for home, count in touched.items():
+            home.settled_batch(count)
             self.stir(home)
 
     # What lanes, activities and fan-outs call.

@@ -136,10 +136,8 @@ class Lane:
         return at
 
     def _next_timestamp(self, state: State, wall: float) -> int:
-        stamp = max(int(wall), self.last_timestamp + 1)
-        if state.given_timestamp is not None:
-            stamp = max(state.given_timestamp, self.last_timestamp + 1)
-        return stamp
+        given = state.given_timestamp
+        return max(int(wall) if given is None else given, self.last_timestamp + 1)
 
     def depart(self, now: float, wall: float, budget: Budget) -> State:
         """Set the waiting state's timestamp and priority. It is in flight from now on."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from ..errors import ActivityEnded
 from ..outcome import Outcome, Verdict
@@ -37,24 +39,23 @@ _UNCLAIMED = "no token was handed in for this device before the state's last mom
 class Lanes(Home):
     """The lanes of all activity tokens that are not in a live activity, and of single pushes.
 
-    ``decided`` is called with every state that got its outcome. ``lifetime`` is how many seconds an
-    idle lane is kept. An activity lives eight hours and may stay on the Lock Screen for four more
-    (Apple, "ActivityKit"); after that its token is useless. ``counts`` are of states: demoted,
-    over_budget, held.
+    ``lifetime`` is how many seconds an idle lane is kept. An activity lives eight hours and may stay on the Lock Screen for four more
+    (Apple, "ActivityKit"); after that its token is useless.
     """
 
     dispatch: Dispatch
     budget: Budget
-    decided: Callable[[State, Outcome], object]
     minimum_interval: float = 0.0
     lifetime: float = 12 * 3600.0
-    counts: Counter[str] = field(default_factory=Counter)
+    decided: Counter[Verdict] = field(default_factory=Counter)
+    """The outcomes of states."""
     wakeups: OrderedDict[str, Lane] = field(default_factory=OrderedDict)
     """The newest state for each device whose activity token has not arrived."""
     _lanes: dict[str, Lane] = field(default_factory=dict)
     _errands: set[Errand] = field(default_factory=set)
-    _due: deque[Lane] = field(default_factory=deque)
-    _timed: list[tuple[float, int, Lane]] = field(default_factory=list)
+    due: deque[Lane] = field(default_factory=deque)
+    timed: list[tuple[float, int, Lane]] = field(default_factory=list)
+    """A heap of lanes that wait for a time, each after that time and a number."""
     _count: int = 0
     _changed: set[tuple[str, str]] = field(default_factory=set)
     """Kind and name of the journal entries to write."""
@@ -65,9 +66,6 @@ class Lanes(Home):
     def __post_init__(self) -> None:
         self.starts = StartAccounts(self.budget.starts_per_hour)
         self._next_round = self.dispatch.time.now() + HOUSEKEEPING
-
-    def __repr__(self) -> str:
-        return f"<Lanes {len(self)}, {len(self.wakeups)} wakeups>"
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -130,7 +128,7 @@ class Lanes(Home):
         self._note(lane)
         self._place(lane, self.dispatch.time.now())
         if lane.place == TIMED:
-            self.counts["held"] += 1
+            self.dispatch.counts["held"] += 1
         return lane
 
     def run(self, errand: Errand) -> Lane:
@@ -157,7 +155,7 @@ class Lanes(Home):
             self._record("wakeup", lost)
             if oldest.waiting is not None:
                 why = "too many devices wait for a token"
-                self.decided(oldest.waiting, superseded("", oldest.waiting, why))
+                self._tell((oldest.waiting, superseded("", oldest.waiting, why)))
 
     def hand_in(self, device: str, token: str) -> bool:
         """Send the state that waits for a device's token. Return False if there is none."""
@@ -170,7 +168,7 @@ class Lanes(Home):
         try:
             self.offer(token, state)
         except ActivityEnded as error:
-            self.decided(state, unsent(token, state.encoded.priority, str(error)))
+            self._tell((state, unsent(token, state.encoded.priority, str(error))))
         # One transaction: the state is either still a wakeup or already in its lane.
         self.dispatch.stir(self)
         return True
@@ -189,14 +187,14 @@ class Lanes(Home):
     @property
     def pending(self) -> bool:
         """Whether `take` may return something."""
-        return bool(self._due)
+        return bool(self.due)
 
     def take(self, limit: int, now: float) -> list[object]:
         """Return items for at most ``limit`` lanes. Their states are in flight then."""
         wall = self.dispatch.time.wall()
         prepare, make = self.dispatch.client.prepare, self.dispatch.make_item
         items: list[object] = []
-        due = self._due
+        counts, due = self.dispatch.counts, self.due
         while due and len(items) < limit:
             lane = due.popleft()
             lane.place = RESTING
@@ -207,8 +205,8 @@ class Lanes(Home):
                 continue
             state = lane.depart(now, wall, self.budget)
             if state.decision is not None:
-                self.counts["demoted"] += state.decision.demoted
-                self.counts["over_budget"] += state.decision.over_budget and lane.journalled
+                counts["demoted"] += state.decision.demoted
+                counts["over_budget"] += state.decision.over_budget and lane.journalled
             self._note(lane)
             if self.dispatch.writer is not None:
                 lane.place = INTENDED
@@ -241,17 +239,12 @@ class Lanes(Home):
 
     def next_time(self) -> float:
         """Return when `tick` is due."""
-        return min(self._timed[0][0], self._next_round) if self._timed else self._next_round
-
-    @property
-    def waiting(self) -> tuple[int, int]:
-        """How many lanes wait for a connection, and how many wait for a time."""
-        return len(self._due), len(self._timed)
+        return min(self.timed[0][0], self._next_round) if self.timed else self._next_round
 
     def tick(self, now: float) -> None:
         """Queue the due lanes; every few seconds, clean up."""
-        while self._timed and self._timed[0][0] <= now:
-            when, _, lane = heapq.heappop(self._timed)
+        while self.timed and self.timed[0][0] <= now:
+            when, _, lane = heapq.heappop(self.timed)
             if lane.place == TIMED and lane.wake_at == when:
                 lane.place = RESTING
                 self._place(lane, now)
@@ -261,7 +254,7 @@ class Lanes(Home):
 
     def _keep_house(self, now: float, count: int = 10_000) -> None:
         """Expire waiting states, and forget lanes that were idle for longer than their lifetime."""
-        for lane in self._due:
+        for lane in self.due:
             self._expired(lane, now)
         for device in list(islice(self.wakeups, count)):
             if self._expired(self.wakeups[device], now, _UNCLAIMED):
@@ -282,8 +275,8 @@ class Lanes(Home):
         says that the journal keeps them.
         """
         self._stopped = why
-        self._due.clear()
-        self._timed.clear()
+        self.due.clear()
+        self.timed.clear()
         for lane in [*self._lanes.values(), *self.wakeups.values()]:
             self._give_up(lane, why + kept, flying=flying)
         for errand in list(self._errands):
@@ -319,7 +312,11 @@ class Lanes(Home):
 
     def _tell(self, decided: Decided | None) -> None:
         if decided is not None:
-            self.decided(*decided)
+            state, outcome = decided
+            self.decided[outcome.verdict] += 1
+            if state.token != outcome.token:
+                outcome = msgspec.structs.replace(outcome, token=state.token)
+            state.ticket.resolve(outcome)
 
     def _expired(self, lane: Lane, now: float, detail: str = "") -> bool:
         gone = lane.expire(now, detail)
@@ -357,7 +354,7 @@ class Lanes(Home):
         when = lane.ready_at(now, self.dispatch.time.wall(), self.minimum_interval)
         if when <= now:
             lane.place = DUE
-            self._due.append(lane)
+            self.due.append(lane)
             return
         when = min(when, state.last_moment)
         if when == NEVER or (lane.place == TIMED and lane.wake_at == when):
@@ -365,4 +362,4 @@ class Lanes(Home):
         lane.place = TIMED
         lane.wake_at = when
         self._count += 1
-        heapq.heappush(self._timed, (when, self._count, lane))
+        heapq.heappush(self.timed, (when, self._count, lane))

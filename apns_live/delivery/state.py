@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from datetime import timedelta
 from typing import TypedDict, Unpack
 
@@ -91,7 +91,7 @@ class State:
 
     encoded: EncodedMessage
     urgency: Urgency
-    ticket: Ticket | None = None
+    ticket: Ticket = field(default_factory=Ticket)
     token: str = ""
     """The token as the caller gave it."""
     revision: int | None = None
@@ -159,7 +159,7 @@ def make_state(
     return State(
         encoded,
         urgency=check_urgency(urgency, has_alert=encoded.has_alert),
-        ticket=ticket,
+        ticket=ticket or Ticket(),
         token=token,
         revision=options.get("revision"),
         deadline=None if deadline is None else now + deadline,

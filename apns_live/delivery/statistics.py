@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..outcome import Outcome, Verdict
 
@@ -67,14 +66,3 @@ class ActivityReport:
     ended: bool
     stopped: str
     """Why the fan-out was stopped; empty while it runs."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of the outcomes of a live activity."""
-
-    accepted: int = 0
-    demoted: int = 0
-    over_budget: int = 0
-    counts: Counter[Verdict] = field(default_factory=Counter)
-    problems: list[Outcome] = field(default_factory=list)

@@ -47,7 +47,7 @@ async def delivery(client, clock):
 async def test_one_state_reaches_all_and_is_encoded_once(delivery, clock, phone, client):
     prepared = []
     prepare = client.prepare
-    delivery._dispatch.prepare = lambda encoded: prepared.append(1) or prepare(encoded)
+    client.prepare = lambda encoded: prepared.append(1) or prepare(encoded)
     match = delivery.activity("match", tokens=tokens(3000))
     version = match.put(state(1))
     await clock.advance(1)

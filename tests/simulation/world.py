@@ -329,7 +329,8 @@ class World:
         life.closing = True
         began = self.loop.time()
         kept = sum(
-            not each.report.stopped and each.report.tokens > 0 for each in life.delivery._activities
+            not each.report.stopped and each.report.tokens > 0
+            for each in life.delivery._activities.homes.values()
         )
         living = len(set(self.callers.members) - self.callers.ended)
         if life is self.lives[-1] and not self.crashes and kept > living:
