@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..clock import Timer
 from ..outcome import Outcome, alike
@@ -80,20 +80,11 @@ class TokenSource(Source[str], Protocol):
         """Receive acceptances; each token that was taken comes back exactly once, here or in ``settled``."""
 
 
-class _Engine(Protocol):
-    """The methods of the engine that an attachment uses."""
-
-    def wake(self) -> None: ...
-    def detach(self, attachment: Attachment, end: End) -> None: ...
-    def cancel(self, push: Push, *, report: bool) -> bool: ...
-    def cancel_waiting(self, attachment: Attachment) -> None: ...
-
-
 @dataclass(slots=True, eq=False, repr=False)
 class Attachment:
     """The connection of a `WorkSource` to a client; created by ``Client.attach``."""
 
-    engine: _Engine
+    engine: Any
     source: WorkSource | TokenSource
     response_timeout: float
     retry: bool = True
@@ -141,11 +132,11 @@ class Attachment:
 
         Its outcome is NOT_SENT if it was not sent, otherwise UNKNOWN (its stream is reset).
         """
-        return self.engine.cancel(item, report=True)
+        return bool(self.engine.cancel(item, report=True))
 
     def cancel_waiting(self) -> None:
         """Cancel every item that was not sent; their outcomes are NOT_SENT."""
-        self.engine.cancel_waiting(self)
+        self.engine.give_up_waiting(self, "cancelled")
 
     # For the engine.
 

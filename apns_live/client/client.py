@@ -318,7 +318,7 @@ class Client:
             self._engine.counters,
             transport=self._transport,
             waiting=len(self._room) + self._engine.waiting(),
-            pause=self._engine.pause(self.clock.monotonic()),
+            pause=self._engine.refusals.pause(self.clock.monotonic()),
         )
 
     async def aclose(self, *, drain: float | None = None) -> None:
@@ -343,7 +343,7 @@ class Client:
             return
         patience = self.options.close_timeout if drain is None else drain
         deadline = self.clock.monotonic() + patience
-        self._room.refuse_more()
+        self._room.closed = True
         self._engine.stop_sources()
         try:
             await self._sharing.close(patience)

@@ -11,14 +11,14 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from ..answers import Answer, header
+from ..answers import header
 from ..clock import Alarm, Clock, timeout
 from ..guard import Guarded
 from ..http2 import EncodedString, ResponseReceived
 from ..outcome import Outcome, Verdict
 from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Transport
 from ..reasons import REPLAY_DELAYS
-from ..retry import TOTAL_LIMIT, Link, Step
+from ..retry import TOTAL_LIMIT, Link
 from .attachment import Attachment, End, TokenSource, WorkSource
 from .backoff import Refusals
 from .intake import Intake, Waiting
@@ -47,7 +47,7 @@ class Engine:
         self._intake = Intake(ids or RequestIds(), self._settle)
         self._waiting = Waiting()
         self._alarm = Alarm(clock, self._tick)
-        self._refusals = Refusals(clock)
+        self.refusals = Refusals(clock)
         self._bar: Bar | None = None
         self._resting = False
         self._watcher: asyncio.Event | None = None
@@ -127,7 +127,7 @@ class Engine:
         self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
     ) -> Sequence[Push]:
         """Return up to ``limit`` pushes to send now; see `Feed`."""
-        if now < self._refusals.pool.until or self._bar is not None:
+        if now < self.refusals.pool.until or self._bar is not None:
             return ()
         for _ in range(_ROUNDS):
             pushes = self._leavable(self._waiting.take(limit), now)
@@ -153,7 +153,7 @@ class Engine:
     def _leavable(self, pushes: Sequence[Push], now: float) -> Sequence[Push]:
         """Return the pushes that may be sent; settle or hold the others."""
         wall = self.clock.time()
-        slow = self._refusals.tokens
+        slow = self.refusals.tokens
         alike = bool(pushes) and pushes[0].state == PushState.IN_FLIGHT  # see pushes_that_leave
         if alike and pushes[0].message.useless_at > wall and not slow:
             return pushes
@@ -177,7 +177,7 @@ class Engine:
         if push.message.useless_at <= wall or (push.deadline and push.deadline <= now):
             self._settle_late(push, now)
             return False
-        slow = self._refusals.tokens
+        slow = self.refusals.tokens
         wait = slow.wait(push.token, now) if slow else 0.0
         if wait <= 0.0:
             return True
@@ -197,7 +197,7 @@ class Engine:
 
     def may_have_work(self) -> bool:
         """Whether ``take`` might return something: `has_work` without reading ahead."""
-        if self._bar is not None or self.clock.monotonic() < self._refusals.pool.until:
+        if self._bar is not None or self.clock.monotonic() < self.refusals.pool.until:
             return self.has_work()
         return bool(self._waiting.ready) or self._intake.hungry()
 
@@ -207,7 +207,7 @@ class Engine:
             self._settle_barred()
             return False
         now = self.clock.monotonic()
-        if now < self._refusals.pool.until:
+        if now < self.refusals.pool.until:
             return False
         if self._waiting.first() is None:
             looked_at = self.take(1, now)
@@ -232,8 +232,8 @@ class Engine:
     def _accept(
         self, number: int, pushes: Sequence[Push], unique_ids: Sequence[object], now: float
     ) -> None:
-        settle_accepted(number, pushes, unique_ids, now, self._intake.mark, self.counters)
-        self._refusals.accepted(pushes)
+        settle_accepted(number, pushes, unique_ids, now, self._intake.dirty.append, self.counters)
+        self.refusals.accepted(pushes)
         self.counters.accepted += len(pushes)
 
     def answered(
@@ -254,26 +254,21 @@ class Engine:
         self, push: Push, response: ResponseReceived, carrier: Carrier, now: float
     ) -> None:
         may_retry = push.owner.retry and not self.closing
-        answer, step = self._refusals.judge(push, response, carrier, now, may_retry=may_retry)
-        self._treat_link(carrier, step, answer)
-        if self._refusals.pool.until > now:
-            self._alarm.set(self._refusals.pool.until)
+        answer, step = self.refusals.judge(push, response, carrier, now, may_retry=may_retry)
+        if step.link is not Link.KEEP:
+            if self.transport is not None and step.link is Link.RETIRE_AND_BAR:
+                self.transport.credentials_refused(answer.reason, clock_advice(answer))
+            elif self.transport is not None and step.link is Link.RETIRE_KEEPING_OLDEST_TOKEN:
+                self.transport.keep_oldest_token(carrier.token)
+            carrier.retire(answer.reason or f"status {answer.status}")
+        if self.refusals.pool.until > now:
+            self._alarm.set(self.refusals.pool.until)
         if step.again and step.delay is not None and now + step.delay <= self._limit(push, now):
             push.tries += 1
             self.counters.retries += 1
             self._try_again(push, answer.reason or str(answer.status), step.delay, now)
         else:
             self._settle(push, refusal(push, answer, step, now, self.clock.time(), carrier.number))
-
-    def _treat_link(self, carrier: Carrier, step: Step, answer: Answer) -> None:
-        if step.link is Link.KEEP:
-            return
-        if self.transport is not None:
-            if step.link is Link.RETIRE_AND_BAR:
-                self.transport.credentials_refused(answer.reason, clock_advice(answer))
-            elif step.link is Link.RETIRE_KEEPING_OLDEST_TOKEN:
-                self.transport.keep_oldest_token(carrier.token)
-        carrier.retire(answer.reason or f"status {answer.status}")
 
     def lost(
         self, carrier: Carrier, pushes: Sequence[Push], loss: Loss, now: float, detail: str = ""
@@ -358,13 +353,12 @@ class Engine:
             # Its deadline may pass while it waits for a connection.
             if push.message.useless_at <= wall or self._limit(push, now) <= now:
                 self._settle_late(push, now)
-        self._refusals.tokens.sweep(now)
+        self.refusals.tokens.sweep(now)
         self._flush()
         moments = [self._limit(push, now) for push in self._waiting.ready if push.state == _READY]
-        if (release := self._waiting.next_release()) is not None:
-            moments.append(release)
-        if self._refusals.pool.until > now:
-            moments.append(self._refusals.pool.until)
+        moments += [until for until, _, _ in self._waiting.held[:1]]
+        if self.refusals.pool.until > now:
+            moments.append(self.refusals.pool.until)
         if moments:
             self._alarm.set(min(moments))
         self.wake()
@@ -433,11 +427,8 @@ class Engine:
             return unknown(push, loss, now, "", carrier.number)
         return unanswered(push, Verdict.NOT_SENT, loss.value, now, detail=_NO_WINDOW)
 
-    def cancel_waiting(self, attachment: Attachment) -> None:
-        """Give up all pushes of one source that are not in flight."""
-        self._give_up_waiting(attachment, "cancelled")
-
-    def _give_up_waiting(self, attachment: Attachment | None, reason: str) -> None:
+    def give_up_waiting(self, attachment: Attachment | None, reason: str) -> None:
+        """Settle as NOT_SENT all pushes of one source (or of all) that are not in flight."""
         now = self.clock.monotonic()
         for push in [push for push in self._waiting if attachment in (None, push.owner)]:
             self._unsent(push, Verdict.NOT_SENT, reason, now)
@@ -465,7 +456,7 @@ class Engine:
 
     def close_waiting(self) -> None:
         """Settle all unsent pushes, because the client is closed."""
-        self._give_up_waiting(None, "closed")
+        self.give_up_waiting(None, "closed")
         self._waiting.clear()
         self._alarm.cancel()
 
@@ -498,12 +489,8 @@ class Engine:
         detail = self._why_waiting() if push.attempts == 0 else ""
         self._unsent(push, verdict, reason, now, detail=detail)
 
-    def pause(self, now: float) -> tuple[float, str]:
-        """Return for how many seconds sending is paused, and the answer that caused it."""
-        return self._refusals.pause(now)
-
     def _why_waiting(self) -> str:
-        seconds, because = self.pause(self.clock.monotonic())
+        seconds, because = self.refusals.pause(self.clock.monotonic())
         if seconds:
             return f"APNs answered {because}: nothing leaves for another {seconds:.0f} s."
         failure = self.transport.opening.last_failure if self.transport else ""

@@ -33,7 +33,8 @@ class Intake:
         self.attachments: list[Attachment] = []
         """The sources that are asked for work."""
         self._turn = 0
-        self._dirty: list[Attachment] = []
+        self.dirty: list[Attachment] = []
+        """The sources whose batch has outcomes."""
         self._flushing = False
 
     def remove(self, attachment: Attachment, end: End) -> None:
@@ -136,24 +137,20 @@ class Intake:
         """Add an outcome to its source's batch."""
         owner = push.owner
         if not owner.batch and not owner.accepted:
-            self._dirty.append(owner)
+            self.dirty.append(owner)
         owner.batch.append((push, outcome))
-
-    def mark(self, owner: Attachment) -> None:
-        """Note that ``owner.batch`` gets its first outcome."""
-        self._dirty.append(owner)
 
     def flush(self) -> bool:
         """Pass each source its batch; return whether there was any.
 
         A source may call back; outcomes that this causes are passed on here too.
         """
-        if self._flushing or not self._dirty:
+        if self._flushing or not self.dirty:
             return False
         self._flushing = True
         try:
-            while self._dirty:
-                owner = self._dirty.pop()
+            while self.dirty:
+                owner = self.dirty.pop()
                 batch, owner.batch = owner.batch, []
                 accepted, owner.accepted = owner.accepted, []
                 owner.in_hand -= len(batch) + sum([len(each.tokens) for each in accepted])
@@ -179,13 +176,14 @@ class Waiting:
 
     def __init__(self) -> None:
         self.ready: deque[Push] = deque()
-        self._held: list[tuple[float, int, Push]] = []
+        self.held: list[tuple[float, int, Push]] = []
+        """A heap of pushes that wait for a time, each after that time and a number."""
         self._count = 0
 
     def __iter__(self) -> Iterator[Push]:
         """Yield every waiting push."""
         yield from (push for push in self.ready if push.state == _READY)
-        yield from (push for _, _, push in self._held if push.state == _HELD)
+        yield from (push for _, _, push in self.held if push.state == _HELD)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -204,7 +202,7 @@ class Waiting:
         push.state = _HELD
         push.owner.held += 1
         self._count += 1
-        heapq.heappush(self._held, (until, self._count, push))
+        heapq.heappush(self.held, (until, self._count, push))
 
     def take(self, limit: int) -> list[Push]:
         """Remove and return up to ``limit`` ready pushes."""
@@ -225,7 +223,7 @@ class Waiting:
 
     def release(self, now: float) -> None:
         """Make the pushes ready that were held until now."""
-        held = self._held
+        held = self.held
         while held and (held[0][0] <= now or held[0][2].state != _HELD):
             _, _, push = heapq.heappop(held)
             if push.state == _HELD:
@@ -238,14 +236,10 @@ class Waiting:
             push.owner.held -= 1
         push.state = PushState.SETTLED
 
-    def next_release(self) -> float | None:
-        """Return when the next held push becomes ready."""
-        return self._held[0][0] if self._held else None
-
     def clear(self) -> None:
         """Forget everything; waiting pushes must be settled before."""
         self.ready.clear()
-        self._held.clear()
+        self.held.clear()
 
 
 def complain(message: str, error: BaseException) -> None:

@@ -31,7 +31,8 @@ class WaitingRoom:
         self._alarm = Alarm(engine.clock, self._tick)
         self._attachment: Attachment | None = None
         self._loop: asyncio.AbstractEventLoop  # the client's only one
-        self._closed = False
+        self.closed = False
+        """Whether new calls are refused; waiting ones continue."""
 
     def __len__(self) -> int:
         return self._present
@@ -46,7 +47,7 @@ class WaitingRoom:
             self._present += 1
         else:
             await self._find_place(push)
-        if self._closed:
+        if self.closed:
             self._left(1)
             raise ClientClosed("the client is closed; nothing was sent")
         attachment = self._attachment
@@ -117,17 +118,13 @@ class WaitingRoom:
 
     def close(self) -> None:
         """Settle all waiting pushes as NOT_SENT, and accept no more."""
-        self._closed = True
+        self.closed = True
         for push in self.take(len(self._waiting)):
             push.state = PushState.NEW
             self._engine.expire(push, "closed")
         while self._open_door():
             pass
         self._alarm.cancel()
-
-    def refuse_more(self) -> None:
-        """Accept no new calls; waiting ones continue."""
-        self._closed = True
 
     def _left(self, count: int) -> None:
         self._present -= count

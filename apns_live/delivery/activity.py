@@ -140,7 +140,8 @@ class LiveActivity(Home):
         published, newest = self.published, self.audience.newest
         has = newest if standing == "current" else max(newest - 1, 0)
         place = self.audience.join(token, confirmed=has)
-        self.frequent_pushes(token, frequent_pushes_enabled)
+        if frequent_pushes_enabled is not None:
+            self.frequent_pushes(token, frequent_pushes_enabled)
         if place is None:
             return False
         if lane is not None:
@@ -168,10 +169,10 @@ class LiveActivity(Home):
             self._all.dispatch.commit(self)
         return gone
 
-    def frequent_pushes(self, token: str, enabled: bool | None) -> None:
+    def frequent_pushes(self, token: str, enabled: bool) -> None:
         """Set a device's ``frequentPushesEnabled``; with False it uses the default budget."""
         place = self.audience.index.get(one_spelling(token))
-        if place is not None and enabled is not None:
+        if place is not None:
             (self.audience.slow.discard if enabled else self.audience.slow.add)(place)
 
     # States.
@@ -268,18 +269,9 @@ class LiveActivity(Home):
             self.finish()
 
     def _publishes_at(self, state: State, now: float) -> float:
-        """Return when the waiting state is published.
-
-        A state that is held until its last moment is published too, so that each token gets an
-        outcome.
-        """
+        # A state that is held until its last moment is published too: each token gets an outcome.
         ready = self.lane.ready_at(now, self._time.wall(), self._minimum_interval)
         return min(ready, state.last_moment)
-
-    def _await_tokens(self, now: float) -> None:
-        """Keep an ended activity for tokens that join after the end, until the end expires."""
-        last = self.published.last_moment
-        self._ended_until = now + ENDED_KEPT if last == NEVER else last
 
     def next_time(self) -> float:
         """Return when `tick` is due; NEVER if it need not be called."""
@@ -309,7 +301,7 @@ class LiveActivity(Home):
                 counts["demoted"] += decision.demoted
                 counts["over_budget"] += decision.over_budget
         if state.is_end:
-            self._await_tokens(now)
+            self._ended_until = now + ENDED_KEPT if state.last_moment == NEVER else state.last_moment
         if isinstance(state.ticket, Version):
             state.ticket.number = version
 
@@ -407,8 +399,8 @@ class LiveActivity(Home):
             return
         before = audience.troubles.get(place)
         newest = variant.version == audience.newest
-        last_moment = self.published.last_moment if newest else NEVER
-        trouble = follows(outcome, before, now, last_moment=last_moment)
+        last = self.published.last_moment if newest else NEVER
+        trouble = follows(outcome, before, now, last_moment=last)
         if isinstance(trouble, Outcome):
             audience.given_up(place, variant.version)
             if trouble is not outcome:
@@ -450,16 +442,16 @@ class LiveActivity(Home):
 
     def _give_up(self) -> None:
         """Give up the newest version for the tokens that do not have it."""
-        audience = self.audience
+        audience, current = self.audience, self.published.current
         places = audience.give_up_waiting()
         self.published.expired = True
-        if not places:
+        if not places or current is None:
             return
         self.counts[Verdict.EXPIRED] += len(places)
-        priority = self.published.current.priority if self.published.current else 5
         everyone = self._all.on_problem or self.on_decided
         for place in places if everyone else places[:PROBLEMS_KEPT]:
-            self._report(place, audience.newest, expired(audience.tokens[place], priority, None))
+            outcome = expired(audience.tokens[place], current.priority, None)
+            self._report(place, audience.newest, outcome)
         self._touch(places)
         self._after()
         self._all.dispatch.commit(self)
@@ -505,7 +497,8 @@ class LiveActivity(Home):
         self.audience.newest = record.version
         self.changed = False
         if self.lane.ended and self.lane.waiting is None:
-            self._await_tokens(now)
+            last = self.published.last_moment
+            self._ended_until = now + ENDED_KEPT if last == NEVER else last
         in_doubt = self.audience.restore(shards, self.lane.last_timestamp)
         self._all.owners.update(dict.fromkeys(self.audience.index, self))
         return in_doubt

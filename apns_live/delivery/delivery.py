@@ -25,7 +25,7 @@ The path of one update, and the module of each step::
                               client, pool, http2, APNs
                                               |
     dispatch.py   each answer goes back to where its push came from
-    pacing.py     again, and when?  (guard.py: stop what is refused everywhere)
+    pacing.py     again, and when?; stop what is refused everywhere
     state.py      exactly one outcome
 """
 

@@ -48,7 +48,7 @@ def _a_token_of_none_reaches_the_connection() -> list[Any]:
 
 def _each_malformed_token_is_one_call_deeper() -> list[Any]:
     def take(self: Engine, limit: int, now: float, *more: Any) -> Sequence[Push]:
-        if now < self._refusals.pool.until or self._bar is not None:
+        if now < self.refusals.pool.until or self._bar is not None:
             return ()
         pushes = self._leavable(self._waiting.take(limit), now)
         if not pushes:
