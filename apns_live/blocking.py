@@ -10,6 +10,7 @@ deques, which are safe to use from both ends, a batch at a time. Rules of all fa
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import weakref
@@ -27,7 +28,7 @@ from .errors import ClientClosed
 from .guard import RAISED
 from .outcome import Outcome
 from .payload import Message
-from .portal import Portal, T, at_exit, current_portal, process_lock
+from .portal import Portal, T, current_portal, process_lock
 
 TOKENS_AHEAD = 1_024
 """Tokens read from the caller's iterable before the engine asks for them."""
@@ -324,7 +325,7 @@ class Run:
 _open_clients: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
-@at_exit
+@atexit.register
 def _drain_open_clients() -> None:
     for client in list(_open_clients):
         with contextlib.suppress(Exception):

@@ -201,7 +201,6 @@ class _Process:
 
 
 _process = _Process()
-_at_exit_calls: list[Callable[[], None]] = []
 
 
 def current_portal() -> Portal:
@@ -221,14 +220,6 @@ def process_lock() -> threading.RLock:
 def native_work() -> contextlib.AbstractContextManager[None]:
     """Return a block for a thread's work in a C library that has locks; a fork waits for its end."""
     return _process.gate
-
-
-def at_exit(call: Callable[[], None]) -> None:
-    """Register ``call`` for the end of the interpreter, before the loop stops; also in children.
-
-    Use it for modules, not for objects, because it cannot be undone.
-    """
-    _at_exit_calls.append(call)
 
 
 def _before_fork() -> None:
@@ -256,9 +247,6 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    for call in _at_exit_calls:
-        with contextlib.suppress(Exception):
-            call()
     if _process.portal is not None:
         _process.portal.stop(5.0)
 
@@ -269,4 +257,4 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
-atexit.register(_at_exit)
+atexit.register(_at_exit)  # what other modules register later is called before

@@ -14,6 +14,7 @@ These methods have no static types. `Service.call` runs any method of the asynch
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import inspect
 import os
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import ActivitiesError
-from ..portal import Portal, at_exit, current_portal, process_lock
+from ..portal import Portal, current_portal, process_lock
 from .service import Service as AsyncService
 from .store.database import Database
 from .store.upgrade import upgrade as migrate
@@ -191,7 +192,7 @@ class _Reader(Iterator[Any]):
 _open_services: weakref.WeakSet[Service] = weakref.WeakSet()
 
 
-@at_exit
+@atexit.register
 def _close_open_services() -> None:
     for service in list(_open_services):
         with contextlib.suppress(Exception):

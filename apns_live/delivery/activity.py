@@ -301,7 +301,9 @@ class LiveActivity(Home):
                 counts["demoted"] += decision.demoted
                 counts["over_budget"] += decision.over_budget
         if state.is_end:
-            self._ended_until = now + ENDED_KEPT if state.last_moment == NEVER else state.last_moment
+            self._ended_until = (
+                now + ENDED_KEPT if state.last_moment == NEVER else state.last_moment
+            )
         if isinstance(state.ticket, Version):
             state.ticket.number = version
 
@@ -380,8 +382,6 @@ class LiveActivity(Home):
             self.counts[_ACCEPTED] += 1
             if self.on_decided is not None:
                 self._decided(place, variant.version, outcome)
-            if audience.troubles:
-                audience.troubles.pop(place, None)
             audience.accepted(place, variant.version)
         else:
             self._failed(place, variant, outcome, now)
@@ -402,7 +402,7 @@ class LiveActivity(Home):
         last = self.published.last_moment if newest else NEVER
         trouble = follows(outcome, before, now, last_moment=last)
         if isinstance(trouble, Outcome):
-            audience.given_up(place, variant.version)
+            audience.accepted(place, variant.version)
             if trouble is not outcome:
                 self.counts[trouble.verdict] += 1
             self._report(place, variant.version, trouble)

@@ -167,7 +167,9 @@ class Audience:
             self._late.append(place)
 
     def accepted(self, place: int, version: int) -> None:
-        """Note that APNs accepted ``version`` for a place."""
+        """Note that APNs accepted ``version`` for a place, or that it is not sent there again."""
+        if self.troubles:
+            self.troubles.pop(place, None)
         self.confirmed[place] = version
         status = self.status[place]
         if status == LEAVING:
@@ -180,11 +182,6 @@ class Audience:
             self._late.append(place)
         else:
             self.status[place] = IDLE
-
-    def given_up(self, place: int, version: int) -> None:
-        """Note that ``version`` will not be sent to a place; a newer one will."""
-        self.troubles.pop(place, None)
-        self.accepted(place, version)
 
     def again(self, place: int, when: float, now: float) -> None:
         """Queue a place for the newest version, at ``when`` (seconds since 1970)."""

@@ -9,24 +9,7 @@
         async with delivery.fan_out(Start(...), tokens, name="kickoff-17") as run:
             report = await run.wait()
 
-The path of one update, and the module of each step::
-
-    submit(message, token)            put(message)                    fan_out(message, tokens)
-    state.py  check, encode           state.py  check, encode         sources.py  read
-    lane.py   newest state waits      lane.py   newest state waits    ledger.py   read, intended,
-    lanes.py  due now, or timed       publication.py  a version                   settled
-              |                       audience.py  who lacks it                   |
-              |                               |                                   |
-              +-------- lanes.py -------- activity.py ------- run.py -------------+
-                                              |
-    dispatch.py   the client has room: lanes first, then activities and fan-outs in turn
-                  (some wait for a time; writer.py: with a journal, for a commit)
-                                              |
-                              client, pool, http2, APNs
-                                              |
-    dispatch.py   each answer goes back to where its push came from
-    pacing.py     again, and when?; stop what is refused everywhere
-    state.py      exactly one outcome
+docs/architecture.md draws the path of one update, with the module of each step.
 """
 
 from __future__ import annotations

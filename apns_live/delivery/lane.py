@@ -192,7 +192,12 @@ class Lane:
         if state is None:
             return []
         trouble = self.trouble
-        outcome = _dressed(outcome, state, trouble)
+        outcome = with_tries(outcome, trouble)
+        decision = state.decision
+        if decision is not None and (decision.demoted or decision.over_budget):
+            outcome = msgspec.structs.replace(
+                outcome, demoted=decision.demoted, over_budget=decision.over_budget
+            )
         verdict = outcome.verdict
         if verdict is Verdict.ACCEPTED:
             self.trouble = None
@@ -309,14 +314,3 @@ class Errand(Lane):
         if state.decision is None:  # charged once, for all its tries
             over = state.encoded.event == "start" and self._starts.charge(self.token, now)
             state.decision = Decision(state.encoded.priority, self.account, over_budget=over)
-
-
-def _dressed(outcome: Outcome, state: State, trouble: Trouble | None) -> Outcome:
-    """Add the lane's own data to an outcome: earlier tries, and the budget's decision."""
-    outcome = with_tries(outcome, trouble)
-    decision = state.decision
-    if decision is None or not (decision.demoted or decision.over_budget):
-        return outcome
-    return msgspec.structs.replace(
-        outcome, demoted=decision.demoted, over_budget=decision.over_budget
-    )

@@ -27,24 +27,20 @@ class Ticket:
     Cancelling a waiter cancels neither the push nor the other waiters.
     """
 
-    __slots__ = ("_callback", "_outcome", "_waiters")
+    __slots__ = ("_callback", "_waiters", "outcome")
 
     def __init__(self) -> None:
-        self._outcome: Outcome | None = None
+        self.outcome: Outcome | None = None
+        """The outcome, or None if there is none yet."""
         self._waiters: list[asyncio.Future[Outcome]] | None = None
         self._callback: Guarded | None = None
 
     def __repr__(self) -> str:
-        return f"<Ticket {self._outcome.verdict.value if self._outcome else 'waiting'}>"
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """The outcome, or None if there is none yet."""
-        return self._outcome
+        return f"<Ticket {self.outcome.verdict.value if self.outcome else 'waiting'}>"
 
     def done(self) -> bool:
         """Return whether the outcome is known."""
-        return self._outcome is not None
+        return self.outcome is not None
 
     def when_done(self, callback: Callable[[Outcome], object]) -> None:
         """Call ``callback`` with the outcome, at once if it is known. One callback per ticket.
@@ -52,16 +48,16 @@ class Ticket:
         Its errors are logged and have no other effect.
         """
         guarded = Guarded(callback, "the callback given to when_done()")
-        if self._outcome is not None:
-            guarded(self._outcome)
+        if self.outcome is not None:
+            guarded(self.outcome)
         else:
             self._callback = guarded
 
     def resolve(self, outcome: Outcome) -> None:
         """Set the outcome. A second one is ignored, since a push has exactly one."""
-        if self._outcome is not None:
+        if self.outcome is not None:
             return
-        self._outcome = outcome
+        self.outcome = outcome
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():
@@ -71,14 +67,14 @@ class Ticket:
             callback(outcome)
 
     def __await__(self) -> Generator[object, None, Outcome]:
-        if self._outcome is None:
+        if self.outcome is None:
             waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
             if self._waiters is None:
                 self._waiters = [waiter]
             else:
                 self._waiters.append(waiter)
             return (yield from waiter.__await__())
-        return self._outcome
+        return self.outcome
 
 
 @dataclass(slots=True, eq=False)

@@ -201,9 +201,7 @@ def test_against_a_plain_model_nobody_is_missed(steps):
                 place = list(model.flying)[number % len(model.flying)]
                 name, version = model.flying.pop(place)
                 if step in ("accept", "give up"):
-                    getattr(
-                        audience, step.replace("accept", "accepted").replace("give up", "given_up")
-                    )(place, version)
+                    audience.accepted(place, version)
                     if name in model.has:
                         model.has[name] = version
                 elif step == "again":
