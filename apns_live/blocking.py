@@ -114,8 +114,7 @@ class Client:
             client, portal = self._client, self._portal
         _open_clients.discard(self)
         if portal is not None and self._process == os.getpid():
-            options = {} if drain is None else {"drain": drain}
-            portal.call(lambda: client.aclose(**options))
+            portal.call(lambda: client.aclose(drain=drain))
 
     def do(self, work: Callable[[_async.Client], Coroutine[Any, Any, T]]) -> T:
         """Run ``work`` with the asynchronous client on its event loop and return its result."""
@@ -197,10 +196,6 @@ class _Handed(AheadReader):
         except RAISED as error:
             self._failure = shown(error)
             self._over = True
-
-    def tell(self) -> None:
-        """Notify the event loop, on which this runs, that the caller's thread has read tokens."""
-        self._wake()
 
     def _next(self, limit: int) -> list[str]:
         tokens = super()._next(limit)
@@ -305,7 +300,7 @@ class Run:
         run, outbox, handed = self._run, self._run.outbox, self._handed
         run.start()
         if handed is not None:
-            handed.tell()
+            handed.wake()  # the caller's thread has read tokens
         if len(outbox) < WATERMARK:
             run.resume()
         while True:

@@ -63,7 +63,8 @@ class TokenReader:
         """The source's error; it ends the reading."""
         self.stopped = False
         self._seen: set[int] | None = set() if dedupe else None
-        self._wake: Callable[[], object] = lambda: None
+        self.wake: Callable[[], object] = lambda: None
+        """Called when `take` should be tried again."""
 
     @property
     def ended(self) -> bool:
@@ -72,7 +73,7 @@ class TokenReader:
 
     def open(self, wake: Callable[[], object]) -> None:
         """Begin, on the running event loop; ``wake`` is called when `take` should be tried again."""
-        self._wake = wake
+        self.wake = wake
 
     def take(self, limit: int) -> list[str]:
         """Return at most ``limit`` available tokens; none at the end, or if none are available."""
@@ -86,7 +87,7 @@ class TokenReader:
             if fresh:
                 return fresh
         if looked_at:
-            asyncio.get_running_loop().call_soon(self._wake)
+            asyncio.get_running_loop().call_soon(self.wake)
         return []
 
     def stop(self) -> list[str]:
@@ -170,7 +171,7 @@ class _PlainReader(TokenReader):
 
     def _rested(self) -> None:
         self._resting = False
-        self._wake()
+        self.wake()
 
 
 class AheadReader(TokenReader):
@@ -256,7 +257,7 @@ class AsyncReader(AheadReader):
                     break
                 ahead.append(item)
                 if len(ahead) == 1:
-                    self._wake()
+                    self.wake()
                 while len(ahead) >= self._most_ahead and not self.stopped:
                     room.clear()
                     await room.wait()
@@ -267,7 +268,7 @@ class AsyncReader(AheadReader):
             self._over = True
             if not ahead:
                 self._finish()
-            self._wake()
+            self.wake()
 
 
 async def _close(iterator: object) -> None:

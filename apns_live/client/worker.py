@@ -54,11 +54,11 @@ class _Fed(AheadReader):
 
     def feed(self, tokens: list[str]) -> None:
         self._ahead.extend(tokens)
-        self._wake()
+        self.wake()
 
     def finish(self) -> None:
         self._over = True
-        self._wake()
+        self.wake()
 
 
 class _Teller(Outbox):

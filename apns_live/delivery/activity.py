@@ -375,17 +375,21 @@ class LiveActivity(Home):
         self._touch((place,))
         return False
 
-    def settle(self, place: int, variant: Variant, outcome: Outcome, now: float) -> None:
-        """Process the answer to one push."""
-        audience = self.audience
-        if outcome.verdict is _ACCEPTED:
-            self.counts[_ACCEPTED] += 1
-            if self.on_decided is not None:
-                self._decided(place, variant.version, outcome)
-            audience.accepted(place, variant.version)
-        else:
-            self._failed(place, variant, outcome, now)
-        self._touch((place,))
+    def settle(self, answers: Sequence[tuple[int, Variant, Outcome]], now: float) -> None:
+        """Process the answers to pushes."""
+        accepted = 0
+        for place, variant, outcome in answers:
+            if outcome.verdict is _ACCEPTED:
+                accepted += 1
+                if self.on_decided is not None:
+                    self._decided(place, variant.version, outcome)
+                self.audience.accepted(place, variant.version)
+            else:
+                self._failed(place, variant, outcome, now)
+        self.counts[_ACCEPTED] += accepted
+        self._touch([place for place, _, _ in answers])
+        self.guard.judge(accepted)
+        self._after()
 
     def _failed(self, place: int, variant: Variant, outcome: Outcome, now: float) -> None:
         audience = self.audience
@@ -416,11 +420,6 @@ class LiveActivity(Home):
         trouble.last = None  # a million tokens may fail at once
         audience.troubles[place] = trouble
         audience.again(place, trouble.not_before, now)
-
-    def settled_batch(self, accepted: int) -> None:
-        """Finish a batch of answers."""
-        self.guard.judge(accepted)
-        self._after()
 
     def _touch(self, places: Sequence[int]) -> None:
         if self._all.dispatch.writer is not None:

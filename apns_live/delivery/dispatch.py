@@ -10,7 +10,7 @@ there.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -26,7 +26,6 @@ from .journal import Journal
 from .pacing import NEVER
 from .writer import Home, Writer
 
-_ACCEPTED = Verdict.ACCEPTED
 AHEAD = 900
 """The most items with an intent that were not sent. The documentation promises 1,000; the client
 may hold some more that it has not sent yet.
@@ -146,23 +145,20 @@ class Dispatch:
         now = self.time.now()
         step = self.time.step
         self.in_flight -= len(outcomes)
-        touched: dict[Home, int] = {}
+        answers: defaultdict[Home, list[tuple[Any, Any, Outcome]]] = defaultdict(list)
         for item, outcome in outcomes:
             home, key, extra = item.context
-            accepted = outcome.verdict is _ACCEPTED
-            touched[home] = touched.get(home, 0) + accepted
-            if not accepted:
-                self.outcomes[outcome.verdict] += 1
-                if step and outcome.retry_at:  # it is a wall-clock time
-                    steady = outcome.retry_at - step
-                    outcome = msgspec.structs.replace(outcome, retry_at=steady)  # noqa: PLW2901
-            home.settle(key, extra, outcome, now)
-        self.outcomes[_ACCEPTED] += sum(touched.values())
+            if step and outcome.retry_at:  # it is a wall-clock time
+                steady = outcome.retry_at - step
+                outcome = msgspec.structs.replace(outcome, retry_at=steady)  # noqa: PLW2901
+            answers[home].append((key, extra, outcome))
+        self.outcomes.update([outcome.verdict for _, outcome in outcomes])
+        for home, batch in answers.items():
+            home.settle(batch, now)
         if self._on_outcome is not None:
             for _, outcome in outcomes:
                 self._on_outcome(outcome)
-        for home, count in touched.items():
-            home.settled_batch(count)
+        for home in answers:
             self.stir(home)
 
     # What lanes, activities and fan-outs call.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from weakref import WeakValueDictionary
@@ -220,10 +220,13 @@ class Lanes(Home):
         lane.place = RESTING
         return True
 
-    def settle(self, lane: Lane, state: State, outcome: Outcome, now: float) -> None:
-        """Process the answer to one push."""
-        if lane.flying is not state:
-            return
+    def settle(self, answers: Sequence[tuple[Lane, State, Outcome]], now: float) -> None:
+        """Process the answers to pushes."""
+        for lane, state, outcome in answers:
+            if lane.flying is state:
+                self._answered(lane, outcome, now)
+
+    def _answered(self, lane: Lane, outcome: Outcome, now: float) -> None:
         for decided in lane.settle(outcome, now):
             self._tell(decided)
         dropped = outcome.verdict is Verdict.DROP_TOKEN and not lane.ended

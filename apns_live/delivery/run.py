@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import msgspec
@@ -311,11 +311,25 @@ class Run(client_run.Run, Home):
         self._ledger.committed()
         self.resume()
 
-    def settle(self, position: int, over_budget: bool, outcome: Outcome, now: float) -> None:
-        """Process the answer to one push: the token is settled, or sent again."""
+    def settle(self, answers: Sequence[tuple[int, bool, Outcome]], now: float) -> None:
+        """Process the answers to pushes: each token is settled, or sent again."""
         if self.life is Life.OVER:
             return
-        self._in_flight -= 1
+        self._in_flight -= len(answers)
+        accepted = 0
+        for position, over_budget, outcome in answers:
+            accepted += outcome.verdict is _ACCEPTED
+            self._answered(position, over_budget, outcome, now)
+        self._tell_settled()
+        if self.guard.judge(accepted):
+            self._stopped = self.guard.stopped
+            self.stop()
+        if self._ledger.unrecorded >= AHEAD // 2:
+            self._commit()
+        self.resume()
+        self.review()
+
+    def _answered(self, position: int, over_budget: bool, outcome: Outcome, now: float) -> None:
         ledger = self._ledger
         trouble = ledger.troubles.pop(position, None) if ledger.troubles else None
         if over_budget:
@@ -355,17 +369,6 @@ class Run(client_run.Run, Home):
         if self._on_outcome is not None:
             for outcome in outcomes:
                 self._on_outcome(outcome)
-
-    def settled_batch(self, accepted: int) -> None:
-        """Finish a batch of answers."""
-        self._tell_settled()
-        if self.guard.judge(accepted):
-            self._stopped = self.guard.stopped
-            self.stop()
-        if self._ledger.unrecorded >= AHEAD // 2:
-            self._commit()
-        self.resume()
-        self.review()
 
     def next_time(self) -> float:
         """Return when `tick` is due."""

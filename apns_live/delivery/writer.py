@@ -39,12 +39,9 @@ class Home:
         """Return whether an item must still be sent, now that its intent is committed."""
         raise NotImplementedError
 
-    def settle(self, key: Any, extra: Any, outcome: Outcome, now: float) -> None:
-        """Process the answer to one item."""
+    def settle(self, answers: Sequence[tuple[Any, Any, Outcome]], now: float) -> None:
+        """Process answers: key, extra and outcome of each item."""
         raise NotImplementedError
-
-    def settled_batch(self, accepted: int) -> None:
-        """Finish a batch of answers."""
 
     def next_time(self) -> float:
         """Return when `tick` is due; NEVER if it need not be called."""
