@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..clock import Timer
 from ..outcome import Outcome, alike
-from ..pool import Push, Sendable
+from ..pool import Loss, Push, Sendable
 
 WorkItem = Push
 """An item of a source of work: ``WorkItem(token, message, context)``, with a prepared message."""
@@ -132,7 +132,7 @@ class Attachment:
 
         Its outcome is NOT_SENT if it was not sent, otherwise UNKNOWN (its stream is reset).
         """
-        return bool(self.engine.cancel(item, report=True))
+        return bool(self.engine.give_up(item, Loss.CANCELLED))
 
     def cancel_waiting(self) -> None:
         """Cancel every item that was not sent; their outcomes are NOT_SENT."""

@@ -14,7 +14,7 @@ from ..credentials import ProviderKey, ProviderTokens
 from ..errors import ClientClosed, InvalidPayload, InvalidSetting
 from ..outcome import Outcome
 from ..payload import EncodedMessage, Message, check_bundle_id, check_channel, check_token, encode
-from ..pool import Endpoint, Hooks, Loss, Pool, PoolOptions, Push, RequestIds, Sendable, Transport
+from ..pool import Endpoint, Hooks, Pool, PoolOptions, Push, RequestIds, Sendable, Transport
 from ..pool.connect import Connector, Proxy, Resolver, make_ssl_context, system_resolver
 from ..pool.endpoint import check_positive, resolve_environment
 from ..refusals import refused
@@ -352,8 +352,7 @@ class Client:
         finally:
             try:
                 self._room.close()
-                self._engine.close_waiting()
-                self._engine.abandon_in_flight(None, Loss.CLOSED)
+                self._engine.close()
                 await self._transport.aclose(deadline)
                 if self._channels is not None:
                     await self._channels.aclose()

@@ -175,7 +175,7 @@ class Engine:
 
     def _may_leave(self, push: Push, now: float, wall: float) -> bool:
         if push.message.useless_at <= wall or (push.deadline and push.deadline <= now):
-            self._settle_late(push, now)
+            self._settle(push, self._late(push, now))
             return False
         slow = self.refusals.tokens
         wait = slow.wait(push.token, now) if slow else 0.0
@@ -352,7 +352,7 @@ class Engine:
         for push in [push for push in self._waiting.ready if push.state == _READY]:
             # Its deadline may pass while it waits for a connection.
             if push.message.useless_at <= wall or self._limit(push, now) <= now:
-                self._settle_late(push, now)
+                self._settle(push, self._late(push, now))
         self.refusals.tokens.sweep(now)
         self._flush()
         moments = [self._limit(push, now) for push in self._waiting.ready if push.state == _READY]
@@ -378,15 +378,24 @@ class Engine:
 
     # Giving up
 
-    def cancel(self, push: Push, *, report: bool) -> bool:
-        """Cancel one push in any state; without ``report`` no outcome is reported."""
+    def give_up(self, push: Push, loss: Loss, *, report: bool = True) -> bool:
+        """Give up one push in any state: NOT_SENT or, if its body may have left, UNKNOWN.
+
+        Return False if it is settled. Without ``report`` no outcome is reported.
+        """
         if push.state == PushState.SETTLED or push.owner is None:
             return False
         now = self.clock.monotonic()
-        outcome = self._given_up(push, Loss.CANCELLED, now)
-        if push.state == PushState.IN_FLIGHT and outcome is None:
-            return False
-        outcome = outcome or unanswered(push, Verdict.NOT_SENT, "cancelled", now)
+        if push.state == PushState.NEW:
+            push.owner.in_hand += 1  # the source gives it up before `take` has returned it
+        if push.state == PushState.IN_FLIGHT:
+            outcome = self._abandon(push, loss, now)
+            if outcome is None:
+                return False
+        elif loss is Loss.CANCELLED:
+            outcome = unanswered(push, Verdict.NOT_SENT, loss.value, now)
+        else:
+            outcome = self._late(push, now, loss.value)
         if report:
             self._settle(push, outcome)
             self._flush()
@@ -396,25 +405,6 @@ class Engine:
             self.counters.cancelled += 1
         self.wake()
         return True
-
-    def expire(self, push: Push, reason: str = "deadline") -> None:
-        """Settle a push at its deadline: NOT_SENT or, if it is in flight, UNKNOWN."""
-        if push.state == PushState.SETTLED:
-            return
-        now = self.clock.monotonic()
-        outcome = self._given_up(push, Loss.DEADLINE, now)
-        if outcome is not None:
-            self._settle(push, outcome)
-        elif push.state != PushState.IN_FLIGHT:
-            self._settle_late(push, now, reason)
-        self._flush()
-        self.wake()
-
-    def _given_up(self, push: Push, loss: Loss, now: float) -> Outcome | None:
-        """Return the outcome of a push that its source gives up in flight, else None."""
-        if push.state == PushState.NEW:
-            push.owner.in_hand += 1  # the source gives it up before `take` has returned it
-        return self._abandon(push, loss, now) if push.state == PushState.IN_FLIGHT else None
 
     @staticmethod
     def _abandon(push: Push, loss: Loss, now: float) -> Outcome | None:
@@ -439,11 +429,11 @@ class Engine:
         now = self.clock.monotonic()
         self._stop(attachment, End.DEADLINE)
         for push in [push for push in self._waiting if push.owner is attachment]:
-            self._settle_late(push, now)
-        self.abandon_in_flight(attachment, Loss.DEADLINE)
+            self._settle(push, self._late(push, now))
+        self._abandon_in_flight(attachment, Loss.DEADLINE)
         attachment.set_timer(None)
 
-    def abandon_in_flight(self, attachment: Attachment | None, loss: Loss) -> None:
+    def _abandon_in_flight(self, attachment: Attachment | None, loss: Loss) -> None:
         """Reset the streams of one source (or of all) and report them as unknown."""
         now = self.clock.monotonic()
         for push in self.transport.in_flight() if self.transport is not None else ():
@@ -454,11 +444,12 @@ class Engine:
                 self._settle(push, outcome)
         self._flush()
 
-    def close_waiting(self) -> None:
-        """Settle all unsent pushes, because the client is closed."""
+    def close(self) -> None:
+        """Settle all pushes, because the client is closed."""
         self.give_up_waiting(None, "closed")
         self._waiting.clear()
         self._alarm.cancel()
+        self._abandon_in_flight(None, Loss.CLOSED)
 
     # Outcomes
 
@@ -475,8 +466,8 @@ class Engine:
         if self._intake.flush() and self._watcher is not None:
             self._watcher.set()
 
-    def _settle_late(self, push: Push, now: float, reason: str = "deadline") -> None:
-        """Settle an unsent push as EXPIRED, or for ``reason`` as NOT_SENT."""
+    def _late(self, push: Push, now: float, reason: str = "deadline") -> Outcome:
+        """Return the outcome of an unsent push: EXPIRED, or for ``reason`` NOT_SENT."""
         wall = self.clock.time()
         verdict = Verdict.NOT_SENT
         if push.message.useless_at <= wall:
@@ -484,10 +475,9 @@ class Engine:
         elif push.last is not None:
             # An earlier refusal, after which it waited for a retry, is the better answer.
             answer, step = push.last
-            self._settle(push, refusal(push, answer, step, now, wall, 0))
-            return
+            return refusal(push, answer, step, now, wall, 0)
         detail = self._why_waiting() if push.attempts == 0 else ""
-        self._unsent(push, verdict, reason, now, detail=detail)
+        return unanswered(push, verdict, reason, now, detail=detail)
 
     def _why_waiting(self) -> str:
         seconds, because = self.refusals.pause(self.clock.monotonic())

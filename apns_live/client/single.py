@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..clock import Alarm, timeout
 from ..errors import ClientClosed, PoolFull
 from ..outcome import Outcome
-from ..pool import Push, PushState
+from ..pool import Loss, Push, PushState
 from ..retry import TOTAL_LIMIT
 from .attachment import Attachment, Settled
 from .engine import Engine
@@ -69,7 +69,7 @@ class WaitingRoom:
             if push.state == PushState.NEW:
                 self._left(1)
             self._timed.discard(push)
-            self._engine.cancel(push, report=False)
+            self._engine.give_up(push, Loss.CANCELLED, report=False)
             raise
 
     async def _find_place(self, push: Push) -> None:
@@ -121,7 +121,7 @@ class WaitingRoom:
         self.closed = True
         for push in self.take(len(self._waiting)):
             push.state = PushState.NEW
-            self._engine.expire(push, "closed")
+            self._engine.give_up(push, Loss.CLOSED)
         while self._open_door():
             pass
         self._alarm.cancel()
@@ -154,7 +154,7 @@ class WaitingRoom:
             self._timed.discard(push)
             if push.state == PushState.NEW:
                 self._left(1)
-            self._engine.expire(push)
+            self._engine.give_up(push, Loss.DEADLINE)
         moments = [push.deadline for push in self._timed]
         waiting = (push for push in self._waiting if push.state == PushState.NEW)
         moments += [push.created + TOTAL_LIMIT for push in waiting]

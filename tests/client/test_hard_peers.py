@@ -13,6 +13,7 @@ import pytest
 
 from apns_live import Client, Endpoint, Update, Verdict
 from apns_live.errors import ConnectFailed, PoolFull
+from apns_live.pool import Loss
 from apns_live.pool.connect import Address, Connector, make_ssl_context
 from apns_live.testing import FakeApns, SimulatedClock
 from tests.client.conftest import client_for, pass_time, token, tokens
@@ -230,7 +231,8 @@ async def test_a_body_that_never_left_whole_is_not_sent(
             assert (outcome.verdict, outcome.attempts) == (Verdict.ACCEPTED, 2)
             return
         if end == "cancel":
-            client._engine.expire(next(iter(client._transport.in_flight())))
+            push = next(iter(client._transport.in_flight()))
+            client._engine.give_up(push, Loss.DEADLINE)
         else:
             await clock.advance_until(task.done)
         outcome = await task
