@@ -110,10 +110,8 @@ class Bookmark:
         """Tokens that an earlier run read and that must still be skipped."""
         self._reader = reader
         self._pages = reader if isinstance(reader, PagedReader) else None
-        self._counts = kept and self._pages is None
+        self._hash = hashlib.blake2b(digest_size=16) if kept and self._pages is None else None
         self._expected = b""
-        self._full = b""
-        self._rest: list[str] = []
 
     @property
     def after(self) -> str | None:
@@ -123,7 +121,7 @@ class Bookmark:
     @property
     def digest(self) -> bytes:
         """The digest of the tokens taken from a plain source."""
-        return _hash(self._full, self._rest) if self._rest else self._full
+        return self._hash.digest() if self._hash is not None else b""
 
     def find(self, record: RunRecord) -> None:
         """Continue after what ``record`` has as read. Call it before the reader is open."""
@@ -154,16 +152,8 @@ class Bookmark:
         return tokens
 
     def _add(self, tokens: list[str]) -> None:
-        if not self._counts:
-            return
-        self._rest.extend(
-            token if isinstance(token, str) else type(token).__name__ for token in tokens
-        )
-        while len(self._rest) >= SHARD:
-            self._full = _hash(self._full, self._rest[:SHARD])
-            del self._rest[:SHARD]
-
-
-def _hash(before: bytes, tokens: list[str]) -> bytes:
-    text = "\n".join(tokens).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(before + text, digest_size=16).digest()
+        if self._hash is not None:
+            names = [each if isinstance(each, str) else type(each).__name__ for each in tokens]
+            self._hash.update(
+                "".join(f"{name}\n" for name in names).encode("utf-8", "surrogatepass")
+            )
