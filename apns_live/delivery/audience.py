@@ -66,24 +66,20 @@ class Audience:
             return None
         if self._free:
             place = self._free.pop()
-            self.tokens[place] = token
-            self.cursor[place] = self.confirmed[place] = confirmed
         else:
             place = len(self.tokens)
-            self.tokens.append(token)
-            self.cursor.append(confirmed)
-            self.confirmed.append(confirmed)
-            self.status.append(IDLE)
+            self._leave_empty(place + 1)
             # The circle has one more place: a running sweep must not end one place early.
             self._remaining += self._remaining > 0
+        self.tokens[place] = token
+        self.cursor[place] = self.confirmed[place] = confirmed
         self.index[key] = place
         self.changed.add(place)
-        if confirmed != self.newest:
-            self.behind += 1
-            self.status[place] = LATE
-            self._late.append(place)
-        else:
+        if confirmed == self.newest:
             self.status[place] = IDLE
+        else:
+            self.behind += 1
+            self._queue(place)
         return place
 
     def leave(self, token: str) -> bool:
@@ -163,8 +159,7 @@ class Audience:
             self.remove(place)
         elif status in (FLYING, PASSED):
             self.cursor[place] = self.confirmed[place]
-            self.status[place] = LATE
-            self._late.append(place)
+            self._queue(place)
 
     def accepted(self, place: int, version: int) -> None:
         """Note that APNs accepted ``version`` for a place, or that it is not sent there again."""
@@ -174,14 +169,11 @@ class Audience:
         status = self.status[place]
         if status == LEAVING:
             self.remove(place)
-        elif version == self.newest:
-            self.status[place] = IDLE
-            self.behind -= 1
-        elif status == PASSED:
-            self.status[place] = LATE
-            self._late.append(place)
+        elif status == PASSED and version != self.newest:
+            self._queue(place)
         else:
             self.status[place] = IDLE
+            self.behind -= version == self.newest
 
     def again(self, place: int, when: float, now: float) -> None:
         """Queue a place for the newest version, at ``when`` (seconds since 1970)."""
@@ -189,8 +181,7 @@ class Audience:
         if self.status[place] == LEAVING:
             self.remove(place)
         elif when <= now:
-            self.status[place] = LATE
-            self._late.append(place)
+            self._queue(place)
         else:
             self.status[place] = HELD
             heapq.heappush(self._held, (when, place))
@@ -210,14 +201,14 @@ class Audience:
         """Queue the held places whose time has come."""
         while self._held and self._held[0][0] <= now:
             _, place = heapq.heappop(self._held)
-            if self.status[place] != HELD:
-                continue
             trouble = self.troubles.get(place)
-            if trouble is not None and trouble.not_before > now:
-                # The place has a new token, or a newer problem whose own entry is in the heap too.
-                continue
-            self.status[place] = LATE
-            self._late.append(place)
+            # If it must wait longer, it has a new token, or a newer problem with its own entry here.
+            if self.status[place] == HELD and (trouble is None or trouble.not_before <= now):
+                self._queue(place)
+
+    def _queue(self, place: int) -> None:
+        self.status[place] = LATE
+        self._late.append(place)
 
     def give_up_waiting(self) -> list[int]:
         """Give up the newest version for all places that wait for it; return those places."""
