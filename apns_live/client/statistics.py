@@ -7,7 +7,8 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import attrgetter
 from types import MappingProxyType
 
 import msgspec
@@ -21,6 +22,7 @@ from .reading import TokenReader
 FIRST_DROPS = 1000
 _REASONS_KEPT = 100
 _OTHER = "(other reasons)"
+_together = attrgetter("round_trip", "connection_id")
 _PER_DOUBLING = 16
 _UNIT = 1e-6
 _BUCKETS = 48 * _PER_DOUBLING
@@ -303,47 +305,34 @@ class Tally:
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Count a batch."""
-        counts = self.counts
-        counts.settled += len(outcomes)
-        accepted = refused = carrier = same = 0
-        times = counts.round_trips
-        round_trip = 0.0
-        for outcome in outcomes:
-            if outcome.round_trip != round_trip:
-                if same:
-                    times.add(round_trip, same)
-                    same = 0
-                round_trip = outcome.round_trip
-            if outcome.verdict is Verdict.ACCEPTED:
-                accepted += 1
-                same += 1
-            else:
-                if outcome.status:
-                    refused += 1
-                    same += 1
-                counts.count(outcome)
+        for (round_trip, connection), group in groupby(outcomes, _together):
+            batch = list(group)
+            refused = [each for each in batch if each.verdict is not Verdict.ACCEPTED]
+            accepted = len(batch) - len(refused)
+            answered = accepted + sum(each.status > 0 for each in refused)
+            self._count(len(batch), accepted, answered, round_trip, connection)
+            for outcome in refused:
+                self.counts.count(outcome)
                 if outcome.verdict is Verdict.DROP_TOKEN:
-                    counts.drops += 1
+                    self.counts.drops += 1
                     self.note_drop(outcome)
-            if outcome.connection_id != carrier:
-                carrier = outcome.connection_id
-                if carrier:
-                    self._connections.add(carrier)
-                    counts.connections = len(self._connections)
-        if same:
-            times.add(round_trip, same)
-        counts.accepted += accepted
-        counts.answered += accepted + refused
 
     def accepted(self, count: int, round_trip: float, connection_id: int) -> None:
         """Count acceptances that arrived together."""
+        self._count(count, count, count, round_trip, connection_id)
+
+    def _count(
+        self, settled: int, accepted: int, answered: int, round_trip: float, connection: int
+    ) -> None:
         counts = self.counts
-        counts.settled += count
-        counts.accepted += count
-        counts.answered += count
-        counts.round_trips.add(round_trip, count)
-        self._connections.add(connection_id)
-        counts.connections = len(self._connections)
+        counts.settled += settled
+        counts.accepted += accepted
+        counts.answered += answered
+        if answered:
+            counts.round_trips.add(round_trip, answered)
+        if connection:
+            self._connections.add(connection)
+            counts.connections = len(self._connections)
 
     def note_drop(self, outcome: Outcome) -> None:
         """Keep an outcome with DROP_TOKEN that is already counted."""
