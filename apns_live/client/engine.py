@@ -157,15 +157,9 @@ class Engine:
         alike = bool(pushes) and pushes[0].state == PushState.IN_FLIGHT  # see pushes_that_leave
         if alike and pushes[0].message.useless_at > wall and not slow:
             return pushes
-        message = None
-        for push in pushes:
-            if push.message is not message:
-                message = push.message
-                if message.useless_at <= wall:
-                    break
-            if push.deadline or slow:
-                break
-        else:
+        if not slow and not any(
+            push.deadline or push.message.useless_at <= wall for push in pushes
+        ):
             return pushes
         for push in pushes:
             push.stays()

@@ -122,24 +122,17 @@ class WaitingRoom:
         for push in self.take(len(self._waiting)):
             push.state = PushState.NEW
             self._engine.give_up(push, Loss.CLOSED)
-        while self._open_door():
-            pass
+        self._capacity += len(self._doors)
+        self._left(0)
         self._alarm.cancel()
 
     def _left(self, count: int) -> None:
         self._present -= count
         while self._doors and self._present < self._capacity:
-            if not self._open_door():
-                break
-
-    def _open_door(self) -> bool:
-        while self._doors:
             door = self._doors.popleft()
             if not door.done():
                 self._present += 1
                 door.set_result(None)
-                return True
-        return False
 
     def _tick(self) -> None:
         now = self._clock.monotonic()

@@ -74,14 +74,14 @@ def _a_body_without_a_window_counts_as_sent() -> list[Any]:
 
 
 def _the_waiting_room_lets_everybody_in() -> list[Any]:
-    def open_all(self: WaitingRoom) -> bool:
+    def left(self: WaitingRoom, count: int) -> None:
+        self._present -= count
         doors, self._doors = self._doors, deque()
         for door in doors:
             if not door.done():
                 door.set_result(None)
-        return False
 
-    return [mock.patch.object(WaitingRoom, "_open_door", open_all)]
+    return [mock.patch.object(WaitingRoom, "_left", left)]
 
 
 def _a_run_goes_on_after_break() -> list[Any]:
