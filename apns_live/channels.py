@@ -13,7 +13,7 @@ import ssl
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import httpx
@@ -92,6 +92,7 @@ class _Link:
             await self.client.aclose()
 
 
+@dataclass(eq=False, repr=False)
 class Channels:
     """Channel management of one bundle id in one environment.
 
@@ -101,40 +102,29 @@ class Channels:
     ``make_id`` returns a fresh lower-case UUID for ``apns-request-id``.
     """
 
-    def __init__(
-        self,
-        tokens: ProviderTokens,
-        *,
-        bundle_id: str,
-        host: str,
-        port: int,
-        environment: str = "",
-        ca_file: str | None = None,
-        proxy: str | None = None,
-        clock: Clock | None = None,
-        connect_timeout: float = 10.0,
-        response_timeout: float = 10.0,
-        deadline: float = 60.0,
-        make_id: Callable[[], str] | None = None,
-    ) -> None:
-        self._tokens = tokens
-        self._bundle_id = check_bundle_id(bundle_id)
-        self._host = host
-        self._port = port
-        self._where = f"{host}:{port}"
-        self._environment = environment
-        self._ca_file = ca_file
-        self._proxy = proxy
-        self._clock: Clock = clock or SystemClock()
-        self._timeout = httpx.Timeout(response_timeout, connect=connect_timeout)
-        self._deadline = deadline
-        self._make_id = make_id or (lambda: str(uuid.uuid4()))
-        self._link: _Link | None = None
-        self._closed = False
-        self._policies: OrderedDict[str, int] = OrderedDict()
+    tokens: ProviderTokens
+    _: KW_ONLY
+    bundle_id: str
+    host: str
+    port: int
+    environment: str = ""
+    ca_file: str | None = None
+    proxy: str | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    connect_timeout: float = 10.0
+    response_timeout: float = 10.0
+    deadline: float = 60.0
+    make_id: Callable[[], object] = uuid.uuid4
+    _link: _Link | None = None
+    _closed: bool = False
+    _policies: OrderedDict[str, int] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        check_bundle_id(self.bundle_id)
+        self._where = f"{self.host}:{self.port}"
 
     def __repr__(self) -> str:
-        return f"Channels({self._bundle_id!r} at {self._where})"
+        return f"Channels({self.bundle_id!r} at {self._where})"
 
     async def create(self, storage_policy: int = 1) -> BroadcastChannel:
         """Create a channel and return it.
@@ -203,7 +193,7 @@ class Channels:
 
     def use_tokens(self, tokens: ProviderTokens) -> None:
         """Use another key's provider tokens from now on, on a connection of their own."""
-        self._tokens = tokens
+        self.tokens = tokens
         if self._link is not None:
             self._link.retired = True
 
@@ -221,8 +211,8 @@ class Channels:
         method, collection, success = _OPERATIONS[operation]
         repeatable = operation != "create"
         headers = {} if channel is None else {"apns-channel-id": check_channel(channel)}
-        request_id = self._make_id()
-        give_up = self._clock.monotonic() + self._deadline
+        request_id = str(self.make_id())
+        give_up = self.clock.monotonic() + self.deadline
         tries, renewed = 0, False
         while True:
             link = await self._current_link()
@@ -230,7 +220,7 @@ class Channels:
             try:
                 response = await link.client.request(
                     method,
-                    f"/1/apps/{self._bundle_id}/{collection}",
+                    f"/1/apps/{self.bundle_id}/{collection}",
                     content=body,
                     headers={
                         **headers,
@@ -257,14 +247,14 @@ class Channels:
             if response.status_code == success:
                 return response
             fields = [(name.lower(), value) for name, value in response.headers.raw]
-            answer = read_answer(response.status_code, fields, response.content, self._clock.time())
+            answer = read_answer(response.status_code, fields, response.content, self.clock.time())
             step = next_step(
                 answer.row,
                 Circumstances(
                     tries=tries,
                     renewed=renewed,
                     replay_safe=repeatable,
-                    token_is_current=self._tokens.current().value == link.token.value,
+                    token_is_current=self.tokens.current().value == link.token.value,
                     retry_after=answer.retry_after,
                 ),
             )
@@ -273,35 +263,35 @@ class Channels:
                 await link.close_if_unused()
                 renewed = renewed or answer.row.retry is not Retry.NEW_LINK
             delay = step.delay or 0.0
-            if not step.again or self._clock.monotonic() + delay > give_up:
+            if not step.again or self.clock.monotonic() + delay > give_up:
                 raise self._refused(operation, answer, request_id, response)
             tries += 1
             if delay > 0:
-                await self._clock.sleep(delay)
+                await self.clock.sleep(delay)
 
     async def _current_link(self) -> _Link:
         while (link := self._link) is None or link.retired:
             if self._closed:
                 raise ClientClosed("the client was closed; channel management is closed with it")
             client = http2_client(
-                self._host,
-                self._port,
-                make_ssl_context(self._ca_file),
-                proxy=self._proxy,
-                timeout=self._timeout,
+                self.host,
+                self.port,
+                make_ssl_context(self.ca_file),
+                proxy=self.proxy,
+                timeout=httpx.Timeout(self.response_timeout, connect=self.connect_timeout),
                 keepalive_expiry=300.0,
             )
-            self._link = _Link(client, self._tokens.current())
+            self._link = _Link(client, self.tokens.current())
             if link is not None:
                 await link.close_if_unused()
-        link.token = self._tokens.for_connection(link.token)
+        link.token = self.tokens.for_connection(link.token)
         return link
 
     # Errors for the caller.
 
     def _channel(self, text: str) -> BroadcastChannel:
         return BroadcastChannel(
-            text, storage_policy=self._policies.get(text), environment=self._environment
+            text, storage_policy=self._policies.get(text), environment=self.environment
         )
 
     def _remember(self, text: str, policy: int) -> None:
@@ -345,7 +335,7 @@ class Channels:
                 "Check ca_file, and whether a proxy opens TLS on the way."
             )
         if isinstance(cause, socket.gaierror):
-            return ConnectFailed(f"the management host {self._host} has no address ({cause})")
+            return ConnectFailed(f"the management host {self.host} has no address ({cause})")
         if isinstance(error, httpx.ProxyError):
             return ConnectFailed(f"the proxy gave no way to the management host {where} ({error})")
         why = "timed out" if isinstance(error, httpx.TimeoutException) else str(cause or error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..clock import Alarm, Clock
@@ -59,6 +60,7 @@ class Home:
         """Note that the entries last returned by `collect` are committed."""
 
 
+@dataclass(eq=False, repr=False)
 class Writer:
     """Commits changes to the journal.
 
@@ -66,31 +68,25 @@ class Writer:
     it, ``failed`` once with the error of a failed commit, after which nothing is written.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        clock: Clock,
-        *,
-        interval: float = 0.2,
-        released: Callable[[list[Any]], object],
-        failed: Callable[[JournalError], object],
-    ) -> None:
-        self.commits = self.records = 0
-        self.error: JournalError | None = None
-        self._journal = journal
-        self._clock = clock
-        self._interval = interval
-        self._released = released
-        self._failed = failed
-        self._changed: dict[Home, None] = {}
-        self.items: list[Any] = []
-        """Items that are passed to ``released`` after the next commit."""
-        self._waiters: list[asyncio.Future[None]] = []
+    journal: Journal
+    clock: Clock
+    released: Callable[[list[Any]], object]
+    failed: Callable[[JournalError], object]
+    interval: float = 0.2
+    commits: int = 0
+    records: int = 0
+    error: JournalError | None = None
+    items: list[Any] = field(default_factory=list)
+    """Items that are passed to ``released`` after the next commit."""
+    closing: bool = False
+    """Whether it only writes the rest and accepts nothing new."""
+    _changed: dict[Home, None] = field(default_factory=dict)
+    _waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    _task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
         self._go = asyncio.Event()
-        self._alarm = Alarm(clock, self._go.set)
-        self.closing = False
-        """Whether it only writes the rest and accepts nothing new."""
-        self._task: asyncio.Task[None] | None = None
+        self._alarm = Alarm(self.clock, self._go.set)
 
     def start(self) -> None:
         """Start the task that writes. Needs a running event loop."""
@@ -104,7 +100,7 @@ class Writer:
         if at_once:
             self._go.set()
         elif not self._go.is_set():
-            self._alarm.set(self._clock.monotonic() + self._interval)
+            self._alarm.set(self.clock.monotonic() + self.interval)
 
     async def flush(self, *homes: Home) -> None:
         """Return when the changes of ``homes``, and all changes noted before, are committed.
@@ -137,7 +133,7 @@ class Writer:
                 self._alarm.cancel()
                 await self._commit()
                 if self._changed:
-                    self._alarm.set(self._clock.monotonic() + self._interval)
+                    self._alarm.set(self.clock.monotonic() + self.interval)
             while self._changed or self._waiters:
                 await self._commit()
         except Exception as problem:  # noqa: BLE001 - whatever it is, nothing may leave without its intent
@@ -155,13 +151,13 @@ class Writer:
         changes = {home: home.collect() for home in homes}
         entries = [entry for change in changes.values() for entry in change]
         if entries:
-            await self._journal.commit(entries)
+            await self.journal.commit(entries)
             self.commits += 1
             self.records += len(entries)
         for home, change in changes.items():
             if change:
                 home.committed()
-        self._released(items)
+        self.released(items)
         del self._waiters[: len(waiters)]
         for waiter in waiters:
             if not waiter.done():
@@ -177,4 +173,4 @@ class Writer:
             if not waiter.done():
                 waiter.set_exception(error)
                 waiter.exception()  # no longer awaited; asyncio would log its error
-        self._failed(error)
+        self.failed(error)
