@@ -148,29 +148,21 @@ class Traffic:
         All together make ``count`` requests, or unlimited ones.
         """
 
-        def state() -> dict[str, Any]:
-            return {**STATE, "n": next(self._numbers)}
+        def call(index: int) -> bytes:
+            state = {**STATE, "n": next(self._numbers)}
+            if what == "braze":
+                body = {"app_id": APP, "activity_id": f"a{index}", "content_state": state}
+                return post("/messages/live_activity/update", body, f"Bearer {keys['braze']}")
+            if what == "onesignal":
+                body = {"event": "update", "event_updates": state, "name": "bench"}
+                path = f"/apps/{APP}/live_activities/a{index}/notifications"
+                return post(path, body, f"Key {keys['onesignal']}")
+            key = f"Bearer {keys['native']}"
+            if what == "one token a call":
+                # Use other activities than the updated ones, whose updates would go to these tokens too.
+                return post("/v1/tokens", {"tokens": [self._token(f"joined-{index}")]}, key)
+            return post(f"/v1/activities/a{index}/update", {"content_state": state}, key)
 
-        def update(index: int) -> bytes:
-            body = {"content_state": state()}
-            return post(f"/v1/activities/a{index}/update", body, f"Bearer {keys['native']}")
-
-        def braze(index: int) -> bytes:
-            body = {"app_id": APP, "activity_id": f"a{index}", "content_state": state()}
-            return post("/messages/live_activity/update", body, f"Bearer {keys['braze']}")
-
-        def onesignal(index: int) -> bytes:
-            body = {"event": "update", "event_updates": state(), "name": "bench"}
-            path = f"/apps/{APP}/live_activities/a{index}/notifications"
-            return post(path, body, f"Key {keys['onesignal']}")
-
-        def token(index: int) -> bytes:
-            # Use other activities than the updated ones, whose updates would go to these tokens too.
-            tokens = [self._token(f"joined-{index}")]
-            return post("/v1/tokens", {"tokens": tokens}, f"Bearer {keys['native']}")
-
-        calls = {"braze": braze, "onesignal": onesignal, "one token a call": token}
-        call = calls.get(what, update)
         left = itertools.count() if self.count is None else iter(range(self.count))
         return [
             lambda index=index: None if next(left, None) is None else call(index)  # type: ignore[misc]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..clock import SystemClock
 from ..errors import InvalidInput, InvalidSetting, NotFound, StoreError
 from .files import write_private
-from .options import group
+from .options import bundle, group
 from .output import spoken
 from .store_access import APP_ARGUMENT, Stored, apps_of, dated, new_id, stored
 
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 app = group("Add apps and their provider keys to the service's database.")
 keys = group("Make, list, rotate and revoke API keys of the gateway.")
 
-_KEY = """
---key-file FILE: The .p8 file of the provider key.
---key-id ID: The key's ten characters; read from AuthKey_XXXXXXXXXX.p8.
---team-id ID: The team's ten characters.
---for production|sandbox|any: Environments that the key is for.
-"""
+_KEY = bundle(
+    """
+    --key-file FILE: The .p8 file of the provider key.
+    --key-id ID: The key's ten characters; read from AuthKey_XXXXXXXXXX.p8.
+    --team-id ID: The team's ten characters.
+    --for production|sandbox|any: Environments that the key is for.
+    """,
+    **{"key_file": Path, "key_id": str, "team_id": str, "for": "any"},
+)
 
 
 @app.command("add")
@@ -45,19 +48,15 @@ async def add(
     name: str | None = None,
     id_: str | None = None,
     environment: str = "production",
-    key_file: Path | None = None,
-    key_id: str | None = None,
-    team_id: str | None = None,
-    for_: str = "any",
 ) -> None:
     """Add an app and, with --key-file, its provider key."""
-    key = await _key(shared, key_file, key_id, team_id) if key_file is not None else None
+    key = await _key(shared) if shared.others["key_file"] is not None else None
     apps = apps_of(shared.database, sealed=key is not None)
     made = await apps.create(
         name=name or bundle_id, bundle_id=bundle_id, environment=environment, id=id_
     )
     if key is not None:
-        await apps.add_key(made, **key, environment=for_)
+        await apps.add_key(made, **key)
     shared.answer(await _facts(shared.database, made), made.id)
 
 
@@ -98,21 +97,15 @@ async def show(shared: Stored) -> None:
 
 @app.command("add-key")
 @stored(_KEY, app=APP_ARGUMENT)
-async def add_key(
-    shared: Stored,
-    key_file: Path | None = None,
-    key_id: str | None = None,
-    team_id: str | None = None,
-    for_: str = "any",
-) -> None:
+async def add_key(shared: Stored) -> None:
     """Encrypt and store a provider key. It replaces the key of the same environment."""
-    if key_file is None:
+    if shared.others["key_file"] is None:
         raise InvalidInput("is missing", "--key-file", "Name the .p8 file.")
-    key = await _key(shared, key_file, key_id, team_id)
-    await apps_of(shared.database, sealed=True).add_key(shared.app, **key, environment=for_)
+    key = await _key(shared)
+    await apps_of(shared.database, sealed=True).add_key(shared.app, **key)
+    facts = {"app": shared.app.id, "key_id": key["key_id"], "environment": key["environment"]}
     shared.answer(
-        {"app": shared.app.id, "key_id": key["key_id"], "environment": for_},
-        f"{shared.app.id} pushes with key {key['key_id']} ({for_})",
+        facts, f"{facts['app']} pushes with key {facts['key_id']} ({facts['environment']})"
     )
 
 
@@ -165,10 +158,8 @@ async def contract(
     )
 
 
-async def _key(
-    shared: Stored, file: Path, key_id: str | None, team_id: str | None
-) -> dict[str, str]:
-    """Return the arguments of `Apps.add_key` for a key file.
+async def _key(shared: Stored) -> dict[str, str]:
+    """Return the arguments of `Apps.add_key`, from the options of a provider key.
 
     Raises `InvalidInput`, `InvalidKey`, and `StoreError` if the stored keys are encrypted with another
     sealing key.
@@ -176,16 +167,17 @@ async def _key(
     from ..credentials import ProviderKey
     from ..keyfile import read_key_file
 
+    file, team_id = shared.others["key_file"], shared.others["team_id"]
     if team_id is None:
         raise InvalidInput("is missing", "--team-id", "Give the team's ten characters.")
-    key = ProviderKey.from_file(file, team_id=team_id, key_id=key_id)
-    pem = read_key_file(file).decode("utf-8", "replace")
+    key = ProviderKey.from_file(file, team_id=team_id, key_id=shared.others["key_id"])
+    facts = {"key_id": key.key_id, "team_id": team_id, "environment": shared.others["for_"]}
     apps = apps_of(shared.database, sealed=True)
     for one in await apps.list():
         if kept := await apps.keys(one):
             await apps.open_key(one, kept[0]["key_id"], kept[0]["environment"])
             break
-    return {"pem": pem, "key_id": key.key_id, "team_id": key.team_id}
+    return {"pem": read_key_file(file).decode("utf-8", "replace"), **facts}
 
 
 async def _facts(database: Database, one: App) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,8 @@ def bundle(table: str, **kinds: Any) -> Bundle:
     for name, said in kinds.items():
         is_type = isinstance(said, type | GenericAlias)
         kind, default = (said | None, None) if is_type else (type(said), said)
-        parameters.append(described[name].parameter(name, kind, default))
+        own = f"{name}_" if keyword.iskeyword(name) else name
+        parameters.append(described[name].parameter(own, kind, default))
     return tuple(parameters)
 
 

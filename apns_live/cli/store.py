@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..clock import SystemClock
 from ..errors import InvalidInput, InvalidSetting, StoreError
 from .files import make_private
-from .options import Shared, command, group
+from .options import Shared, bundle, command, group
 from .output import Bar, ExitCode, to_json
 from .store_access import (
     PAGE,
@@ -155,7 +155,6 @@ SHOWN = 10
 """Maximum of refused lines on stderr."""
 
 _IMPORT = """
-FILE: CSV or JSON Lines, also as .gz; - reads stdin.
 --format auto|csv|jsonl: Format of the file.
 --from onesignal|braze: The file is an export of this vendor.
 --column NAME=COLUMN: Column of a field; =COLUMN ignores a column.
@@ -168,22 +167,23 @@ FILE: CSV or JSON Lines, also as .gz; - reads stdin.
 """
 
 
+_OPTIONS: dict[str, Any] = {
+    "format": "auto",
+    "from": str,
+    "column": list[str],
+    "set": list[str],
+    "ignore_others": False,
+    "registered_at": str,
+    "rejects": str,
+    "dry_run": False,
+    "batch": 1_000,
+}
+
+
 def _import(kind: Kind, text: str) -> None:
     """Add the command that imports one kind of lines."""
 
-    async def imported(
-        shared: Stored,
-        file: str,
-        format_: str = "auto",
-        from_: str | None = None,
-        column: list[str] | None = None,
-        set_: list[str] | None = None,
-        ignore_others: bool = False,
-        registered_at: str | None = None,
-        rejects: str | None = None,
-        dry_run: bool = False,
-        batch: int = 1_000,
-    ) -> int:
+    async def imported(shared: Stored, file: str) -> int:
         from ..activities.people.imports import Imports, Layout
         from ..activities.people.records import OLDEST, moment
 
@@ -192,13 +192,14 @@ def _import(kind: Kind, text: str) -> None:
             note = f"{progress.accepted:,} lines stored{refused}"
             bar.at(progress.bytes_read, note, total=progress.size)
 
+        given, at = shared.others, shared.others["registered_at"]
         layout = Layout(
-            form=cast("Any", format_),
-            vendor=from_,
-            columns={theirs: ours for ours, theirs in _pairs(column, "--column")},
-            defaults=dict(_pairs(set_, "--set")),
-            ignore_unknown=ignore_others,
-            registered_at=moment(registered_at, "--registered-at") if registered_at else OLDEST,
+            form=given["format"],
+            vendor=given["from_"],
+            columns={theirs: ours for ours, theirs in _pairs(given["column"], "--column")},
+            defaults=dict(_pairs(given["set"], "--set")),
+            ignore_unknown=given["ignore_others"],
+            registered_at=moment(at, "--registered-at") if at else OLDEST,
         )
         with Bar(f"import {kind}", total=None, shown=sys.stderr.isatty()) as bar:
             report = await Imports(shared.database, SystemClock()).run(
@@ -206,15 +207,14 @@ def _import(kind: Kind, text: str) -> None:
                 kind,
                 file,
                 layout=layout,
-                dry_run=dry_run,
-                batch=batch,
-                rejects=rejects,
                 telling=show,
+                **{name: given[name] for name in ("dry_run", "batch", "rejects")},
             )
-        return _imported(shared, report, rejects)
+        return _imported(shared, report, given["rejects"])
 
     imported.__doc__ = text
-    imports.command(kind)(stored(_IMPORT)(imported))
+    file = "FILE: CSV or JSON Lines, also as .gz; - reads stdin."
+    imports.command(kind)(stored(file, bundle(_IMPORT, **_OPTIONS))(imported))
 
 
 _import("devices", "Import devices with their tags, attributes, groups and tokens.")

@@ -136,17 +136,20 @@ async def embedded_database(
 
 @dataclass(frozen=True, slots=True)
 class Stored(Screen):
-    """The screen, the opened database, and the app of ``--app`` or of the argument APP.
+    """The screen, the opened database, the app of ``--app`` or APP, and the values of the bundles.
 
     Commands that have neither must not read ``app``.
     """
 
     database: Database
     app: App
+    others: Mapping[str, Any]
 
 
 def stored(
-    *given: str, need: Literal["current", "there", "nothing"] = "current", app: Bundle = APP
+    *given: str | Bundle,
+    need: Literal["current", "there", "nothing"] = "current",
+    app: Bundle = APP,
 ) -> Callable[[Callable[..., Awaitable[int | None]]], Function]:
     """Make a command of a coroutine function that gets `Stored`; ``given`` is as for `command`.
 
@@ -159,10 +162,9 @@ def stored(
         def started(shared: Shared, **more: Any) -> int | None:
             async def inside() -> int | None:
                 async with opened(shared.others["store"], need=need) as database:
-                    found = await apps_of(database).get(shared.others["app"]) if app else None
-                    return await work(
-                        Stored(shared.json_mode, database, cast("App", found)), **more
-                    )
+                    named = await apps_of(database).get(shared.others["app"]) if app else None
+                    found = shared.json_mode, database, cast("App", named), shared.others
+                    return await work(Stored(*found), **more)
 
             return asyncio.run(inside())
 
