@@ -119,11 +119,8 @@ def load(path: str | Path) -> Result:
         return msgspec.json.decode(Path(path).read_bytes(), type=Result)
     except msgspec.DecodeError as error:
         said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
-        raise InvalidInput(
-            f"{path} holds no result of apns-live bench: {said}",
-            "file",
-            "Give a file that --output wrote.",
-        ) from None
+        problem = f"{path} holds no result of apns-live bench: {said}"
+        raise InvalidInput(problem, "file", "Give a file that --output wrote.") from None
 
 
 def quantiles(times: Iterable[float]) -> dict[str, float]:
@@ -245,11 +242,8 @@ def compare(first: Result, second: Result) -> list[Comparison]:
         if name in theirs and all(run.rate for run in ours[name] + theirs[name])
     ]
     if not found or first.measure != second.measure:
-        raise InvalidInput(
-            f"{first.measure} and {second.measure} share no contender with a rate",
-            "files",
-            "Give two results of one measure.",
-        )
+        problem = f"{first.measure} and {second.measure} share no contender with a rate"
+        raise InvalidInput(problem, "files", "Give two results of one measure.")
     return found
 
 
@@ -273,12 +267,9 @@ def _compared(name: str, first: Sequence[Run], second: Sequence[Run]) -> Compari
     else:
         # Welch's test: the two groups may have different variances.
         middle = statistics.mean(after) - statistics.mean(before)
-        parts = [_error(before) ** 2, _error(after) ** 2]
-        error = math.sqrt(sum(parts))
-        below = sum(
-            part**2 / max(1, len(group) - 1)
-            for part, group in zip(parts, (before, after), strict=True)
-        )
+        parts = [(_error(group) ** 2, max(1, len(group) - 1)) for group in (before, after)]
+        error = math.sqrt(sum(part for part, _ in parts))
+        below = sum(part**2 / freedom for part, freedom in parts)
         freedom = error**4 / below if below else 1.0
     place = max(1, math.floor(freedom))
     student = T_95[place - 1] if place <= len(T_95) else SHARE_OF_NORMAL + 2.4 / freedom
@@ -365,16 +356,14 @@ def plan(needs: Needs, costs: Costs) -> dict[str, float]:
         able = 1e6 * CORE_SHARE / cost
         processes = max(math.ceil(rate / able), math.ceil(connections / MOST_CONNECTIONS))
         each = math.ceil(connections / processes)
+        machines = math.ceil(processes / needs.cores_a_machine)
+        reached = seconds_for(needs, processes * each, processes * able)
         found |= {
             f"{name}: CPU us a push": cost,
             f"{name}: processes": processes,
             f"{name}: connections a process": each,
-            f"{name}: machines of {needs.cores_a_machine} cores": math.ceil(
-                processes / needs.cores_a_machine
-            ),
-            f"{name}: a state reaches everyone in s": seconds_for(
-                needs, processes * each, processes * able
-            ),
+            f"{name}: machines of {needs.cores_a_machine} cores": machines,
+            f"{name}: a state reaches everyone in s": reached,
         }
     return found | {
         "database: rows read and outcomes written a second": rate,

@@ -99,11 +99,8 @@ def fake(shared: Shared) -> None:
     options = dict(shared.others)
     for name in _PORTS:
         if not 0 <= options[name] < 65_536:
-            raise InvalidSetting(
-                f"{options[name]} is not a valid TCP port",
-                f"--{name.replace('_', '-')}",
-                "Use 0 for a free one, to 65535.",
-            )
+            option, problem = name.replace("_", "-"), f"{options[name]} is not a valid TCP port"
+            raise InvalidSetting(problem, f"--{option}", "Use 0 for a free one, to 65535.")
     watches_stdin = options.pop("until_stdin_ends")
     bundle_id, *others = options.pop("bundle_id") or (None,)
     named = {"team_id": options.pop("team_id"), "key_id": options.pop("key_id")}
@@ -152,13 +149,10 @@ def _watch_stdin(stop: asyncio.Event) -> None:
 def _schemas(texts: list[str]) -> dict[str, Path]:
     schemas: dict[str, Path] = {}
     for text in texts:
-        name, equals, file = text.partition("=")
-        if not (name and equals and file):
-            raise InvalidSetting(
-                f"{text!r:.60} is not TYPE=FILE",
-                "--schema",
-                "Write the attributes type, =, and the file of its JSON Schema.",
-            )
+        name, _, file = text.partition("=")
+        if not (name and file):
+            remedy = "Write the attributes type, =, and the file of its JSON Schema."
+            raise InvalidSetting(f"{text!r:.60} is not TYPE=FILE", "--schema", remedy)
         if not Path(file).is_file():
             raise InvalidSetting(f"there is no file {file}", "--schema")
         schemas[name] = Path(file)
@@ -166,14 +160,13 @@ def _schemas(texts: list[str]) -> dict[str, Path]:
 
 
 def _token(token: str | None, file: Path | None) -> str | None:
-    if token is not None and file is not None:
+    if file is None:
+        return token or os.environ.get("APNS_LIVE_FAKE_TOKEN") or None
+    if token is not None:
         raise InvalidSetting("and --token-file are both given", "--token", "Keep one of them.")
-    if file is not None:
-        text = file.read_text("utf-8").strip()
-        if not text:
-            raise InvalidSetting(f"{file} is empty", "--token-file")
+    if text := file.read_text("utf-8").strip():
         return text
-    return token or os.environ.get("APNS_LIVE_FAKE_TOKEN") or None
+    raise InvalidSetting(f"{file} is empty", "--token-file")
 
 
 def _write_settings(directory: Path, facts: dict[str, Any]) -> None:
@@ -249,10 +242,8 @@ def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Sett
     """Run ``apns-live fake`` in a process of its own; yield the settings that reach it."""
     arguments = [sys.executable, "-m", "apns_live.cli", "fake", "--json", "--no-inspector"]
     arguments.append("--until-stdin-ends")  # the fake stops even if this process is killed
-    if latency is not None:
-        arguments += ["--latency", latency]
-    if scenario is not None:
-        arguments += ["--scenario", str(scenario)]
+    arguments += [] if latency is None else ["--latency", latency]
+    arguments += [] if scenario is None else ["--scenario", str(scenario)]
     with (
         tempfile.TemporaryDirectory(prefix="apns-live-demo-") as directory,
         subprocess.Popen(  # noqa: S603 - this very program
@@ -269,9 +260,8 @@ def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Sett
             facts = json.loads(line) if line.startswith(b"{") else {}
             if "endpoint" not in facts:
                 said = process.stderr.read().decode("utf-8", "replace") if process.stderr else ""
-                raise ConnectFailed(
-                    f"the fake APNs did not start: {said.strip() or facts.get('error', 'no word')}"
-                )
+                why = said.strip() or facts.get("error", "no word")
+                raise ConnectFailed(f"the fake APNs did not start: {why}")
             yield Settings.load(file=Path(directory) / "apns-live.toml", environ={})
         finally:
             process.terminate()

@@ -335,11 +335,8 @@ class Tuned:
         except ValueError:
             host, port = None, None
         if not host or text.rstrip("/") != f"https://{url.netloc}" or "@" in url.netloc:
-            raise InvalidSetting(
-                f"{text!r:.80} is not the address of an APNs",
-                self.found.sources[name],
-                "Write https://HOST:PORT.",
-            )
+            problem = f"{text!r:.80} is not the address of an APNs"
+            raise InvalidSetting(problem, self.found.sources[name], "Write https://HOST:PORT.")
         return host, port
 
     def configure_logs(self) -> None:
@@ -359,11 +356,9 @@ class Tuned:
         for one in self.found.values["gateway.limits"]:
             said = re.fullmatch(r"(\w+)=(\d{1,9})(?:/(\d{1,9}))?", one, re.ASCII)
             if said is None or said[1] not in DIALECTS:
-                raise InvalidSetting(
-                    f"{one!r:.60} is not a valid limit",
-                    self.found.sources["gateway.limits"],
-                    f"Write braze=4166 or braze=4166/4; APIs: {', '.join(DIALECTS)}.",
-                )
+                remedy = f"Write braze=4166 or braze=4166/4; APIs: {', '.join(DIALECTS)}."
+                place = self.found.sources["gateway.limits"]
+                raise InvalidSetting(f"{one!r:.60} is not a valid limit", place, remedy)
             per_minute, concurrent = int(said[2]) or None, int(said[3] or 0) or None
             limits[said[1]] = Limit(per_minute=per_minute, concurrent=concurrent)
         return limits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -88,9 +89,8 @@ def explain(shared: Shared, word: str | None = None) -> None:
 def completion(shared: Shared, shell: str) -> None:
     """Print the completion script for bash, zsh or fish."""
     if shell not in SHELLS:
-        raise InvalidInput(
-            f"{shell!r:.40} is not a shell that can complete", "SHELL", f"Use {', '.join(SHELLS)}."
-        )
+        problem = f"{shell!r:.40} is not a shell that can complete"
+        raise InvalidInput(problem, "SHELL", f"Use {', '.join(SHELLS)}.")
     # Typer documents this variable; it is the same in every release of typer and click.
     environment = os.environ | {"_APNS_LIVE_COMPLETE": f"source_{shell}"}
     words = [sys.executable, "-m", "apns_live.cli"]
@@ -193,14 +193,11 @@ def _verified(text: str, shared: Shared, problems: list[str]) -> str:
 
 
 def _part(text: str, name: str, problems: list[str]) -> dict[str, Any]:
-    try:
-        content = json.loads(_bytes(text) or b"")
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        problems.append(f"the {name} is not a JSON object in base64url")
-        return {}
-    return content
+    with contextlib.suppress(ValueError):
+        if isinstance(content := json.loads(_bytes(text) or b""), dict):
+            return content
+    problems.append(f"the {name} is not a JSON object in base64url")
+    return {}
 
 
 def _bytes(text: str) -> bytes | None:

@@ -117,8 +117,7 @@ class _Typed:
                 _ascii(values)
                 return Literal[tuple(values)]
             case s.Cases():
-                fields = [s.Field(one.key, s.Record(one.key, one.fields)) for one in shape.cases]
-                return self._struct(fields, _OneOf, unset=True)
+                return self._struct(shape.as_fields(), _OneOf, unset=True)
         raise Inexpressible(shape.swift)
 
     def _scalar(self, name: str) -> Any:
@@ -146,12 +145,9 @@ class _Typed:
                 if not f.optional:
                     raise
                 kind = None  # accepted if it is missing or null
-            if unset:
-                made.append((f"f{number}", Union[kind, msgspec.UnsetType], msgspec.UNSET))  # noqa: UP007
-            elif f.optional:
-                made.append((f"f{number}", Union[kind, None], None))  # noqa: UP007
-            else:
-                made.append((f"f{number}", kind))
+            default = (msgspec.UNSET,) if unset else (None,) if f.optional else ()
+            other = msgspec.UnsetType if unset else None
+            made.append((f"f{number}", Union[kind, other] if default else kind, *default))  # noqa: UP007
         rename = {f"f{number}": f.key for number, f in enumerate(fields)}
         made.sort(key=len)  # fields without a default come first; the order does not matter here
         return msgspec.defstruct("State", made, bases=(base,), rename=rename, gc=False)

@@ -111,11 +111,9 @@ class Contract:
                 try:
                     sources[str(file)] = file.read_bytes().decode("utf-8-sig", "replace")
                 except OSError as error:
-                    raise InvalidInput(
-                        f"{file} cannot be read: {error.strerror}",
-                        "contract",
-                        "Name the Swift files that declare your ActivityAttributes.",
-                    ) from error
+                    remedy = "Name the Swift files that declare your ActivityAttributes."
+                    problem = f"{file} cannot be read: {error.strerror}"
+                    raise InvalidInput(problem, "contract", remedy) from error
         return cls(sources)
 
     def check(self, attributes_type: str, document: str | bytes) -> Verdict:

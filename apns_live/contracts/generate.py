@@ -34,9 +34,8 @@ def _make(shape: s.Shape, chance: random.Random, depth: int) -> Any:
         case s.Scalar():
             return _scalar(shape.swift, chance)
         case s.Nullable():
-            return (
-                None if depth > _DEEP or chance.random() < 0.3 else _make(shape.of, chance, depth)
-            )
+            is_nil = depth > _DEEP or chance.random() < 0.3
+            return None if is_nil else _make(shape.of, chance, depth)
         case s.Sequence():
             return [_make(shape.of, chance, depth + 1) for _ in range(few)]
         case s.Fixed():
@@ -56,12 +55,8 @@ def _make(shape: s.Shape, chance: random.Random, depth: int) -> Any:
             if shape.values:
                 return chance.choice(list(shape.values))
         case s.Cases():
-            cases = (
-                shape.cases
-                if depth <= _DEEP
-                else sorted(shape.cases, key=lambda c: len(c.fields))[:1]
-            )
-            case = chance.choice(cases)
+            shortest = sorted(shape.cases, key=lambda case: len(case.fields))[:1]
+            case = chance.choice(shape.cases if depth <= _DEEP else shortest)
             return {case.key: _fields(case.fields, chance, depth)}
     raise LookupError(getattr(shape, "reason", f"{shape.swift} has no values"))
 
@@ -183,20 +178,13 @@ class _Writer:
             name += "_"
         self._names[id(shape)] = name
         self._kept.append(shape)
-        lines = [
-            f"class {name}(State, frozen=True, kw_only=True):",
-            f'    """{shape.swift}."""',
-            "",
-        ]
+        lines = [f"class {name}(State, frozen=True, kw_only=True):"]
+        lines += [f'    """{shape.swift}."""', ""]
         if isinstance(shape, s.Record):
             fields = shape.fields
         else:
             lines += ["    one_case = True"]
-            inner = [
-                (case.key, s.Record(f"{shape.swift}.{case.key}", case.fields))
-                for case in shape.cases
-            ]
-            fields = [s.Field(key, record, name=key) for key, record in inner]
+            fields = shape.as_fields()
         used: set[str] = set()
         for item in fields:
             own = _identifier(item.name or item.key, used)
@@ -204,14 +192,10 @@ class _Writer:
             key = f"name={item.key!r}"
             if re.search(r'[\\"\x00-\x1f]', item.key):
                 raise _no_model(shape, f"msgspec takes no key like {item.key!r}")
-            if isinstance(shape, s.Cases):
-                lines.append(f"    {own}: Union[{kind}, UnsetType] = field(default=UNSET, {key})")
-            elif item.optional:
-                lines.append(
-                    f"    {own}: Union[{kind}, None, UnsetType] = field(default=UNSET, {key})"
-                )
-            else:
-                lines.append(f"    {own}: {kind} = field({key})")
+            if isinstance(shape, s.Cases) or item.optional:
+                kind = f"Union[{kind}{', None' if item.optional else ''}, UnsetType]"
+                key = f"default=UNSET, {key}"
+            lines.append(f"    {own}: {kind} = field({key})")
         self.classes.append("\n".join(lines))
         return name
 

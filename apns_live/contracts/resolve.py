@@ -432,9 +432,8 @@ class Resolver:
         for name, key in keys.items():
             item = stored.get(name)
             if item is None:
-                raise Unreadable(
-                    f"{declaration.name}.{name} has a coding key and no stored property"
-                )
+                place = f"{declaration.name}.{name}"
+                raise Unreadable(f"{place} has a coding key and no stored property")
             if not (item.constant and item.value):  # let x = 1 is never decoded
                 made.fields.append(self._field(item, key, declaration, bound))
 

@@ -105,6 +105,11 @@ class Cases(Shape):
 
     cases: list[Case] = []
 
+    def as_fields(self) -> list[Field]:
+        """Return a field for each case, whose record has the associated values."""
+        records = [(one.key, Record(f"{self.swift}.{one.key}", one.fields)) for one in self.cases]
+        return [Field(key, record, name=key) for key, record in records]
+
 
 class Unknown(Shape):
     """A type whose decoding the source does not determine."""

@@ -102,10 +102,8 @@ def read(source: str, file: str) -> list[Declaration]:
         import tree_sitter  # noqa: PLC0415 - an extra; senders without contracts need none
         import tree_sitter_swift  # noqa: PLC0415
     except ImportError as error:
-        raise InvalidInput(
-            "reading Swift source needs tree-sitter",
-            remedy="Install it: pip install 'apns-live[contracts]'.",
-        ) from error
+        remedy = "Install it: pip install 'apns-live[contracts]'."
+        raise InvalidInput("reading Swift source needs tree-sitter", remedy=remedy) from error
     language = tree_sitter.Language(tree_sitter_swift.language())
     tree = tree_sitter.Parser(language).parse(prepared.text.encode())
     reader = _Reader(file, prepared)
