@@ -11,7 +11,6 @@ NEEDS: dict[str, str] = {
     "apns_live.activities": "service",
     "apns_live.bench.gateway": "gateway",
     "apns_live.bench.service": "service",
-    "apns_live.cli.calls": "gateway",
     "apns_live.cli.with_fake": "gateway",
     "apns_live.gateway": "gateway",
     "apns_live.testing.asgi": "fake",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from apns_live.cli.calls import Calls, readable
+from apns_live.cli.with_fake import Calls, readable
 from apns_live.testing.control.server import Guard
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from apns_live.cli.calls import SAMPLES, api_of
-from apns_live.cli.with_fake import Place, trying
+from apns_live.cli.with_fake import SAMPLES, Place, api_of, trying
 from tests.gateway.quick import quick_phones  # noqa: F401 - the fixture
 
 
