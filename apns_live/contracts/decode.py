@@ -72,11 +72,7 @@ def _check(shape: s.Shape, of: _Compile) -> Check:
             return lambda value: None if value is None else inner(value)
         case s.Sequence():
             each = repeat(of(shape.of))
-            return lambda value: (
-                _worst(_elements(value, each))
-                if type(value) is list
-                else _mismatch("an array", value)
-            )
+            return _array("an array", lambda value: _worst(_elements(value, each)))
         case s.Fixed():
             return _fixed(shape, of)
         case s.Mapping():
@@ -97,6 +93,10 @@ def _check(shape: s.Shape, of: _Compile) -> Check:
         case s.Cases():
             return _cases(shape, of)
     raise TypeError(shape)
+
+
+def _array(need: str, check: Check) -> Check:
+    return lambda value: check(value) if type(value) is list else _mismatch(need, value)
 
 
 def _mismatch(need: str, value: Any) -> Fault:
@@ -176,9 +176,7 @@ def _elements(value: list[Any], checks: Iterable[Check]) -> Iterator[Fault | Non
 def _fixed(shape: s.Fixed, of: _Compile) -> Check:
     checks = [of(inner) for inner in shape.of]
 
-    def check(value: Any) -> Fault | None:
-        if type(value) is not list:
-            return _mismatch("an array", value)
+    def check(value: list[Any]) -> Fault | None:
         fault = _worst(_elements(value, checks))
         if fault is None or fault.kind is None:
             if len(value) < len(checks):
@@ -188,7 +186,7 @@ def _fixed(shape: s.Fixed, of: _Compile) -> Check:
                 return Fault(DATA_CORRUPTED, shape.swift, value, "Send the lower bound first.")
         return fault
 
-    return check
+    return _array("an array", check)
 
 
 def _mapping(shape: s.Mapping, of: _Compile) -> Check:
@@ -213,14 +211,12 @@ def _mapping(shape: s.Mapping, of: _Compile) -> Check:
 def _pairs(shape: s.Pairs, of: _Compile) -> Check:
     checks = of(shape.key), of(shape.of)
 
-    def check(value: Any) -> Fault | None:
-        if type(value) is not list:
-            return _mismatch("an array (keys and values in turn)", value)
+    def check(value: list[Any]) -> Fault | None:
         if len(value) % 2:
             return Fault(DATA_CORRUPTED, "keys and values in turn (an even count)", value)
         return _worst(_elements(value, cycle(checks)))
 
-    return check
+    return _array("an array (keys and values in turn)", check)
 
 
 def _fields(fields: list[s.Field], of: _Compile) -> _Fields:

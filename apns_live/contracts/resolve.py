@@ -7,7 +7,7 @@ If source that was not given could change how a type decodes, the shape is ``Unk
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from . import shapes as s
 from .decode import SCALARS
@@ -127,11 +127,16 @@ class Resolver:
         first, *rest = extension.name.split(".")
         if first in _MODULES and rest and first not in self._named:
             first, *rest = rest
-        found = self._pick(self._named.get(first, []), extension.file)
-        for part in rest:
-            found = self._nested(found, part) if found else None
+        return self._inner(self._pick(self._named.get(first, []), extension.file), rest)
+
+    def _inner(
+        self, found: Declaration | None, path: Iterable[str], depth: int = 0
+    ) -> Declaration | None:
+        """Return the type at a path inside a declaration, resolving aliases."""
+        for name in path:
+            found = self._nested(found, name) if found else None
         if found is not None and found.kind == "typealias" and found.target:
-            return self._declared(found.target, found)
+            return self._declared(found.target, found, depth + 1)
         return found
 
     @staticmethod
@@ -162,12 +167,8 @@ class Resolver:
         """Return the declaration of a written type, resolving aliases."""
         if name.kind != "named" or depth > _DEEPEST:
             return None
-        found = self._lookup(name.parts[0][0], scope, scope.file)
-        for part, _ in name.parts[1:]:
-            found = self._nested(found, part) if found else None
-        if found is not None and found.kind == "typealias" and found.target:
-            return self._declared(found.target, found, depth + 1)
-        return found
+        first, *rest = (part for part, _ in name.parts)
+        return self._inner(self._lookup(first, scope, scope.file), rest, depth)
 
     # ---- conformances
 

@@ -72,9 +72,7 @@ class Declaration:
     properties: list[Property] = field(default_factory=list)
     computed: set[str] = field(default_factory=set)
     cases: list[EnumCase] = field(default_factory=list)
-    functions: list[tuple[str, int]] = field(
-        default_factory=list
-    )  # signature and line, of inits too
+    functions: list[tuple[str, int]] = field(default_factory=list)  # signature, line; of inits too
     condition: str = ""
     broken: int = 0  # the line that could not be read
     text: str = ""  # all of it, to distinguish copies from other types of the same name
@@ -151,9 +149,8 @@ class _Reader:
         keyword = node.child_by_field_name("declaration_kind")
         kind = keyword.text.decode() if keyword else node.type.partition("_")[0]
         name = node.child_by_field_name("name")
-        declaration = Declaration(
-            kind, _bare(name) if name else "", self._file, _line(node), parent=owner
-        )
+        bare = _bare(name) if name else ""
+        declaration = Declaration(kind, bare, self._file, _line(node), parent=owner)
         self._seen.add(_line(name) if name else _line(node))
         self._seen.add(_line(node))
         declaration.text = "".join(node.text.decode().split())
@@ -166,10 +163,8 @@ class _Reader:
                 case "inheritance_specifier":
                     declaration.inherits.append(parse_type(child.text.decode()))
                 case "type_parameters":
-                    declaration.generics = [
-                        re.split(r"[:\s]", part.strip())[0]
-                        for part in _split(child.text.decode()[1:-1])
-                    ]
+                    parts = _split(child.text.decode()[1:-1])
+                    declaration.generics = [re.split(r"[:\s]", part)[0] for part in parts]
                 case "class_body" | "enum_class_body" | "protocol_body":
                     body = child
                 case "ERROR":
@@ -207,12 +202,11 @@ class _Reader:
         constant = False
         current: Property | None = None
         found: list[Property] = []
-        field_of = [node.field_name_for_child(at) for at in range(node.child_count)]
-        for at, child in enumerate(node.children):
+        for role, child in _children(node):
             match child.type:
                 case "value_binding_pattern":
                     constant = child.text.decode().startswith("let")
-                case "pattern" if field_of[at] == "name":
+                case "pattern" if role == "name":
                     current = Property(
                         _bare(child), None, "", constant, attributes, modifiers, _line(child)
                     )
@@ -223,7 +217,7 @@ class _Reader:
                 case "computed_property" if current:
                     found.remove(current)
                     owner.computed.add(current.name)
-                case _ if current and field_of[at] == "value":
+                case _ if current and role == "value":
                     current.value = child.text.decode()
         if not {"static", "class", "lazy"} & set(modifiers):
             # `var a, b: Int`: the type after the last name is also that of the names before it.
@@ -237,21 +231,16 @@ class _Reader:
 
     def _cases(self, node: Any, owner: Declaration) -> None:
         condition = self._prepared.conditions.get(_line(node), "")
-        field_of = [node.field_name_for_child(at) for at in range(node.child_count)]
         current: EnumCase | None = None
-        for at, child in enumerate(node.children):
-            if field_of[at] == "name":
+        for role, child in _children(node):
+            if role == "name":
                 current = EnumCase(_bare(child), "", [], condition)
                 owner.cases.append(current)
             elif current and child.type == "enum_type_parameters":
-                current.parameters = [
-                    _parameter(part) for part in _split(child.text.decode()[1:-1])
-                ]
-            elif current and field_of[at] == "raw_value":
-                # A negative number is a prefix and a literal.
-                current.raw += child.text.decode()
-            elif current and child.type in {"-", "prefix_expression"}:
-                current.raw += child.text.decode()
+                parts = _split(child.text.decode()[1:-1])
+                current.parameters = [_parameter(part) for part in parts]
+            elif current and (role == "raw_value" or child.type in {"-", "prefix_expression"}):
+                current.raw += child.text.decode()  # a negative number is a prefix and a literal
 
 
 _HARMLESS = words(
@@ -260,6 +249,10 @@ _HARMLESS = words(
     "protocol_function_declaration import_declaration precedence_group_declaration diagnostic "
     "willset_didset_block shebang_line statement_label"
 )
+
+
+def _children(node: Any) -> list[tuple[str | None, Any]]:
+    return [(node.field_name_for_child(at), child) for at, child in enumerate(node.children)]
 
 
 def _line(node: Any) -> int:
