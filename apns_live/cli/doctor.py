@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
 
 from ..clock import SystemClock
+from ..contracts import Contract
 from ..errors import (
     ApnsLiveError,
     ConnectFailed,
@@ -25,8 +26,10 @@ from ..errors import (
     PoolFull,
     StoreError,
 )
-from ..explain import Finding, finding
-from .options import CONNECTION, Shared, command
+from ..explain import Finding, find, finding
+from ..payload import Update
+from ..reasons import TABLE, normalise
+from .options import CONNECTION, Shared, bundle, command
 from .output import ExitCode
 from .store_access import STORE, apps_of, named_address, opened
 
@@ -61,7 +64,7 @@ _REASONS = {
 _OF_TOKEN = {"BadDeviceToken", "Unregistered", "ExpiredToken", "DeviceTokenNotForTopic"}
 
 
-@command(
+_OPTIONS = bundle(
     """
     --token TOKEN: Check this token at APNs, with a push that every phone ignores.
     --contract FILE: Swift file of the app; repeatable.
@@ -70,18 +73,17 @@ _OF_TOKEN = {"BadDeviceToken", "Unregistered", "ExpiredToken", "DeviceTokenNotFo
     --device ID: Find out why this device shows nothing.
     --fake URL: Read the device from the inspector of a fake instead of a database.
     """,
-    STORE,
-    CONNECTION,
+    token=str,
+    contract=list[Path],
+    state=str,
+    app=str,
+    device=str,
+    fake=str,
 )
-def doctor(
-    shared: Shared,
-    token: str | None = None,
-    contract: list[Path] | None = None,
-    state: str | None = None,
-    app: str | None = None,
-    device: str | None = None,
-    fake: str | None = None,
-) -> int:
+
+
+@command(_OPTIONS, STORE, CONNECTION)
+def doctor(shared: Shared) -> int:
     """Check settings, key, clock, DNS, TCP, TLS, proxy, credentials, database, and a device.
 
     No phone shows anything. Exit code 0: no problem; 1: a check found problems; 3: APNs cannot be
@@ -90,11 +92,8 @@ def doctor(
     findings: list[Finding] = []
 
     async def examine() -> None:
-        if device is not None or fake is not None:
-            found_by = _device(shared.others["store"], app, device, fake)
-        else:
-            found_by = _examine(shared, token, contract or [], state)
-        async for found in found_by:
+        of_device = shared.others["device"] is not None or shared.others["fake"] is not None
+        async for found in (_device if of_device else _examine)(shared):
             findings.append(found)
             if not shared.json_mode:
                 mark = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}[found.state]
@@ -112,10 +111,9 @@ def doctor(
     return ExitCode.NO_WAY if ways & {each.check for each in failed} else ExitCode.NOT_ACCEPTED
 
 
-async def _device(
-    store: str | None, app: str | None, device: str | None, fake: str | None
-) -> AsyncIterator[Finding]:
+async def _device(shared: Shared) -> AsyncIterator[Finding]:
     """Diagnose a device. Raises `NotFound`, `StoreError`, `InvalidInput`, `InvalidSetting`."""
+    app, device, fake = (shared.others[name] for name in ("app", "device", "fake"))
     if device is None or (fake is None and app is None):
         remedy = "Give --app ID --device ID for a database, or --fake URL --device ID."
         raise InvalidInput("needs --device, and --app or --fake", "--device", remedy)
@@ -128,18 +126,17 @@ async def _device(
     from ..activities.times import milliseconds
 
     clock = SystemClock()
-    async with opened(store) as database:
-        people, one = Devices(database, clock), await apps_of(database).get(app or "")
+    async with opened(shared.others["store"]) as database:
+        people, one = Devices(database, clock), await apps_of(database).get(app)
         found_by = await diagnose(database, people, one, device, milliseconds(clock))
     for found in found_by:
         yield found
 
 
-async def _examine(
-    shared: Shared, token: str | None, contract: list[Path], state: str | None
-) -> AsyncIterator[Finding]:
+async def _examine(shared: Shared) -> AsyncIterator[Finding]:
+    contract, state, token = (shared.others[name] for name in ("contract", "state", "token"))
     if state is not None or contract:
-        yield _decodes(contract, state)
+        yield _decodes(contract, state or "")
         if token is None and not shared.arguments:
             return
     from ..pool.endpoint import ENVIRONMENTS
@@ -178,10 +175,8 @@ async def _examine(
 # --- without the network
 
 
-def _decodes(files: list[Path], text: str | None) -> Finding:
-    from ..contracts import Contract
-
-    name, equals, value = (text or "").partition("=")
+def _decodes(files: list[Path] | None, text: str) -> Finding:
+    name, equals, value = text.partition("=")
     if not files or not equals:
         remedy = "Give --contract MatchAttributes.swift --state 'MatchAttributes={...}'."
         raise InvalidInput("must be given together", "--contract and --state", remedy)
@@ -190,9 +185,7 @@ def _decodes(files: list[Path], text: str | None) -> Finding:
     if verdict.ok:
         return Finding("state", "ok", f"the app decodes this {name}")
     state: Literal["warn", "fail"] = "fail" if verdict.ok is False else "warn"
-    remedy = (
-        "APNs would answer 200, and the phone show nothing. Change the state, or the Swift type."
-    )
+    remedy = "APNs would answer 200, and the phone show nothing. Change state or Swift type."
     return Finding("state", state, f"{name}: {verdict.message}", remedy)
 
 
@@ -211,14 +204,13 @@ async def _connection(settings: Settings, endpoint: Endpoint, *, needed: bool) -
         async with asyncio.timeout(PATIENCE):
             peer = await connector.open(lambda: probe)
     except TimeoutError:
-        check, said = "tcp", f"{where} did not answer within {PATIENCE:g} s"
-        remedy = _closed(endpoint.port)
+        check, remedy = "tcp", _closed(endpoint.port)
+        said = f"{where} did not answer within {PATIENCE:g} s"
     except ssl.SSLError as error:
         check, said = "tls", f"{where}: {error}"
         remedy = "Let ca_file name a PEM file with the certificates to trust."
     except ConnectFailed as error:
-        check, remedy = _blame(error, endpoint)
-        said = str(error)
+        (check, remedy), said = _blame(error, endpoint), str(error)
     else:
         probe.transport.abort()
         way = "" if proxy is None else f" through the proxy {proxy.host}:{proxy.port}"
@@ -274,26 +266,23 @@ def _blame(error: ConnectFailed, endpoint: Endpoint) -> tuple[str, str]:
 async def _push(arguments: dict[str, Any], token: str, *, real: bool = False) -> Finding:
     """Send a test push. APNs' answer shows whether the credentials work, then whether a ``real`` token does."""
     from ..client import Client
-    from ..explain import find
-    from ..payload import Update
-    from ..reasons import TABLE, normalise
 
+    about = "token" if real else "push"
     message = Update(content_state={}, timestamp=LONG_AGO, priority=5, expiration=0)
     try:
         async with Client(**arguments) as client:
             outcome = await client.send(message, token, deadline=PATIENCE)
     except (InvalidInput, PoolFull) as error:
-        check = "token" if real else "push"
-        return Finding(check, "fail", str(error), getattr(error, "remedy", ""))
+        return Finding(about, "fail", str(error), getattr(error, "remedy", ""))
     reason = normalise(outcome.reason)
     row, more = TABLE.get(reason), find(reason)
     if outcome.accepted and real:
         said = "APNs takes pushes to this token; that does not prove that a phone shows them"
-        return Finding("token", "ok", said)
+        return Finding(about, "ok", said)
     if outcome.accepted or (not real and reason in _OF_TOKEN):
         said = f"APNs knows key, team and {arguments['bundle_id']} (it answered {reason or 200})"
-        return Finding("push", "ok", said)
-    check, remedy = _REASONS.get(reason, ("token" if real else "push", ""))
+        return Finding(about, "ok", said)
+    check, remedy = _REASONS.get(reason, (about, ""))
     if real and more is not None and row is not None:
         remedy = f"{row.remedy} {more.remedy}"
     if row is None:
