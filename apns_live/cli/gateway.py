@@ -20,11 +20,11 @@ from ..gateway.settings import DIALECT_LIMITS, GatewaySettings, Limit
 from ..settings import Setting, read
 from ..settings.table import APNS, GATEWAY, LOG, SERVICE
 from .options import SENDING, SERVING, Shared, command
-from .place import Place
 from .store_access import (
     DEFAULT_DIRECTORY,
     KEY_FILE,
     STORE,
+    Place,
     address,
     configured_address,
     embedded_database,

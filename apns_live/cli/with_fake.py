@@ -41,8 +41,7 @@ from ..testing.phones import Activity, Token
 from ..testing.phones.decoding import as_json
 from ..testing.serve import facts_of
 from .files import write_private
-from .place import Place
-from .store_access import KEY_FILE, embedded_database, sealer
+from .store_access import KEY_FILE, Place, embedded_database, sealer
 
 BUNDLE_ID = "com.example.demo"
 SEGMENT = "everyone"

@@ -1,6 +1,6 @@
 """A typed msgspec decoder that accepts most valid states fast, and never one that Swift refuses.
 
-msgspec is stricter than Swift, except for cases that ``made`` finds in the text. States that it does
+msgspec is stricter than Swift, except for a few numbers, which `acceptor` searches for. States that it does
 not accept go to the exact checker. Types that it cannot express have no such decoder.
 """
 
