@@ -23,8 +23,10 @@ from apns_live.http2.frames import (
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
+    FRAME_HEADER,
     MAXIMUM_WINDOW,
     PADDED,
+    PRIORITY,
     SETTINGS_ACK,
     ErrorCode,
     FrameType,
@@ -189,9 +191,18 @@ class Connection(ABC):
         self._out.append(goaway_frame(self.last_stream_id, error.code, str(error).encode()[:200]))
         raise error
 
-    @abstractmethod
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
         """Handle all complete frames in ``data`` and return how many bytes were used."""
+        at, end = 0, len(data)
+        while end - at >= 9:
+            word, flags, stream_id = FRAME_HEADER.unpack_from(data, at)
+            behind = at + 9 + (word >> 8)
+            if behind > end:
+                self._check_unfinished(word)
+                break
+            self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[at + 9 : behind], events)
+            at = behind
+        return at
 
     def _check_unfinished(self, word: int) -> None:
         """Refuse an invalid frame before all of it has arrived, so that none is buffered."""
@@ -256,7 +267,8 @@ class Connection(ABC):
     def _take_headers(
         self, flags: int, stream_id: int, payload: bytes, events: list[Event]
     ) -> None:
-        block = strip_padding(payload, flags, "HEADERS")
+        padded = flags & (PADDED | PRIORITY)
+        block = strip_padding(payload, flags, "HEADERS") if padded else payload
         ends_stream = bool(flags & END_STREAM)
         if flags & END_HEADERS:
             self._headers_complete(stream_id, block, ends_stream, events)

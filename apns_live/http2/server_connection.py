@@ -10,13 +10,7 @@ from apns_live.http2.events import DataReceived, Event, RequestReceived, Request
 from apns_live.http2.field_rules import check_request, list_size
 from apns_live.http2.frames import (
     CLIENT_PREFACE,
-    DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
-    END_HEADERS,
-    END_STREAM,
-    FRAME_HEADER,
-    PADDED,
-    PRIORITY,
     ErrorCode,
     Setting,
     data_header,
@@ -28,8 +22,6 @@ from apns_live.http2.frames import (
 from apns_live.http2.headers import HeaderDecoder, ResponseEncoder
 from apns_live.http2.state import FLOOD_BUDGET, Ending, ReceiveWindow, Stream
 
-_USUAL_FRAME = DEFAULT_FRAME_SIZE << 8
-_RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY
 _TOLERATED_BEFORE_SETTINGS = 100
 
 
@@ -195,53 +187,6 @@ class ServerConnection(Connection):
     ) -> None:
         block = self._responses.response_block(status, headers)
         self._out += header_frames(stream_id, block, self._max_frame_size, end_stream=end_stream)
-
-    def _take_frames(self, data: bytes, events: list[Event]) -> int:
-        at = 0
-        end = len(data)
-        unpack = FRAME_HEADER.unpack_from
-        streams = self._streams
-        window = self._receive_window
-        while end - at >= 9:
-            word, flags, stream_id = unpack(data, at)
-            start = at + 9
-            stop = start + (word >> 8)
-            if stop > end:
-                self._check_unfinished(word)
-                break
-            if self.ready and self._unfinished is None and word < _USUAL_FRAME:
-                # A request without padding and priority takes the fast path.
-                frame_type = word & 0xFF
-                if frame_type == 0 and stream_id in streams and not flags & PADDED and stop > start:
-                    window.available -= stop - start
-                    if window.available >= 0:
-                        try:
-                            self._data_received(
-                                stream_id,
-                                stop - start,
-                                data[start:stop],
-                                flags & END_STREAM == END_STREAM,
-                                events,
-                            )
-                        except Http2StreamError as error:
-                            self._stream_error(stream_id, error, events)
-                        at = stop
-                        continue
-                    window.available += stop - start
-                elif (
-                    frame_type == 1
-                    and flags & _RELEVANT_FLAGS == END_HEADERS
-                    and stream_id & 0x80000001 == 1
-                ):
-                    try:
-                        self._headers_complete(stream_id, data[start:stop], False, events)
-                    except Http2StreamError as error:
-                        self._stream_error(stream_id, error, events)
-                    at = stop
-                    continue
-            self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:stop], events)
-            at = stop
-        return at
 
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id & 1 == 0 or stream_id > self.last_stream_id
