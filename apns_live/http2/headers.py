@@ -13,6 +13,7 @@ import enum
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -31,7 +32,6 @@ _STATIC = HeaderTable.STATIC_TABLE_MAPPING
 """For each name of the static table: its index, and the index of each value."""
 _ENTRY_OVERHEAD = 32
 _CACHED_PREFIXES = 64
-_CACHED_NAMES = 256
 
 
 class EncodedString(msgspec.Struct, frozen=True, gc=False):
@@ -214,7 +214,7 @@ class HeaderEncoder:
         self.table = HeaderTable()
         self._indexed: dict[tuple[bytes, bytes], bytes] = {}
         """Fields found in a table, in encoded form, valid while the tables stay the same."""
-        self._pending: list[int] = []
+        self._pending: Sequence[int] = ()
         self.generation = 0
 
     def limit_table(self, size: int) -> None:
@@ -230,9 +230,8 @@ class HeaderEncoder:
 
     def take_size_update(self) -> bytes:
         """Return the size updates for the beginning of the next block."""
-        updates = b"".join(encode_integer(size, 5, 0x20) for size in self._pending)
-        self._pending = []
-        return updates
+        pending, self._pending = self._pending, ()
+        return b"".join([encode_integer(size, 5, 0x20) for size in pending])
 
     def _table_changed(self) -> None:
         self._indexed.clear()
@@ -306,28 +305,11 @@ class RequestEncoder(HeaderEncoder):
 class ResponseEncoder(HeaderEncoder):
     """A server's encoder: it indexes nothing, so answers do not depend on each other."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._names: dict[bytes, bytes] = {}
-
     def response_block(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """Return the complete block of one response. Names are converted to lower case."""
-        parts = [self.take_size_update()] if self._pending else []
-        parts.append(_STATUSES.get(status) or _status_field(status))
-        names = self._names
+        parts = [self.take_size_update(), _status_field(status)]
         for name, value in headers:
-            head = names.get(name)
-            if head is None:
-                lower = name.lower()
-                index = _STATIC[lower][0] if lower in _STATIC else 0
-                head = encode_integer(index, 4) + (b"" if index else encode_string(lower))
-                if len(names) < _CACHED_NAMES:
-                    names[name] = head
-            parts += (
-                head,
-                _LENGTHS[len(value)] if len(value) < 127 else encode_integer(len(value), 7),
-                value,
-            )
+            parts += (_field_head(name), encode_integer(len(value), 7), value)
         return b"".join(parts)
 
 
@@ -335,6 +317,7 @@ PATH = encode_integer(_STATIC[b":path"][0], 4)
 """``:path`` as a literal without indexing; its length and text follow."""
 
 
+@lru_cache(maxsize=512)
 def _status_field(status: int) -> bytes:
     text = b"%d" % status
     first, values = _STATIC[b":status"]
@@ -343,5 +326,8 @@ def _status_field(status: int) -> bytes:
     return encode_integer(first, 4) + encode_string(text)
 
 
-_LENGTHS = tuple(encode_integer(length, 7) for length in range(127))
-_STATUSES = {status: _status_field(status) for status in range(100, 600)}
+@lru_cache(maxsize=256)
+def _field_head(name: bytes) -> bytes:
+    lower = name.lower()
+    index = _STATIC[lower][0] if lower in _STATIC else 0
+    return encode_integer(index, 4) + (b"" if index else encode_string(lower))
