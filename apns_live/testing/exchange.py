@@ -181,8 +181,6 @@ def authorize(
         seen.since = wall
     if bound is None:
         connection.key = key
-    if connection.token is None or connection.token.key is not key:
-        connection.topics.clear()
     connection.token = token
     connection.authorization = authorization
     return ""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -99,8 +99,7 @@ class TokenVerifier:
     def __init__(self, *, strict: bool = False, cache_size: int = 4096) -> None:
         self.strict = strict
         self._keys: dict[str, RegisteredKey] = {}
-        self._cache: OrderedDict[bytes, VerifiedToken | None] = OrderedDict()
-        self._cache_size = cache_size
+        self._verified = lru_cache(maxsize=cache_size)(self._verify)
         self._jws = PyJWS(algorithms=["ES256"])
 
     @property
@@ -111,12 +110,12 @@ class TokenVerifier:
     def register(self, key: RegisteredKey) -> None:
         """Register ``key``; it replaces one of the same id."""
         self._keys[key.key_id] = key
-        self._cache.clear()
+        self._verified.cache_clear()
 
     def revoke(self, key_id: str) -> None:
         """Remove a key. Its tokens are refused from now on."""
         self._keys.pop(key_id, None)
-        self._cache.clear()
+        self._verified.cache_clear()
 
     def is_current(self, token: VerifiedToken) -> bool:
         """Whether the key of ``token`` is still the registered one."""
@@ -124,21 +123,7 @@ class TokenVerifier:
 
     def verify(self, token: bytes) -> VerifiedToken | None:
         """Return the verified ``token`` (without the scheme), or None if it is not valid."""
-        cache = self._cache
-        try:
-            known = cache[token]
-        except KeyError:
-            pass
-        else:
-            cache.move_to_end(token)
-            return known
-        if len(token) > _LONGEST:
-            return None
-        verdict = self._verify(token)
-        cache[token] = verdict
-        if len(cache) > self._cache_size:
-            cache.popitem(last=False)
-        return verdict
+        return self._verified(token) if len(token) <= _LONGEST else None
 
     def _verify(self, token: bytes) -> VerifiedToken | None:
         try:

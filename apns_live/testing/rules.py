@@ -35,7 +35,6 @@ LONGEST_TOKEN = 512
 COLLAPSE_ID_LIMIT = 64
 """Bytes."""
 _PRIORITIES: dict[bytes | None, int] = {b"10": 10, b"5": 5, b"1": 1}
-_KNOWN_TOPICS = 256
 _LATEST = 10**15
 _SPELLINGS = (b"liveactivity", b"LiveActivity", b"Liveactivity")
 _POLICY, _PUSH_TYPE = "message-storage-policy", "push-type"
@@ -119,13 +118,8 @@ def _push_to_device(exchange: Exchange) -> Response:
     if reason:
         return refuse(reason)
 
-    topic_key = (get(b"apns-topic"), get(b"apns-push-type"))
-    verdict = connection.topics.get(topic_key)
-    if verdict is None:
-        if len(connection.topics) >= _KNOWN_TOPICS:
-            connection.topics.clear()
-        verdict = judge(*topic_key, state.apps_of(connection), state.strict)
-        connection.topics[topic_key] = verdict
+    told = get(b"apns-topic"), get(b"apns-push-type")
+    verdict = judge(*told, state.apps_of(connection), state.strict)
     if verdict.topic_reason:
         return refuse(verdict.topic_reason)
 

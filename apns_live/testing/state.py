@@ -16,7 +16,6 @@ import msgspec
 
 from .channels import Channels
 from .jwt import App, Environment, RegisteredKey, TokenVerifier, VerifiedToken
-from .topics import TopicVerdict
 
 Face = Literal["device", "manage"]
 Spelling = Literal["wire", "documented"]
@@ -165,8 +164,7 @@ class ConnectionIdentity:
 
     ``key`` is the key of the first accepted provider token: it binds the connection.
     ``token`` and ``authorization`` are the last accepted provider token and its header value.
-    ``seen`` has one entry for the key and each related key that was used. ``topics`` are the
-    verdicts on topics so far: what a key covers is captured at its first use here.
+    ``seen`` has one entry for the key and each related key that was used.
     ``cut`` is True while a refusal has reduced the streams to one; ``errors`` weighs refusals.
     """
 
@@ -176,9 +174,6 @@ class ConnectionIdentity:
     token: VerifiedToken | None = None
     authorization: bytes = field(default=b"", repr=False)
     seen: dict[str, SeenKey] = field(default_factory=dict, repr=False)
-    topics: dict[tuple[bytes | None, bytes | None], TopicVerdict] = field(
-        default_factory=dict, repr=False
-    )
     cut: bool = False
     errors: int = 0
     accepted: int = 0

@@ -8,6 +8,7 @@ TopicDisallowed, as both were seen on the wire.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -58,6 +59,7 @@ def split(topic: str) -> tuple[str, str]:
     return topic, ""
 
 
+@lru_cache(maxsize=1024)
 def judge(
     topic: bytes | None, push_type: bytes | None, apps: frozenset[str], strict: bool
 ) -> TopicVerdict:

@@ -8,7 +8,8 @@ so a schema should not forbid them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -23,8 +24,7 @@ class ContentStateSchemas:
     """Checks by attributes type. Verdicts on the same bytes are cached."""
 
     def __init__(self, schemas: Mapping[str, Mapping[str, object]]) -> None:
-        self._validators: dict[str, Any] = {}
-        self._verdicts: dict[tuple[str, bytes], str] = {}
+        self._validators: dict[str, Callable[[bytes], str]] = {}
         self.contracts: dict[str, Contract] = {}
         """The app's Swift source by version, as phones decode; ``""`` is for all other versions."""
         for name, schema in schemas.items():
@@ -51,8 +51,7 @@ class ContentStateSchemas:
             raise FakeError(
                 f"the schema of {attributes_type} is not a valid JSON Schema: {error.message}"
             ) from None
-        self._validators[attributes_type] = kind(schema)
-        self._verdicts.clear()
+        self._validators[attributes_type] = lru_cache(_REMEMBERED)(partial(_judge, kind(schema)))
 
     def problem(
         self, attributes_type: str | None, attributes: bytes, content: bytes, app_version: str = ""
@@ -79,17 +78,8 @@ class ContentStateSchemas:
         validators = self._validators
         if attributes_type is None and len(validators) == 1:
             attributes_type = next(iter(validators))
-        validator = validators.get(attributes_type or "")
-        if validator is None:
-            return ""
-        key = (attributes_type or "", content)
-        problem = self._verdicts.get(key)
-        if problem is None:
-            problem = _judge(validator, content)
-            if len(self._verdicts) >= _REMEMBERED:
-                self._verdicts.clear()
-            self._verdicts[key] = problem
-        return problem
+        judge = validators.get(attributes_type or "")
+        return "" if judge is None else judge(content)
 
 
 def _judge(validator: Any, content: bytes) -> str:  # jsonschema creates the class at run time
