@@ -32,13 +32,12 @@ from apns_live.http2.frames import (
 from apns_live.http2.headers import (
     PATH,
     EncodedString,
-    HeaderDecoder,
     Prefix,
     PreparedHeaders,
     RequestEncoder,
     encode_integer,
 )
-from apns_live.http2.state import FLOOD_BUDGET, Ending, ReceiveWindow, Stream
+from apns_live.http2.state import Ending, ReceiveWindow, Stream
 
 _CONNECTION_WINDOW = 1_048_576
 _RESET = 4 << 8 | FrameType.RST_STREAM
@@ -115,22 +114,14 @@ class ClientConnection(Connection):
         self,
         *,
         authority: bytes,
-        header_decoder: HeaderDecoder | None = None,
         max_response_body: int = 65_536,
         initial_window: int = DEFAULT_WINDOW,
         connection_window: int = _CONNECTION_WINDOW,
         first_stream_id: int = 1,
         batch_answers: bool = False,
-        flood_budget: int = FLOOD_BUDGET,
     ) -> None:
         self._requests = RequestEncoder(authority)
-        super().__init__(
-            client=True,
-            encoder=self._requests,
-            header_decoder=header_decoder,
-            connection_window=connection_window,
-            flood_budget=flood_budget,
-        )
+        super().__init__(client=True, encoder=self._requests, connection_window=connection_window)
         self._prefixes = self._requests.prefixes
         self._template = _Template()
         self._batch_answers = batch_answers

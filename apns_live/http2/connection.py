@@ -44,6 +44,7 @@ from apns_live.http2.frames import (
 from apns_live.http2.headers import HeaderDecoder, HeaderEncoder
 from apns_live.http2.state import (
     DEFAULT_SETTINGS,
+    FLOOD_BUDGET,
     ClosedStreams,
     Ending,
     FloodGuard,
@@ -81,14 +82,13 @@ class Connection(ABC):
         *,
         client: bool,
         encoder: HeaderEncoder,
-        header_decoder: HeaderDecoder | None,
         connection_window: int,
-        flood_budget: int,
+        flood_budget: int = FLOOD_BUDGET,
     ) -> None:
         self._out: list[bytes] = []
         self._rest = b""
         self._encoder = encoder
-        self._decoder = header_decoder or HeaderDecoder(MAX_HEADER_LIST)
+        self._decoder = HeaderDecoder(MAX_HEADER_LIST)
         self._check = FieldCheck()
         self._ours = OurSettings(client=client)
         self._peers = DEFAULT_SETTINGS.copy()

@@ -19,7 +19,7 @@ from apns_live.http2.frames import (
     reset_frame,
     window_update_frame,
 )
-from apns_live.http2.headers import HeaderDecoder, ResponseEncoder
+from apns_live.http2.headers import ResponseEncoder
 from apns_live.http2.state import FLOOD_BUDGET, Ending, ReceiveWindow, Stream
 
 _TOLERATED_BEFORE_SETTINGS = 100
@@ -43,7 +43,6 @@ class ServerConnection(Connection):
         self,
         *,
         settings: Mapping[int, int] | None = None,
-        header_decoder: HeaderDecoder | None = None,
         max_request_body: int = 65_536,
         in_pieces: bool = False,
         automatic_windows: bool = True,
@@ -54,7 +53,6 @@ class ServerConnection(Connection):
         super().__init__(
             client=False,
             encoder=self._responses,
-            header_decoder=header_decoder,
             connection_window=connection_window,
             flood_budget=flood_budget,
         )

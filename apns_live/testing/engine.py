@@ -76,7 +76,7 @@ class Engine:
         faults = self.faults
         if self.faults_of is not None:
             faults = self.faults_of(key_of(dict(request.headers)))
-        if faults.for_requests or self.latency or self.spread:
+        if faults or self.latency or self.spread:
             return self._plan(request, connection, faults)
         return self._respond(request, connection)
 

@@ -229,8 +229,6 @@ class Faults:
     seed: int = 0
     monotonic: Callable[[], float] = lambda: 0.0
     possible: frozenset[str] = ACTIONS
-    for_requests: list[ActiveFault] = field(default_factory=list)
-    for_connections: list[ActiveFault] = field(default_factory=list)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
     _added: int = 0
     _active: dict[int, ActiveFault] = field(default_factory=dict)
@@ -256,21 +254,17 @@ class Faults:
         self._added += 1
         draws_as = fault.name or f"{fault.action} {self._added}"
         self._active[fault_id] = ActiveFault(fault_id, fault, self.monotonic(), draws_as)
-        self._sort()
         return fault_id
 
     def remove(self, fault_id: int) -> bool:
         """End a fault; False if there is none of that id."""
-        found = self._active.pop(fault_id, None) is not None
-        self._sort()
-        return found
+        return self._active.pop(fault_id, None) is not None
 
     def clear(self) -> None:
         """End every fault, and forget how many pushes each token has had."""
         self._active.clear()
         self._counts.clear()
         self._added = 0
-        self._sort()
 
     def nth(self, token: str) -> int:
         """Count a push to ``token`` (or a request of that key) and return its number, from 1.
@@ -286,8 +280,13 @@ class Faults:
 
     def choose(self, target: Target, nth: int) -> list[ActiveFault]:
         """Return the faults that strike a request or a new connection, oldest fault first."""
-        faults = self.for_connections if target.token is None else self.for_requests
-        return [each for each in faults if self._strikes(each, target, nth)]
+        of_connections = target.token is None
+        return [
+            each
+            for each in self
+            if (each.fault.action in CONNECTION_ACTIONS) is of_connections
+            and self._strikes(each, target, nth)
+        ]
 
     def over_limit(self, active: ActiveFault, key: str) -> bool:
         """Whether a throttle refuses this request. Each key has a bucket that refills evenly."""
@@ -320,11 +319,6 @@ class Faults:
             return False
         active.fired += 1
         return True
-
-    def _sort(self) -> None:
-        of_connections = CONNECTION_ACTIONS
-        self.for_requests = [each for each in self if each.fault.action not in of_connections]
-        self.for_connections = [each for each in self if each.fault.action in of_connections]
 
 
 def _matches(fault: Fault, target: Target) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from apns_live.errors import FakeError
 
 from .engine import Engine
-from .faults import ActiveFault, Target
+from .faults import Target
 from .state import Face
 from .wire import Connections, FaceOptions, WireConnection
 
@@ -117,10 +117,8 @@ class WireFace(Connections):
         if len(self.connections) + len(self._handshakes) >= self.options.connection_limit:
             _break(accepted)
             return
-        struck: tuple[ActiveFault, ...] = ()
-        faults = self.engine.faults
-        if faults.for_connections:
-            struck = tuple(faults.choose(Target(connection_id, self.kind), connection_id))
+        target = Target(connection_id, self.kind)
+        struck = tuple(self.engine.faults.choose(target, connection_id))
         for active in struck:
             self.engine.record_strike(active, connection_id, "", connection_id)
         context = self._context

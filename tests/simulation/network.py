@@ -346,9 +346,7 @@ class Network:
         engine = self.face.engine
         number = engine.next_connection_id()
         target = Target(number, self.face.kind)
-        struck = (
-            tuple(engine.faults.choose(target, number)) if engine.faults.for_connections else ()
-        )
+        struck = tuple(engine.faults.choose(target, number))
         for active in struck:
             if active.fault.action == "refuse_connection":
                 self._effects.count("refuse_connection")
