@@ -276,22 +276,18 @@ class RealClock(_MovableClock):
 
     def __init__(self) -> None:
         super().__init__()
-        self._offset = 0.0
+        self.offset = 0.0
+        """Seconds by which this clock is ahead of the machine's."""
         self._wakeup: asyncio.TimerHandle | None = None
         self._wakeup_due = 0.0
 
-    @property
-    def offset(self) -> float:
-        """Seconds by which this clock is ahead of the machine's."""
-        return self._offset
-
     def time(self) -> float:
         """Return the machine's wall-clock time plus the offset, seconds since 1970."""
-        return wall_time() + self._offset
+        return wall_time() + self.offset
 
     def monotonic(self) -> float:
         """Return the machine's monotonic time plus the offset."""
-        return perf_counter() + self._offset
+        return perf_counter() + self.offset
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> ClockTimer:
         """Call ``callback`` on the running event loop after ``delay`` seconds."""
@@ -308,7 +304,7 @@ class RealClock(_MovableClock):
     def _jump(self, moment: float) -> None:
         ahead = moment - self.monotonic()
         if ahead > 0:
-            self._offset += ahead
+            self.offset += ahead
 
     def _arrange(self) -> None:
         due = self.next_due
@@ -336,4 +332,4 @@ class RealClock(_MovableClock):
         self._arrange()
 
     def __repr__(self) -> str:
-        return f"<RealClock {self._offset:+.3f} s, {self.pending} timers>"
+        return f"<RealClock {self.offset:+.3f} s, {self.pending} timers>"

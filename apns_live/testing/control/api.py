@@ -18,7 +18,7 @@ from apns_live.testing.clock import RealClock, SimulatedClock
 from apns_live.testing.faults import Fault
 from apns_live.testing.handles.pushes import PUSH_FIELDS, PushView, explain_misfit, fitting
 from apns_live.testing.log import Ring
-from apns_live.testing.phones import Activity, Device, SimulatedPhones, Token
+from apns_live.testing.phones import Activity, Device, SimulatedPhones
 from apns_live.testing.phones.population import SWITCHES
 
 from . import rows
@@ -170,6 +170,13 @@ class ControlApi:
         del self._within[name]
         self.fake.namespaces.remove(name)
 
+    @route("GET", "/v1/devices/{id}", rows.DeviceRow, name="get_device")
+    @route("GET", "/v1/activities/{id}", rows.ActivityRow, name="get_activity")
+    @route("GET", "/v1/tokens/{token}", rows.TokenRow, name="get_token")
+    def get(self, thing: object) -> object:
+        """Return one object with its current values."""
+        return thing
+
     # Phones.
 
     @route("GET", "/v1/devices", rows.DeviceRow, lists=True)
@@ -203,11 +210,6 @@ class ControlApi:
             raise BadRequestError("there is a phone of that id already", field="id", status=409)
         return self.fake.devices.add_device(device_id, **options)
 
-    @route("GET", "/v1/devices/{id}", rows.DeviceRow)
-    def get_device(self, device: Device) -> object:
-        """Return one phone."""
-        return device
-
     @route("PATCH", "/v1/devices/{id}", rows.DeviceRow, optional=SWITCHES)
     def change_device(
         self, device: Device, offline_for: float | None = None, **switches: bool | None
@@ -234,11 +236,6 @@ class ControlApi:
     def list_activities(self, fits: Fits, after: After = 0, limit: Limit = 100) -> object:
         """List activities."""
         return _listed(filter(fits, self.fake.devices.activities.values()), after, limit)
-
-    @route("GET", "/v1/activities/{id}", rows.ActivityRow)
-    def get_activity(self, activity: Activity) -> object:
-        """Return one activity."""
-        return activity
 
     route.phones(
         *("POST", "/v1/devices/{id}/activities", SimulatedPhones.start_activity),
@@ -269,11 +266,6 @@ class ControlApi:
     def adopt_token(self, token: str) -> object:
         """Create a phone for a token of your own (hex), so that pushes to it appear here."""
         return self.fake.namespaces.adopt(self.fake, token)
-
-    @route("GET", "/v1/tokens/{token}", rows.TokenRow)
-    def get_token(self, token: Token) -> object:
-        """Return one token."""
-        return token
 
     @route("GET", "/v1/tokens/next", rows.TokenRow, filters=TOKENS, may_be_empty=True)
     async def next_token(

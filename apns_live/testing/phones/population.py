@@ -69,17 +69,13 @@ class SimulatedPhones(ActivityKit):
 
     def token_status(self, token: str, topic: str) -> TokenStatus:
         """Return the status of ``token`` (lower-case hex) for ``topic``, as APNs sees it."""
-        heap = self.schedule.heap
-        if heap and heap[0][0] <= (now := self.now()):
-            self.schedule.run(now)
+        self.schedule.run(self.now())
         return self.registry.status(token, topic)
 
     def receive(self, push: Push) -> None:
         """Receive a device push that was answered with 200."""
         now = push.received_at
-        heap = self.schedule.heap
-        if heap and heap[0][0] <= now:
-            self.schedule.run(now)
+        self.schedule.run(now)
         record = self.log.received(push)
         token = self._tokens.get(push.token)
         if token is None or token.topic != push.topic:

@@ -48,9 +48,9 @@ class Schedule:
 
     def run(self, now: float) -> None:
         """Wake all objects that are due, in order of time, each with its own time."""
-        if self._running:
-            return
         heap = self.heap
+        if self._running or not heap or heap[0][0] > now:
+            return
         self._running = True
         try:
             while heap and heap[0][0] <= now:
@@ -85,6 +85,7 @@ class Schedule:
     def _on_timer(self) -> None:
         self._armed = None
         self.run(self._clock.time() + _ROUNDING)
+        self._arm()  # a clock may ring early, and then nothing was due
 
 
 def away_until(device: Device, settings: PhoneSettings, now: float) -> float:
