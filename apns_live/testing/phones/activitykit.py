@@ -70,35 +70,28 @@ class ActivityKit(ABC):
 
     # Pushes.
 
-    def take(
-        self,
-        record: PushRecord,
-        device: Device,
-        activity: Activity | None,
-        token: Token | None,
-        now: float,
-        state: str,
-    ) -> None:
-        """Handle a push, a broadcast if ``token`` is None. ``state`` is the log's for a shown one."""
+    def take(self, item: PushToPhone, now: float, state: str) -> None:
+        """Handle a push for a Live Activity. ``state`` is the log's for one that is shown."""
+        record, activity = item.record, item.shown
         try:
             aps = decode_activity(record.push.body)
         except UndecodableError as error:
-            self.discard(record, now, device, activity, words.UNDECODABLE, str(error))
+            self.discard(item, now, words.UNDECODABLE, str(error))
             return
         record.event, record.timestamp = aps.event or "", aps.timestamp
-        problem = _address_problem(aps, activity, token)
+        problem = _address_problem(aps, activity, item.token)
         if problem:
-            self.discard(record, now, device, activity, *problem)
+            self.discard(item, now, *problem)
         elif activity is not None:
-            self._change(record, activity, aps, now, state)
-        elif token is not None:
-            self._start(record, token, aps, now, state)
+            self._change(item, activity, aps, now, state)
+        elif item.token is not None:
+            self._start(item, item.token, aps, now, state)
 
     def _change(
-        self, record: PushRecord, activity: Activity, aps: Aps, now: float, state: str
+        self, item: PushToPhone, activity: Activity, aps: Aps, now: float, state: str
     ) -> None:
         """Apply an update or an end to an activity, if the phone accepts it."""
-        device, push = activity.device, record.push
+        record, device, push = item.record, item.device, item.record.push
         law = self.law_of(device)
         ends, timestamp = aps.event == "end", aps.timestamp or 0
         content = bytes(aps.content_state) if is_object(aps.content_state) else b""
@@ -116,7 +109,7 @@ class ActivityKit(ABC):
         ):
             if law.demotes:
                 record.demoted = True
-                self._hold(PushToPhone(record, device, activity, activity.token), now)
+                self._hold(item, now)
                 return
             problem = words.BUDGET, "the hourly budget of priority-10 pushes is spent"
         elif not ends:
@@ -125,7 +118,7 @@ class ActivityKit(ABC):
             of_card = activity.attributes_type, activity.attributes
             problem = self._data_problem(device, *of_card, content)
         if problem:
-            self.discard(record, now, device, activity, *problem)
+            self.discard(item, now, *problem)
             return
         detail = self._show(activity, content, now, at_once=ends)
         activity.timestamp = max(timestamp, activity.timestamp)
@@ -134,7 +127,7 @@ class ActivityKit(ABC):
         detail = self._take_appearance(activity, aps, now) or detail
         if record.demoted:
             detail = "delayed: the hourly budget of priority-10 pushes was spent"
-        self.log.note(record, now, state, device.id, activity.id, detail=detail)
+        self.note(item, now, state, detail=detail)
         if ends:
             self.end(activity, now, "push", aps.dismissal_date)
         else:
@@ -172,41 +165,31 @@ class ActivityKit(ABC):
         activity.content, activity.refresh = newest, Refresh(now)
         return ""
 
-    def discard(
-        self,
-        record: PushRecord,
-        now: float,
-        device: Device,
-        activity: Activity | None,
-        why: str,
-        detail: str = "",
+    def note(
+        self, item: PushToPhone, now: float, state: str, why: str = "", detail: str = ""
     ) -> None:
-        """Note that a push changed nothing."""
-        activity_id = ""
-        if activity is not None:
-            activity.ignored += 1
-            activity_id = activity.id
-        self.log.note(record, now, words.DISCARDED, device.id, activity_id, why, detail)
-        self.touch(device)
+        """Record that a push changed its state on the way to its phone."""
+        shown = item.shown
+        activity_id = shown.id if shown is not None else ""
+        self.log.note(item.record, now, state, item.device.id, activity_id, why, detail)
 
-    def _start(self, record: PushRecord, token: Token, aps: Aps, now: float, state: str) -> None:
-        device = token.device
-        bundle_id = token.bundle_id
-        push = record.push
+    def discard(self, item: PushToPhone, now: float, why: str, detail: str = "") -> None:
+        """Record that a push changed nothing."""
+        if item.shown is not None:
+            item.shown.ignored += 1
+        self.note(item, now, words.DISCARDED, why, detail)
+        self.touch(item.device)
+
+    def _start(self, item: PushToPhone, token: Token, aps: Aps, now: float, state: str) -> None:
+        record, device = item.record, item.device
         refusal = self._start_refusal(record, token, aps, now)
         if refusal:
-            self.discard(record, now, device, None, *refusal)
+            self.discard(item, now, *refusal)
             return
-        activity = self.begin(
-            device,
-            bundle_id,
-            aps.attributes_type or "",
-            bytes(aps.attributes),
-            bytes(aps.content_state),
-            now,
-        )
+        data = bytes(aps.attributes), bytes(aps.content_state)
+        activity = self.begin(device, token.bundle_id, aps.attributes_type or "", *data, now)
         activity.timestamp = aps.timestamp or 0
-        activity.collapse_id = push.collapse_id
+        activity.collapse_id = record.push.collapse_id
         detail = self._take_appearance(activity, aps, now)
         self.log.note(record, now, state, device.id, activity.id, detail=detail)
         if aps.input_push_channel:

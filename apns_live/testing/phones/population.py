@@ -80,9 +80,9 @@ class SimulatedPhones(ActivityKit):
         token = self._tokens.get(push.token)
         if token is None or token.topic != push.topic:
             token = self._meet(push, token, now)
-        activity_id = token.activity.id if token.activity else ""
-        self.log.note(record, now, words.RECEIVED, token.device.id, activity_id)
-        self._send(PushToPhone(record, token.device, token.activity, token), now)
+        item = PushToPhone(record, token.device, token.activity, token)
+        self.note(item, now, words.RECEIVED)
+        self._send(item, now)
 
     def receive_broadcast(self, push: Push) -> None:
         """Receive a broadcast that was answered with 200."""
@@ -384,23 +384,22 @@ class SimulatedPhones(ActivityKit):
 
     def _deliver(self, item: PushToPhone, now: float, state: str) -> None:
         record, device, token = item.record, item.device, item.token
-        shown = item.activity if token is None else token.activity
         if token is not None and token.silent:
-            self.discard(record, now, device, shown, words.SILENT_TOKEN)
+            self.discard(item, now, words.SILENT_TOKEN)
         elif token is None or token.topic.endswith(LIVE_ACTIVITY):
-            self.take(record, device, shown, token, now, state)
+            self.take(item, now, state)
         elif token.kind in {"widgets", "controls"}:
             # Widgets and controls reload. The body says only that content has changed.
             body = as_json(record.push.body)
             aps = body.get("aps") if isinstance(body, dict) else None
             if isinstance(aps, dict) and aps.get("content-changed") is True:
-                self.log.note(record, now, state, device.id, detail=f"{token.kind} reload")
+                self.note(item, now, state, detail=f"{token.kind} reload")
             else:
                 detail = 'a push of this type says {"aps": {"content-changed": true}}'
-                self.discard(record, now, device, None, words.UNDECODABLE, detail)
+                self.discard(item, now, words.UNDECODABLE, detail)
         else:
             device.notifications = [*(device.notifications or ()), record][-NOTIFICATIONS_KEPT:]
-            self.log.note(record, now, state, device.id)
+            self.note(item, now, state)
             self.touch(device)
 
     def join(self, activity: Activity, now: float) -> None:
@@ -416,46 +415,39 @@ class SimulatedPhones(ActivityKit):
     # Storage: APNs stores messages for offline phones, and delays some to save power.
 
     def _store(self, item: PushToPhone, now: float, until: float) -> None:
-        record, device, token, shown = item.record, item.device, item.token, item.shown
-        push = record.push
+        device, token, push = item.device, item.token, item.record.push
         expires = _expires(item)
         if expires <= now:
             why = words.OFFLINE if push.expiration == 0 or not expires else words.EXPIRED
-            self.discard(record, now, device, shown, why)
+            self.discard(item, now, why)
             return
         if token is None:
-            key = f"channel {push.channel_id} {shown.id if shown else ''}"
+            key = f"channel {push.channel_id} {item.activity.id if item.activity else ''}"
         else:
             key = token.bundle_id if self.settings.storage == "app" else token.text
         if device.stored is None:
             device.stored = {}
         replaced = device.stored.pop(key, None)
         if replaced is not None:
-            self._discard_waiting(replaced, now, words.REPLACED)
+            self.discard(replaced, now, words.REPLACED)
         device.stored[key] = item
-        activity_id = shown.id if shown else ""
-        self.log.note(record, now, words.STORED, device.id, activity_id, words.DEVICE_OFFLINE)
+        self.note(item, now, words.STORED, words.DEVICE_OFFLINE)
         if until != inf:
             self.schedule.add(device, until)
         self.touch(device)
 
     def _hold(self, item: PushToPhone, now: float) -> None:
-        record, device, shown = item.record, item.device, item.shown
+        device = item.device
         if device.held is None:
             device.held = []
         if len(device.held) >= HELD_AT_MOST:
-            self._discard_waiting(device.held.pop(0), now, words.REPLACED)
+            self.discard(device.held.pop(0), now, words.REPLACED)
         device.held.append(item)
-        activity_id = shown.id if shown else ""
-        why = words.DEMOTED if record.demoted else words.POWER
-        self.log.note(record, now, words.STORED, device.id, activity_id, why)
+        self.note(item, now, words.STORED, words.DEMOTED if item.record.demoted else words.POWER)
         if device.burst_at is None:
             device.burst_at = next_burst(device, self.settings, now)
         self.schedule.add(device, device.burst_at)
         self.touch(device)
-
-    def _discard_waiting(self, item: PushToPhone, now: float, why: str) -> None:
-        self.discard(item.record, now, item.device, item.shown, why)
 
     def _release(self, device: Device, now: float, *, held: bool) -> None:
         """Deliver the pushes that waited for power (``held``) or for a network."""
@@ -469,7 +461,7 @@ class SimulatedPhones(ActivityKit):
             # A push for one attempt (expiration 0) may wait for power, but not for a network.
             expires = (item.record.push.expiration or inf) if held else _expires(item)
             if expires <= now:
-                self._discard_waiting(item, now, words.EXPIRED)
+                self.discard(item, now, words.EXPIRED)
             else:
                 self._deliver(item, now, words.DELIVERED_FROM_STORAGE)
 
