@@ -32,6 +32,7 @@ from apns_live.http2.frames import (
     FrameType,
     Setting,
     check_frame,
+    data_header,
     goaway_frame,
     parse_goaway,
     parse_settings,
@@ -373,9 +374,31 @@ class Connection(ABC):
         self._stream_window_grew(stream_id, increment)
 
     def _flush(self) -> None:
-        limits = (self._send_window, self._max_frame_size, self._stream_send_window)
-        for stream_id in self._queue.flush(*limits, self._data_sent, self._out):
-            self._body_sent(stream_id)
+        """Send the waiting bodies as far as the windows allow, in turns of one frame."""
+        queue = self._queue
+        while queue.ready and self._send_window > 0:
+            stream_id, body = queue.ready.popitem(last=False)
+            size = self._send_piece(stream_id, body, end=True)
+            queue.waiting_bytes -= size
+            if size == len(body):
+                self._body_sent(stream_id)
+            else:
+                (queue.ready if size else queue.stalled)[stream_id] = body[size:]
+
+    def _send_piece(self, stream_id: int, data: memoryview, *, end: bool) -> int:
+        """Queue a DATA frame as large as the windows allow, if any; return the bytes of data in it.
+
+        With ``end``, the frame that has all of the data ends the stream.
+        """
+        stream = self._streams[stream_id]
+        window = min(self._send_window, self._peers[Setting.INITIAL_WINDOW_SIZE] - stream.sent)
+        size = max(0, min(len(data), window, self._max_frame_size))
+        if size or not data:
+            last = end and size == len(data)
+            self._out += (data_header(stream_id, size, end_stream=last), bytes(data[:size]))
+            self._send_window -= size
+            stream.sent += size
+        return size
 
     def _sent_on_streams(self) -> Iterable[int]:
         """Return, for each open stream, the bytes sent minus those granted."""
@@ -385,13 +408,6 @@ class Connection(ABC):
         if self._peers[Setting.INITIAL_WINDOW_SIZE] - sent > MAXIMUM_WINDOW:
             problem = "the stream's window is above 2^31-1"
             raise Http2StreamError(problem, ErrorCode.FLOW_CONTROL_ERROR)
-
-    def _stream_send_window(self, stream_id: int) -> int:
-        return self._peers[Setting.INITIAL_WINDOW_SIZE] - self._streams[stream_id].sent
-
-    def _data_sent(self, stream_id: int, size: int) -> None:
-        self._send_window -= size
-        self._streams[stream_id].sent += size
 
     def _take_reset(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if self._is_idle(stream_id):

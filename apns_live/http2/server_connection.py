@@ -13,7 +13,6 @@ from apns_live.http2.frames import (
     DEFAULT_WINDOW,
     ErrorCode,
     Setting,
-    data_header,
     goaway_frame,
     header_frames,
     reset_frame,
@@ -162,20 +161,15 @@ class ServerConnection(Connection):
         stream = self._streams.get(stream_id)
         if stream is None:
             return len(data)
-        at = 0
+        at, whole = 0, memoryview(data)
         while at < len(data) or (end and not data):
-            room = min(self._send_window, self._stream_send_window(stream_id), self._max_frame_size)
-            size = max(0, min(len(data) - at, room))
+            size = self._send_piece(stream_id, whole[at:], end=end)
             if size == 0 and data:
                 break
-            last = end and at + size == len(data)
-            self._out.append(data_header(stream_id, size, end_stream=last))
-            self._out.append(data[at : at + size])
-            self._data_sent(stream_id, size)
             at += size
             # The client answers each piece with WINDOW_UPDATE, which must not count as a flood.
             self._floods.earn()
-            if last:
+            if end and at == len(data):
                 self._body_sent(stream_id)
                 break
         return at

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from apns_live.errors import Http2ConnectionError, InvalidSetting
@@ -21,7 +21,6 @@ from apns_live.http2.frames import (
     UNLIMITED_STREAMS,
     ErrorCode,
     Setting,
-    data_header,
 )
 from apns_live.refusals import refused
 
@@ -164,69 +163,39 @@ class SendQueue:
     """
 
     def __init__(self) -> None:
-        self._ready: OrderedDict[int, memoryview] = OrderedDict()
-        self._stalled: dict[int, memoryview] = {}
+        self.ready: OrderedDict[int, memoryview] = OrderedDict()
+        """Bodies whose turn comes as soon as the connection's window has room."""
+        self.stalled: dict[int, memoryview] = {}
         """Bodies whose stream's window is used up: they are skipped until it grows."""
         self.waiting_bytes = 0
         """Bytes of all waiting bodies."""
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._stalled)
+        return len(self.ready) + len(self.stalled)
 
     def __contains__(self, stream_id: int) -> bool:
-        return stream_id in self._ready or stream_id in self._stalled
+        return stream_id in self.ready or stream_id in self.stalled
 
     def add(self, stream_id: int, body: memoryview) -> None:
         """Queue a body, which must not be empty."""
-        self._ready[stream_id] = body
+        self.ready[stream_id] = body
         self.waiting_bytes += len(body)
 
     def discard(self, stream_id: int) -> None:
         """Drop the waiting body of a stream that has ended."""
-        body = self._ready.pop(stream_id, None) or self._stalled.pop(stream_id, None)
+        body = self.ready.pop(stream_id, None) or self.stalled.pop(stream_id, None)
         if body is not None:
             self.waiting_bytes -= len(body)
 
     def window_grew(self, stream_id: int) -> None:
         """Include a stream again whose window was used up."""
-        if stream_id in self._stalled:
-            self._ready[stream_id] = self._stalled.pop(stream_id)
+        if stream_id in self.stalled:
+            self.ready[stream_id] = self.stalled.pop(stream_id)
 
     def all_windows_grew(self) -> None:
         """Include every stream again."""
-        self._ready.update(self._stalled)
-        self._stalled.clear()
-
-    def flush(
-        self,
-        connection_window: int,
-        max_frame_size: int,
-        stream_window: Callable[[int], int],
-        sent: Callable[[int, int], None],
-        out: list[bytes],
-    ) -> list[int]:
-        """Append to ``out`` the bytes that the windows allow, and return the finished streams.
-
-        ``stream_window`` returns a stream's send window, ``sent`` is called with the bytes sent on
-        it.
-        """
-        finished: list[int] = []
-        while self._ready and connection_window > 0:
-            stream_id, body = self._ready.popitem(last=False)
-            size = min(len(body), max_frame_size, connection_window, stream_window(stream_id))
-            if size <= 0:
-                self._stalled[stream_id] = body
-                continue
-            last = size == len(body)
-            out += (data_header(stream_id, size, end_stream=last), bytes(body[:size]))
-            connection_window -= size
-            self.waiting_bytes -= size
-            sent(stream_id, size)
-            if last:
-                finished.append(stream_id)
-            else:
-                self._ready[stream_id] = body[size:]
-        return finished
+        self.ready.update(self.stalled)
+        self.stalled.clear()
 
 
 class FloodGuard:

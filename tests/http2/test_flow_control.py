@@ -13,7 +13,7 @@ from apns_live.http2 import (
     Setting,
     StreamReset,
 )
-from apns_live.http2.state import ReceiveWindow, SendQueue
+from apns_live.http2.state import ReceiveWindow
 from tests.counts import count
 
 from .support import (
@@ -169,13 +169,13 @@ def test_a_window_update_costs_only_what_it_unblocks(monkeypatch: pytest.MonkeyP
     client.receive(settings(INITIAL_WINDOW_SIZE=0))
     streams = [push(client, number, b"x" * 20) for number in range(500)]
     looks: list[int] = []
-    window_of = client._stream_send_window
+    send_piece = client._send_piece
 
-    def look(stream_id: int) -> int:
+    def look(stream_id: int, body: memoryview, *, end: bool) -> int:
         looks.append(stream_id)
-        return window_of(stream_id)
+        return send_piece(stream_id, body, end=end)
 
-    monkeypatch.setattr(client, "_stream_send_window", look)
+    monkeypatch.setattr(client, "_send_piece", look)
     for stream_id in streams:
         client.receive(window_update(stream_id, 10))
     assert data_bytes(client) == 500 * 10
@@ -347,13 +347,18 @@ def test_a_window_that_came_before_the_answer_counts_first() -> None:
 
 
 def test_a_stream_without_window_holds_up_no_other() -> None:
-    queue = SendQueue()
+    server = ready_server()
+    server.receive(settings(INITIAL_WINDOW_SIZE=0))
     for stream_id in (1, 3):
-        queue.add(stream_id, memoryview(b"body"))
-    out: list[bytes] = []
-    windows = {1: 0, 3: 100}
-    assert queue.flush(100, 100, windows.__getitem__, lambda *_: None, out) == [3]
-    assert (1 in queue, 3 in queue) == (True, False)
+        server.receive(headers(stream_id, REQUEST_BLOCK, END_HEADERS | END_STREAM))
+        server.send_response(stream_id, 200, [], b"body")
+    server.data_to_send()
+    server.receive(window_update(3, 100))
+    assert [(frame[0], frame[2]) for frame in frames_of(server.data_to_send())] == [
+        (FrameType.DATA, 3)
+    ]
+    server.receive(window_update(1, 2))
+    assert [frame[2:] for frame in frames_of(server.data_to_send())] == [(1, b"bo")]
 
 
 def test_a_refill_grants_what_is_missing() -> None:
