@@ -24,7 +24,6 @@ import asyncpg
 
 from apns_live.activities import AlertText, Audience, Presentation, Service, Start
 from apns_live.activities.people.records import TokenRecord
-from apns_live.activities.read.operations import Operations
 from apns_live.activities.store.sealing import Sealer, new_key
 from apns_live.bench.processes import Worker, answer_until_closed, cores, say, worker
 from apns_live.bench.senders import provider_key
@@ -84,7 +83,7 @@ async def _call(connection: Connection, place: Place) -> None:
         operation = (await service.activities.start(app, request)).answer.operation
         first = 0.0
         while True:
-            known = await Operations(service.database).get(app, operation)
+            known = await service.operations.get(app, operation)
             if known["targeted"] and not first:
                 first = time.perf_counter() - begun
             if known["finished_at"]:

@@ -272,6 +272,10 @@ def _one_of(*names: str) -> _Rule:
     return lambda value: value in names, "is not a valid value", f"Give {' or '.join(names)}."
 
 
+def _is(kind: type, problem: str, remedy: str) -> _Rule:
+    return lambda value: isinstance(value, kind), problem, remedy
+
+
 def _are_texts(value: object) -> bool:
     texts = value if isinstance(value, list) and value else [value]
     return all(isinstance(text, str) and text for text in texts)
@@ -289,11 +293,7 @@ _LIMIT: _Rule = (
     "Give 1 or more, or null for none.",
 )
 _RULES: dict[str, _Rule] = {
-    "activitysmith": (
-        lambda value: isinstance(value, Mapping),
-        "is not an object",
-        "Give a JSON object.",
-    ),
+    "activitysmith": _is(Mapping, "is not an object", "Give a JSON object."),
     "braze_app_id": _ID,
     "braze_max_external_ids": _LIMIT,
     "budget": _one_of("default", "frequent", "observed", "observed-frequent"),
@@ -306,11 +306,7 @@ _RULES: dict[str, _Rule] = {
     "device_limit": _LIMIT,
     "device_limit_ends": _one_of("oldest", "least relevant"),
     "fcm_project_id": _ID,
-    "fcm_unregistered": (
-        lambda value: isinstance(value, bool),
-        "is not a boolean",
-        "Give true or false.",
-    ),
+    "fcm_unregistered": _is(bool, "is not a boolean", "Give true or false."),
     "onesignal_app_id": _ID,
     "onesignal_device_calls": _one_of("off", "signed", "open", "demo"),
     "suspect_tokens": _one_of("use", "last", "skip"),

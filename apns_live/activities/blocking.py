@@ -30,7 +30,6 @@ from .store.database import Database
 from .store.upgrade import upgrade as migrate
 
 T = TypeVar("T")
-_SERVICE = ("settled", "statistics", "watch")
 
 
 def upgrade(database: str | Path) -> str:
@@ -57,15 +56,12 @@ class Service:
 
     def __init__(self, database: Any, **options: Any) -> None:
         self._arguments = (database, options)
-        self._service: AsyncService | None = None
-        self._context: Any = None
-        self._portal: Portal | None = None
-        self._process = 0
+        self._opened: tuple[AsyncService, Portal, Any] | None = None
         self._closed = False
         _open_services.add(self)
 
     def __repr__(self) -> str:
-        used = "not used yet" if self._service is None else "open"
+        used = "not used yet" if self._opened is None else "open"
         return f"<blocking Service, {'closed' if self._closed else used}>"
 
     def __enter__(self) -> Service:
@@ -80,7 +76,7 @@ class Service:
             raise AttributeError(name)
         service, portal = self._started()
         value = getattr(service, name)
-        return _wrapped(value, portal) if name in _SERVICE else Room(value, portal)
+        return _wrapped(value, portal) if callable(value) else Room(value, portal)
 
     def call(self, work: Callable[[AsyncService], Coroutine[Any, Any, T]]) -> T:
         """Run ``work`` with the asynchronous service on its loop, and return its result.
@@ -93,35 +89,27 @@ class Service:
     def close(self) -> None:
         """Send accepted calls for up to ``settings.drain`` seconds, and close. May be repeated."""
         with process_lock():
-            if self._closed:
-                return
-            self._closed = True
-            context, portal = self._context, self._portal
+            opened, self._opened, self._closed = self._opened, None, True
         _open_services.discard(self)
-        if context is not None and portal is not None and self._process == os.getpid():
+        if opened is not None and opened[1].process == os.getpid():
+            _, portal, context = opened
             portal.call(lambda: context.__aexit__(None, None, None))
 
     def _started(self) -> tuple[AsyncService, Portal]:
         with process_lock():
             if self._closed:
                 raise ActivitiesError("this service was closed: open another one")
-            if self._service is not None and self._portal is not None:
-                if self._process != os.getpid():
-                    raise ActivitiesError(
-                        "this service was opened before the fork and works on in the parent: "
-                        "make it before the fork, and use it after"
-                    )
-                return self._service, self._portal
-            database, options = self._arguments
-            portal = current_portal()
-
-            async def enter() -> tuple[Any, AsyncService]:
-                context = AsyncService.open(database, **options)
-                return context, await context.__aenter__()
-
-            self._context, self._service = portal.call(enter)
-            self._portal, self._process = portal, os.getpid()
-            return self._service, portal
+            if self._opened is None:
+                database, options = self._arguments
+                context, portal = AsyncService.open(database, **options), current_portal()
+                self._opened = portal.call(context.__aenter__), portal, context
+            service, portal, _ = self._opened
+            if portal.process != os.getpid():
+                raise ActivitiesError(
+                    "this service was opened before the fork and is still used by the parent: "
+                    "make it before the fork, and use it after"
+                )
+            return service, portal
 
 
 class Room:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -26,12 +26,7 @@ ENVIRONMENTS = ("production", "sandbox")
 _SURROGATE = "holds half of a surrogate pair, which is not valid text"
 _ENCODABLE = "Give text that can be encoded as UTF-8."
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+\Z")
-_TYPE = re.compile(r"[^\W\d]\w{0,127}\Z")
-_SLUG = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
-_STREAM_KEY = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*\Z")
 _VERSION = re.compile(r"[vV]?(\d+(?:\.\d+)*)(.*)\Z", re.DOTALL)
-_COUNTRY = re.compile(r"[A-Z]{2}\Z")
 
 
 def at_most(count: int, most: int, what: str, field: str, *, more: str = "") -> None:
@@ -56,21 +51,29 @@ def identifier(value: object, field: str, *, limit: int = 255) -> str:
     return value
 
 
-def slug(value: object, field: str) -> str:
-    """Return a group's slug: letters, digits, underscores, hyphens."""
-    return _matching(value, field, _SLUG, "Use 1 to 128 letters, digits, underscores or hyphens.")
+def _spelled(pattern: str, remedy: str, *, upper: bool = False) -> Callable[[object, str], str]:
+    """Return a check of a text's spelling. It takes a value and its field, and returns the value."""
+    spelling = re.compile(rf"{pattern}\Z")
+
+    def check(value: object, field: str) -> str:
+        text = value.upper() if upper and isinstance(value, str) else value
+        if not isinstance(text, str) or not spelling.match(text):
+            shown = f"{text[:32]!r} " if isinstance(text, str) else ""
+            raise InvalidInput(f"{shown}is not allowed", field, remedy)
+        return text
+
+    return check
 
 
-def stream_key(value: object, field: str = "stream_key") -> str:
-    """Return a stream's key: letters, digits, underscores, hyphens, 255 at most."""
-    return _matching(
-        value, field, _STREAM_KEY, "Use 1 to 255 letters, digits, underscores or hyphens."
-    )
-
-
-def language(value: object, field: str) -> str:
-    """Return a language tag such as ``en`` or ``zh-Hans``."""
-    return _matching(value, field, _LANGUAGE, "Give a tag such as en or zh-Hans.")
+slug = _spelled(r"[A-Za-z0-9_-]{1,128}", "Use 1 to 128 letters, digits, underscores or hyphens.")
+stream_key = _spelled(
+    r"[A-Za-z0-9_-]{1,255}", "Use 1 to 255 letters, digits, underscores or hyphens."
+)
+language = _spelled(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", "Give a tag such as en or zh-Hans.")
+country = _spelled("[A-Z]{2}", "Give two letters such as DE.", upper=True)
+attributes_type = _spelled(
+    r"[^\W\d]\w{0,127}", "Give the Swift type's plain name, without its module."
+)
 
 
 def has_channels(os_version: str | None) -> bool:
@@ -87,22 +90,11 @@ def hand_over_after(value: object, field: str) -> None:
         raise InvalidInput(f"{value!r:.40} is not an age for a hand-over", field, remedy)
 
 
-def country(value: object, field: str) -> str:
-    """Return an ISO 3166 country code in upper case."""
-    text = value.upper() if isinstance(value, str) else value
-    return _matching(text, field, _COUNTRY, "Give two letters such as DE.")
-
-
 def environment(value: object, field: str = "environment") -> str:
     """Return ``production`` or ``sandbox``."""
     if value not in ENVIRONMENTS:
         raise InvalidInput("is not a valid APNs environment", field, "Give production or sandbox.")
     return str(value)
-
-
-def attributes_type(value: object, field: str = "attributes_type") -> str:
-    """Return the name of a Swift attributes type, as the app registered it."""
-    return _matching(value, field, _TYPE, "Give the Swift type's plain name, without its module.")
 
 
 def token(value: object, field: str) -> str:
@@ -178,13 +170,6 @@ def version_order(text: str) -> str:
     rest = re.sub(r"[^0-9a-z]", "", (found[2] if found else text).lower())
     padded = [number[:10].zfill(10) for number in [*numbers, *["0"] * 6][:6]]
     return "".join(padded) + (f"0{rest[:40]}" if rest else "1")
-
-
-def _matching(value: object, field: str, pattern: re.Pattern[str], remedy: str) -> str:
-    if not isinstance(value, str) or not pattern.match(value):
-        shown = f"{value[:32]!r} " if isinstance(value, str) else ""
-        raise InvalidInput(f"{shown}is not allowed", field, remedy)
-    return value
 
 
 def page_limit(value: object, field: str = "limit") -> int:

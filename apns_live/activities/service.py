@@ -15,7 +15,6 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..client import Endpoint
@@ -28,6 +27,7 @@ from .accept.receipts import Receipts
 from .accept.streams import Streams
 from .accept.tokens import Joining
 from .apps import App, Apps
+from .core import Core
 from .due.pruning import Pruning
 from .due.scheduler import Scheduler
 from .people.audience import Audiences, Segments
@@ -40,7 +40,6 @@ from .read.watch import Followed, Watchers
 from .requests import Member
 from .send import Courier, CourierStatistics, Poll
 from .settings import ServiceSettings
-from .store.commit import GroupCommit
 from .store.database import Database
 from .store.failures import STORE_FAILURES
 from .store.ownership import DatabaseClock, Onlooker, Ownership, owning
@@ -57,25 +56,25 @@ _CHECKPOINT_SECONDS = 1.0
 Work = Callable[[], Awaitable[None]]
 
 
-@dataclass(eq=False, repr=False)
-class Known:
+class Known(Core):
     """Access to the stored facts of each app: devices, people, audiences, operations."""
 
-    database: Database
-    clock: Clock
-    new_id: Callable[[], str]
-
-    def __post_init__(self) -> None:
-        database, clock = self.database, self.clock
-        self.commits = GroupCommit(database)
-        """Callers' writes share transactions."""
-        self.devices = Devices(database, clock, commits=self.commits)
-        self.people = People(database, clock)
-        self.directory = Directory(database)
-        self.operations = Operations(database)
-        self.imports = Imports(database, clock)
-        self.segments = Segments(database, clock, self.new_id)
-        self.audiences = Audiences(database, clock)
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        new_id: Callable[[], str],
+        settings: ServiceSettings,
+        ownership: Ownership,
+    ) -> None:
+        super().__init__(database, clock, new_id, settings, ownership)
+        self.devices = Devices(self)
+        self.people = People(self)
+        self.directory = Directory(self)
+        self.operations = Operations(self)
+        self.imports = Imports(self)
+        self.segments = Segments(self)
+        self.audiences = Audiences(self)
 
 
 async def _keep(work: Work, known: Known) -> None:
@@ -103,15 +102,13 @@ class Service(Known):
         ownership: Ownership,
         origin: str,
     ) -> None:
-        super().__init__(database, clock, new_id)
-        self.ownership = ownership
+        super().__init__(database, clock, new_id, settings, ownership)
         self.sends = not isinstance(ownership, Onlooker)
         """Whether this process sends; otherwise it accepts calls, and other processes send."""
         alone = database.is_sqlite and self.sends
         self.wakeups = Wakeups(database, clock, origin, self._heard, alone=alone)
-        self.settings = settings
-        self.watchers = Watchers(database, clock)
-        self.apps = Apps(database, sealing, clock, new_id, key_added=self._key_added)
+        self.watchers = Watchers(self)
+        self.apps = Apps(database, sealing, clock, new_id)
         self.courier = Courier(
             database=database,
             clock=clock,
@@ -122,35 +119,22 @@ class Service(Known):
             watchers=self.watchers,
             ownership=ownership,
         )
-        written, commits, check_key = self._written, self.commits, self.apps.check_key
-        self.activities = Activities(
-            database, clock, new_id, written, commits, check_key, settings.hand_over_after
-        )
-        self.streams = Streams(database, clock, new_id, self.activities, written, commits)
-        left, limits, told = self.courier.left, self.courier.limits, self.wakeups.joined
-        self.devices.left = left
-        self.tokens = Joining(
-            database, clock, self.devices, self._joined, left, limits, commits, told
-        )
-        self.channels = Channels(database, clock, self.courier.client)
-        own = OwnChannels(database, clock, self.channels, self.audiences, settings, ownership)
+        self.limits, self.check_key = self.courier.limits, self.apps.check_key
+        self.written, self.accepted, self.joined = self._written, self._accepted, self._joined
+        self.note_tokens, self.left = self.wakeups.joined, self.courier.left
+        self.due, self.changed = self.courier.written, self.watchers.changed
+        if self.sends:
+            self.apps.key_added = self.courier.key_added
+        self.activities = Activities(self)
+        self.streams = Streams(self, self.activities)
+        self.tokens = Joining(self)
+        self.channels = Channels(self, self.courier.client)
+        own = OwnChannels(self, self.channels)
         self.courier.starts.give_channel = own.give
-        self.receipts = Receipts(database, clock, left)
-        self.notifications = Notifications(
-            database, clock, new_id, self.audiences, self._accepting, check_key, commits
-        )
-        self.scheduler = Scheduler(
-            database,
-            clock,
-            self.activities,
-            token_wait=settings.token_wait,
-            suspect_wait=settings.suspect_wait,
-            ownership=ownership,
-            written=self.courier.written,
-            left=left,
-            changed=self.watchers.changed,
-        )
-        self.pruning = Pruning(database, clock, settings, time=self.scheduler.time)
+        self.receipts = Receipts(self)
+        self.notifications = Notifications(self)
+        self.scheduler = Scheduler(self, self.activities)
+        self.pruning = Pruning(self, self.scheduler.time)
         self.watchers.told = self.wakeups.tell
         self.courier.told_left = self.wakeups.left
         self.poll = Poll(database, origin, ownership, self.courier, self._time_may_bring)
@@ -162,8 +146,8 @@ class Service(Known):
         if database.is_sqlite:
             self._works.append(self._checkpoints)
         if self.sends:
-            self._works += [limits.run, self.courier.run, self.courier.notifier.run, own.run]
-            self._works += [self.scheduler.run, self.pruning.run, self.poll.run]
+            self._works += [self.courier.limits.run, self.courier.run, self.courier.notifier.run]
+            self._works += [own.run, self.scheduler.run, self.pruning.run, self.poll.run]
 
     @classmethod
     @asynccontextmanager
@@ -249,7 +233,7 @@ class Service(Known):
         """Return a frozen snapshot of what this process is doing."""
         return self.courier.statistics()
 
-    # After a commit: notify the senders, in this process and others.
+    # The hooks of `Core`: they notify the senders, in this process and others.
 
     def _written(self, app: App, row: int) -> None:
         if self.sends:
@@ -258,7 +242,7 @@ class Service(Known):
         self.watchers.heard((row,), ())
         self.wakeups.tell((row,), (), work=True)
 
-    def _accepting(self, app: App, row: int) -> None:
+    def _accepted(self, app: App, row: int) -> None:
         if self.sends:
             self.courier.notifier.accepting(app, row)
         self.wakeups.tell((), (row,), work=True)
@@ -267,10 +251,6 @@ class Service(Known):
         if self.sends:
             self.courier.joined(app, row, version, members)
         self.wakeups.tell((row,), (), work=True)
-
-    def _key_added(self, app: App) -> None:
-        if self.sends:
-            self.courier.key_added(app)
 
     def _heard(self, work: bool, changed: Sequence[Sequence[int]] | None) -> None:
         """Handle a message of another process: there is work, or rows have changed; None for any rows."""

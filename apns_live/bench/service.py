@@ -20,7 +20,6 @@ from .. import Alert, Endpoint
 from .. import Start as StartMessage
 from ..activities import AlertText, Audience, Presentation, Service, ServiceSettings, Start
 from ..activities.people.records import TokenRecord
-from ..activities.read.operations import Operations
 from ..activities.store.database import Database
 from ..activities.store.sealing import Sealer, new_key
 from ..activities.store.upgrade import upgrade
@@ -110,7 +109,7 @@ async def _start(connection: Connection, place: Place, name: str, _: int) -> Non
                 await asyncio.sleep(0.001)
             first = time.perf_counter()
             await service.settled()
-        stored = await Operations(service.database).get(app, answer.operation)
+        stored = await service.operations.get(app, answer.operation)
     run.failed = stored["failed"]
     run.count = stored["accepted"] + run.failed
     run.figures = {

@@ -121,13 +121,14 @@ async def _device(shared: Shared) -> AsyncIterator[Finding]:
         for found in _by_fake(fake, device):
             yield found
         return
+    from ..activities.core import Core
     from ..activities.people.devices import Devices
     from ..activities.read.diagnosis import diagnose
     from ..activities.times import milliseconds
 
     clock = SystemClock()
     async with opened(shared.others["store"]) as database:
-        people, one = Devices(database, clock), await apps_of(database).get(app)
+        people, one = Devices(Core(database, clock)), await apps_of(database).get(app)
         found_by = await diagnose(database, people, one, device, milliseconds(clock))
     for found in found_by:
         yield found

@@ -17,7 +17,6 @@ from .store_access import (
     Stored,
     apps_of,
     dated,
-    new_id,
     say_facts,
     say_page,
     sealer_of,
@@ -184,6 +183,7 @@ def _import(kind: Kind, text: str) -> None:
     """Add the command that imports one kind of lines."""
 
     async def imported(shared: Stored, file: str) -> int:
+        from ..activities.core import Core
         from ..activities.people.imports import Imports, Layout
         from ..activities.people.records import OLDEST, moment
 
@@ -202,7 +202,7 @@ def _import(kind: Kind, text: str) -> None:
             registered_at=moment(at, "--registered-at") if at else OLDEST,
         )
         with Bar(f"import {kind}", total=None, shown=sys.stderr.isatty()) as bar:
-            report = await Imports(shared.database, SystemClock()).run(
+            report = await Imports(Core(shared.database, SystemClock())).run(
                 shared.app,
                 kind,
                 file,
@@ -336,11 +336,13 @@ async def export(shared: Stored, operation: str, format_: str = "jsonl") -> None
 
 def _activities(shared: Stored) -> Activities:
     from ..activities.accept.activities import Activities
+    from ..activities.core import Core
 
-    return Activities(shared.database, SystemClock(), new_id)
+    return Activities(Core(shared.database, SystemClock()))
 
 
 def _operations(shared: Stored) -> Operations:
+    from ..activities.core import Core
     from ..activities.read.operations import Operations
 
-    return Operations(shared.database)
+    return Operations(Core(shared.database, SystemClock()))

@@ -38,10 +38,10 @@ class World(Rooms):
         await self.segments.save(
             self.app, "English", {"field": "language", "relation": "=", "value": "en"}
         )
-        self.notifications = Notifications(self.database, self.clock, self.new_id, self.audiences)
-        self.receipts = Receipts(self.database, self.clock)
-        self.joining = Joining(self.database, self.clock, self.devices)
-        self.imports = Imports(self.database, self.clock)
+        self.notifications = Notifications(self.core)
+        self.receipts = Receipts(self.core)
+        self.joining = Joining(self.core)
+        self.imports = Imports(self.core)
         event.listen(self.database._writer.sync_engine, "before_cursor_execute", self._see)
 
     def _see(self, connection: Any, cursor: Any, statement: str, *more: Any) -> None:

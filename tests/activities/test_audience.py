@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apns_live.activities.apps import App, Apps
+from apns_live.activities.core import Core
 from apns_live.activities.people.audience import Audiences, Segments
 from apns_live.activities.people.devices import Devices
 from apns_live.activities.people.filters import RELATIONS, parse_filter, write_filter
@@ -78,10 +79,11 @@ class World:
         numbers = itertools.count(1)
         ids = lambda: f"id-{next(numbers)}"  # noqa: E731
         self.apps = Apps(database, Sealer(new_key()), self.clock, ids)
-        self.devices = Devices(database, self.clock)
-        self.people = People(database, self.clock)
-        self.segments = Segments(database, self.clock, ids)
-        self.audiences = Audiences(database, self.clock)
+        core = Core(database, self.clock, ids)
+        self.devices = Devices(core)
+        self.people = People(core)
+        self.segments = Segments(core)
+        self.audiences = Audiences(core)
         self.app: App
         self.other: App
 

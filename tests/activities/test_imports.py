@@ -13,7 +13,9 @@ import pytest
 from sqlalchemy import select
 
 from apns_live.activities.apps import App, Apps
+from apns_live.activities.core import Core
 from apns_live.activities.people.devices import Devices
+from apns_live.activities.people.directory import Directory
 from apns_live.activities.people.imports import Imports, Layout, Progress, Report
 from apns_live.activities.people.people import People
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
@@ -49,7 +51,7 @@ async def app(database: Database, clock: SimulatedClock) -> App:
 
 @pytest.fixture
 def imports(database: Database, clock: SimulatedClock) -> Imports:
-    return Imports(database, clock)
+    return Imports(Core(database, clock))
 
 
 async def everything(database: Database) -> dict[str, list[tuple[Any, ...]]]:
@@ -100,15 +102,15 @@ DEVICES_JSON = [
 async def test_csv_and_json_lines_say_the_same(
     imports: Imports, app: App, database: Database
 ) -> None:
-    report = await imports.devices(app, io.BytesIO(DEVICES_CSV.encode()))
+    report = await imports.run(app, "devices", io.BytesIO(DEVICES_CSV.encode()))
     assert (report.lines, report.accepted, report.refused) == (3, 2, 0)
     assert (report.devices, report.tokens) == (2, 2)
     first = await everything(database)
     assert [len(first[table.name]) for table in TABLES] == [1, 0, 2, 6, 2, 2, 1, 1]
-    report = await imports.devices(app, jsonl(*DEVICES_JSON))
+    report = await imports.run(app, "devices", jsonl(*DEVICES_JSON))
     assert (report.lines, report.accepted) == (2, 2)
     assert await everything(database) == first
-    known = await Devices(database, SimulatedClock()).get(app, "phone-1")
+    known = await Devices(Core(database, SimulatedClock())).get(app, "phone-1")
     assert (known["user"], known["country"], known["last_session"]) == ("ana", "DE", 1769889600000)
     assert known["start_tokens"][0]["registered_at"] == 1_700_000_000_000
     assert known["start_tokens"][0]["environment"] == "sandbox"
@@ -126,10 +128,10 @@ async def test_fed_twice_later_nothing_changes(
         }
         for n in range(250)
     ]
-    await imports.devices(app, jsonl(*lines), batch=60)
+    await imports.run(app, "devices", jsonl(*lines), batch=60)
     before = await everything(database)
     await clock.advance(3600)
-    report = await imports.devices(app, jsonl(*lines), batch=100)
+    report = await imports.run(app, "devices", jsonl(*lines), batch=100)
     assert report.accepted == 250
     assert await everything(database) == before
 
@@ -139,9 +141,9 @@ async def test_a_dry_run_writes_nothing_and_reports_the_same(
 ) -> None:
     before = await everything(database)
     lines = [*DEVICES_JSON, {"id": ""}, {"id": "x", "colour": "red"}]
-    dry = await imports.devices(app, jsonl(*lines), dry_run=True)
+    dry = await imports.run(app, "devices", jsonl(*lines), dry_run=True)
     assert await everything(database) == before
-    real = await imports.devices(app, jsonl(*lines))
+    real = await imports.run(app, "devices", jsonl(*lines))
     assert (dry.dry_run, real.dry_run) == (True, False)
     names = ("lines", "accepted", "refused", "devices", "tokens", "errors")
     assert [getattr(dry, name) for name in names] == [getattr(real, name) for name in names]
@@ -150,10 +152,10 @@ async def test_a_dry_run_writes_nothing_and_reports_the_same(
 async def test_people_with_aliases_tags_attributes_and_groups(
     imports: Imports, app: App, database: Database, clock: SimulatedClock
 ) -> None:
-    people = People(database, clock)
+    people = People(Core(database, clock))
     await people.add_user(app, "old", aliases={"crm": "7"})
     csv = "id,alias.crm,tag.level,attribute.city,groups\nana,7,12,Bonn,vip\nben,8,,,\n"
-    report = await imports.users(app, io.BytesIO(csv.encode()))
+    report = await imports.run(app, "users", io.BytesIO(csv.encode()))
     assert (report.users, report.accepted) == (2, 2)
     async with database.read() as connection:
         users, aliases = schema.users, schema.user_aliases
@@ -167,16 +169,20 @@ async def test_people_with_aliases_tags_attributes_and_groups(
             select(schema.attributes.c.name, schema.attributes.c.text, schema.attributes.c.number)
         )
         assert sorted(tuple(row) for row in rows) == [("city", "Bonn", None), ("level", "12", 12.0)]
-    assert await people.groups(app) == [{"slug": "vip", "name": "vip"}]
+    assert (await Directory(people.core).group(app, "vip"))["name"] == "vip"
 
 
 async def test_a_shorter_list_and_a_removed_value_leave_nothing_behind(
     imports: Imports, app: App, database: Database
 ) -> None:
-    await imports.devices(
-        app, jsonl({"id": "p", "tags": {"a": "1", "b": "2"}, "attributes": {"l": ["x", "y", "z"]}})
+    await imports.run(
+        app,
+        "devices",
+        jsonl({"id": "p", "tags": {"a": "1", "b": "2"}, "attributes": {"l": ["x", "y", "z"]}}),
     )
-    await imports.devices(app, jsonl({"id": "p", "tags": {"a": None}, "attributes": {"l": ["x"]}}))
+    await imports.run(
+        app, "devices", jsonl({"id": "p", "tags": {"a": None}, "attributes": {"l": ["x"]}})
+    )
     async with database.read() as connection:
         table = schema.attributes
         rows = await connection.execute(select(table.c.name, table.c.position, table.c.text))
@@ -186,16 +192,18 @@ async def test_a_shorter_list_and_a_removed_value_leave_nothing_behind(
 async def test_the_last_word_on_a_device_wins_within_a_batch(
     imports: Imports, app: App, database: Database, clock: SimulatedClock
 ) -> None:
-    await imports.devices(
-        app, jsonl({"id": "p", "language": "en"}, {"id": "o"}, {"id": "p", "language": "de"})
+    await imports.run(
+        app,
+        "devices",
+        jsonl({"id": "p", "language": "en"}, {"id": "o"}, {"id": "p", "language": "de"}),
     )
-    assert (await Devices(database, clock).get(app, "p"))["language"] == "de"
+    assert (await Devices(Core(database, clock)).get(app, "p"))["language"] == "de"
 
 
 async def test_tokens_without_a_time_never_replace_one_with_a_time(
     imports: Imports, app: App, database: Database, clock: SimulatedClock
 ) -> None:
-    devices = Devices(database, clock)
+    devices = Devices(Core(database, clock))
     await devices.register(
         app,
         [
@@ -205,11 +213,11 @@ async def test_tokens_without_a_time_never_replace_one_with_a_time(
         ],
     )
     csv = f"device,kind,token,attributes_type\np,start,{B},Match\nq,start,{C},Match\n"
-    report = await imports.tokens(app, io.BytesIO(csv.encode()))
+    report = await imports.run(app, "tokens", io.BytesIO(csv.encode()))
     assert (report.tokens, report.refused) == (2, 0)
     assert (await devices.get(app, "p"))["start_tokens"][0]["token"] == f"{A[:8]}…"
     at = Layout(registered_at=1_700_000_000_001)
-    await imports.tokens(app, io.BytesIO(csv.encode()), layout=at)
+    await imports.run(app, "tokens", io.BytesIO(csv.encode()), layout=at)
     assert (await devices.get(app, "p"))["start_tokens"][0]["token"] == f"{B[:8]}…"
 
 
@@ -219,7 +227,7 @@ async def test_columns_and_defaults(imports: Imports, app: App, database: Databa
         columns={"Device Id": "device", "Push": "token", "Note": ""},
         defaults={"kind": "start", "attributes_type": "Match", "environment": "production"},
     )
-    report = await imports.tokens(app, io.BytesIO(csv.encode()), layout=layout)
+    report = await imports.run(app, "tokens", io.BytesIO(csv.encode()), layout=layout)
     assert (report.accepted, report.ignored) == (1, ("Note",))
     (row,) = (await everything(database))["start_tokens"]
     assert {"Match", "production", A} <= set(row)
@@ -274,11 +282,11 @@ async def test_a_bad_line_is_refused_by_field_and_the_others_are_stored(
 
 async def test_broken_lines_do_not_stop_the_file(imports: Imports, app: App) -> None:
     lines = b'{"id": "a"}\n{"id": \n[1]\n\n{"id": "\xff"}\n{"id": "\\ud800"}\n{"id": "b"}'
-    report = await imports.devices(app, io.BytesIO(lines))
+    report = await imports.run(app, "devices", io.BytesIO(lines))
     assert (report.accepted, report.refused) == (2, 4)
     assert [error.line for error in report.errors] == [2, 3, 5, 6]
     csv = b'id,language\na,en\nb\nc,de,x\n\xff,en\n"d\nd",en\ne,de\n'
-    report = await imports.devices(app, io.BytesIO(csv), layout=Layout(form="csv"))
+    report = await imports.run(app, "devices", io.BytesIO(csv), layout=Layout(form="csv"))
     assert (report.accepted, report.refused) == (2, 4)
     assert [error.line for error in report.errors] == [3, 4, 5, 6]
 
@@ -303,7 +311,7 @@ async def test_a_file_that_makes_no_sense_is_refused_and_stores_nothing(
 ) -> None:
     before = await everything(database)
     with pytest.raises(InvalidInput, match=problem):
-        await imports.devices(app, io.BytesIO(content), layout=layout)
+        await imports.run(app, "devices", io.BytesIO(content), layout=layout)
     assert await everything(database) == before
 
 
@@ -320,7 +328,7 @@ async def test_rejects_can_be_corrected_and_fed_back(
                 {"id": "a"}, {"id": "b", "language": "?, ?"}, {"id": "c", "language": "!"}
             ).getvalue()
         )
-    report = await imports.devices(app, source, rejects=rejects)
+    report = await imports.run(app, "devices", source, rejects=rejects)
     assert (report.accepted, report.refused) == (1, 2)
     assert stat.S_IMODE(rejects.stat().st_mode) == 0o600
     text = rejects.read_text()
@@ -328,11 +336,11 @@ async def test_rejects_can_be_corrected_and_fed_back(
     assert "language: " in text
     rejects.write_text(text.replace("?, ?", "de"))
     # In place: the file that is read is the file that is written.
-    report = await imports.devices(app, rejects, rejects=rejects)
+    report = await imports.run(app, "devices", rejects, rejects=rejects)
     assert (report.accepted, report.refused) == (1, 1)
     assert rejects.read_text().count("refused_because") == 1
     rejects.write_text(rejects.read_text().replace("!", "fr"))
-    report = await imports.devices(app, rejects, rejects=rejects)
+    report = await imports.run(app, "devices", rejects, rejects=rejects)
     assert (report.accepted, report.refused) == (1, 0)
     assert not rejects.exists()
     assert len((await everything(database))["devices"]) == 3
@@ -341,9 +349,9 @@ async def test_rejects_can_be_corrected_and_fed_back(
 
 async def test_rejects_need_a_place(imports: Imports, app: App, tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="cannot be written"):
-        await imports.devices(app, jsonl({"id": "a"}), rejects=tmp_path)
+        await imports.run(app, "devices", jsonl({"id": "a"}), rejects=tmp_path)
     with pytest.raises(InvalidSetting, match="cannot be written"):
-        await imports.devices(app, jsonl({"id": "a"}), rejects=tmp_path / "no" / "where.csv")
+        await imports.run(app, "devices", jsonl({"id": "a"}), rejects=tmp_path / "no" / "where.csv")
 
 
 async def test_a_report_is_bounded_and_progress_is_told(
@@ -353,7 +361,7 @@ async def test_a_report_is_bounded_and_progress_is_told(
     lines = [{"id": f"p{n}"} if n % 2 else {"id": ""} for n in range(600)]
     path.write_bytes(gzip.compress(jsonl(*lines).getvalue()))
     told: list[Progress] = []
-    report = await imports.devices(app, path, batch=100, telling=told.append)
+    report = await imports.run(app, "devices", path, batch=100, telling=told.append)
     assert (report.accepted, report.refused, len(report.errors)) == (300, 300, 100)
     assert [one.accepted for one in told] == [50, 100, 150, 200, 250, 300]
     assert told[-1].size == path.stat().st_size
@@ -365,13 +373,13 @@ async def test_long_lines_make_smaller_batches(imports: Imports, app: App, tmp_p
     long = {"tags": {f"tag-{n}": "x" * 1000 for n in range(500)}}
     path.write_bytes(jsonl(*({"id": f"p{n}", **long} for n in range(20))).getvalue())
     told: list[Progress] = []
-    report = await imports.devices(app, path, dry_run=True, telling=told.append)
+    report = await imports.run(app, "devices", path, dry_run=True, telling=told.append)
     assert (report.accepted, len(told)) == (20, 3)
 
 
 async def test_a_line_that_is_too_long_is_one_refused_line(imports: Imports, app: App) -> None:
     lines = b'{"id": "a"}\n{"id": "' + b"x" * (3 << 20) + b'"}\n{"id": "b"}\n'
-    report = await imports.devices(app, io.BytesIO(lines))
+    report = await imports.run(app, "devices", io.BytesIO(lines))
     assert (report.lines, report.accepted, report.refused) == (3, 2, 1)
     assert "longer than" in report.errors[0].problem
     assert report.errors[0].line == 2
@@ -388,7 +396,7 @@ async def test_a_pipe_is_read_as_it_comes(imports: Imports, app: App, database: 
 
     with os.fdopen(out, "rb") as pipe, os.fdopen(into, "wb", buffering=0) as writer:
         work = asyncio.create_task(
-            imports.devices(app, pipe, batch=2, telling=telling, layout=Layout(form="jsonl"))
+            imports.run(app, "devices", pipe, batch=2, telling=telling, layout=Layout(form="jsonl"))
         )
         writer.write(b'{"id": "a"}\n{"id": "b"}\n')
         await arrived.wait()
@@ -407,7 +415,7 @@ async def test_cancelling_does_not_wait_for_a_silent_pipe(imports: Imports, app:
         pipe = os.fdopen(out, "rb")
         writer.write(b'{"id": "a"}\n')
         work = asyncio.create_task(
-            imports.devices(app, pipe, batch=1, telling=lambda _: begun.set())
+            imports.run(app, "devices", pipe, batch=1, telling=lambda _: begun.set())
         )
         await begun.wait()
         work.cancel()
@@ -430,12 +438,12 @@ sub-4,nothex,1,de,,,,0,,,,,,,,f,0,,,
 async def test_a_list_of_onesignal(
     imports: Imports, app: App, database: Database, clock: SimulatedClock
 ) -> None:
-    report = await imports.devices(
-        app, io.BytesIO(ONESIGNAL.encode()), layout=Layout(vendor="onesignal")
+    report = await imports.run(
+        app, "devices", io.BytesIO(ONESIGNAL.encode()), layout=Layout(vendor="onesignal")
     )
     assert (report.accepted, report.skipped, report.refused, report.tokens) == (2, 1, 1, 1)
     assert (report.errors[0].line, report.errors[0].field) == (5, "device_token")
-    devices = Devices(database, clock)
+    devices = Devices(Core(database, clock))
     first = await devices.get(app, "sub-1")
     assert (first["user"], first["latitude"], first["session_time"]) == ("ana", 50.7, 90)
     assert first["last_session"] == 1769889600000
@@ -462,12 +470,15 @@ async def test_a_list_of_braze(
             {"app": "S", "platform": "iOS", "token": B, "device_id": "d3", "notifications_enabled": False},
         ],
     }  # fmt: skip
-    report = await imports.devices(
-        app, jsonl(line, {"braze_id": "60", "push_tokens": []}), layout=Layout(vendor="braze")
+    report = await imports.run(
+        app,
+        "devices",
+        jsonl(line, {"braze_id": "60", "push_tokens": []}),
+        layout=Layout(vendor="braze"),
     )
     assert (report.accepted, report.skipped) == (1, 1)
     assert (report.devices, report.users, report.tokens) == (2, 1, 2)
-    device = await Devices(database, clock).get(app, "d3")
+    device = await Devices(Core(database, clock)).get(app, "d3")
     assert (device["user"], device["latitude"], device["push_enabled"]) == ("ana", 50.7, False)
     assert device["country"] == "DE"
 
@@ -475,7 +486,7 @@ async def test_a_list_of_braze(
 async def test_it_runs_beside_what_phones_tell(
     imports: Imports, app: App, database: Database, clock: SimulatedClock
 ) -> None:
-    devices = Devices(database, clock)
+    devices = Devices(Core(database, clock))
     lines = [
         {"id": f"p{n}", "language": "en", "start_tokens": {"Match": f"{n:064x}"}}
         for n in range(400)
@@ -487,8 +498,8 @@ async def test_it_runs_beside_what_phones_tell(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(phones())
-        first = group.create_task(imports.devices(app, jsonl(*lines), batch=50))
-        second = group.create_task(imports.devices(app, jsonl(*reversed(lines)), batch=50))
+        first = group.create_task(imports.run(app, "devices", jsonl(*lines), batch=50))
+        second = group.create_task(imports.run(app, "devices", jsonl(*reversed(lines)), batch=50))
     assert (first.result().accepted, second.result().accepted) == (400, 400)
     stored = await everything(database)
     assert (len(stored["devices"]), len(stored["start_tokens"])) == (400, 400)

@@ -12,6 +12,7 @@ from apns_live.activities.accept.activities import Activities
 from apns_live.activities.accept.idempotency import KEPT_MILLISECONDS, Key, fingerprint
 from apns_live.activities.accept.streams import Streams
 from apns_live.activities.apps import App, Apps
+from apns_live.activities.core import Core
 from apns_live.activities.people.devices import Devices
 from apns_live.activities.people.records import DeviceRecord
 from apns_live.activities.requests import AlertText, Audience, End, Presentation, Start, Update
@@ -51,9 +52,9 @@ class World:
         ids = lambda: f"id-{next(numbers)}"  # noqa: E731
         self.apps = Apps(database, Sealer(new_key()), self.clock, ids)
         self.written: list[int] = []
-        self.activities = Activities(
-            database, self.clock, ids, lambda app, row: self.written.append(row)
-        )
+        core = Core(database, self.clock, ids)
+        core.written = lambda app, row: self.written.append(row)
+        self.activities = Activities(core)
         self.app: App
 
     async def count(self, table: Any) -> int:
@@ -92,7 +93,7 @@ async def test_a_life(world: World) -> None:
 
 async def test_devices_with_and_without_a_token_are_told_apart(world: World) -> None:
     await world.activities.start(world.app, a_start())
-    devices = Devices(world.database, world.clock)
+    devices = Devices(Core(world.database, world.clock))
     await devices.tell(world.app, [DeviceRecord(id=f"d{n}") for n in range(3)])
     async with world.database.write() as connection:
         rows = await devices.rows(connection, world.app, ["d0", "d1", "d2"])

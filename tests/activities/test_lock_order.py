@@ -45,7 +45,7 @@ async def test_results_wait_for_registrations_of_their_activity(postgres_store: 
         rooms = Rooms(database)
         await rooms.fill(2)
         await rooms.activities.start(rooms.app, a_start())
-        joining = Joining(database, rooms.clock, rooms.devices)
+        joining = Joining(rooms.core)
         await joining.register_activity_tokens(rooms.app, tokens(rooms, 1))
         members = schema.activity_devices
         first, second = await rooms.rows(members)

@@ -21,13 +21,8 @@ class World(Rooms):
     async def open(self) -> None:
         await self.fill(2)
         self.accepted: list[int] = []
-        self.notifications = Notifications(
-            self.database,
-            self.clock,
-            self.new_id,
-            self.audiences,
-            lambda app, row: self.accepted.append(row),
-        )
+        self.core.accepted = lambda app, row: self.accepted.append(row)
+        self.notifications = Notifications(self.core)
 
     async def send(self, **values: Any) -> str:
         request = Notify(**{"audience": EVERYONE, **values})

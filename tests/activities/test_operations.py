@@ -50,7 +50,7 @@ async def with_outcomes(rooms: Rooms, count: int) -> tuple[str, int]:
 
 
 async def test_an_operation_is_shown_with_its_counters(rooms: Rooms) -> None:
-    operations = Operations(rooms.database)
+    operations = Operations(rooms.core)
     started = (await rooms.activities.start(rooms.app, a_start(dialect="braze"))).answer
     assert await operations.get(rooms.app, started.operation) == {
         "row": 1,
@@ -81,7 +81,7 @@ async def test_an_operation_is_shown_with_its_counters(rooms: Rooms) -> None:
 
 
 async def test_operations_are_read_in_pages_of_an_app_or_an_activity(rooms: Rooms) -> None:
-    operations = Operations(rooms.database)
+    operations = Operations(rooms.core)
     for number in range(3):
         await rooms.activities.start(rooms.app, a_start(id=f"m{number}"))
         await rooms.activities.start(rooms.other, a_start(id=f"m{number}"))
@@ -113,7 +113,7 @@ async def test_operations_are_read_in_pages_of_an_app_or_an_activity(rooms: Room
 async def test_outcomes_are_read_in_pages_and_exported_whole(
     rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    operations = Operations(rooms.database)
+    operations = Operations(rooms.core)
     name, _ = await with_outcomes(rooms, 5)
     await rooms.devices.forget(rooms.app, "d3")
     first = await operations.outcomes(rooms.app, name, limit=3)
@@ -144,7 +144,7 @@ async def test_persons_are_counted_once(rooms: Rooms) -> None:
 
 
 async def test_no_reading_scans_a_table(rooms: Rooms) -> None:
-    operations = Operations(rooms.database)
+    operations = Operations(rooms.core)
     name, row = await with_outcomes(rooms, 3)
     async with every_query_indexed(rooms.database):
         await operations.get(rooms.app, name)

@@ -28,9 +28,8 @@ def days(**kept: float) -> ServiceSettings:
 class World(Rooms):
     async def open(self) -> None:
         await self.fill(3)
-        self.pruning = Pruning(
-            self.database, self.clock, days(outcome=2, receipt=3, activity=4, token=5, audit=6)
-        )
+        self.core.settings = days(outcome=2, receipt=3, activity=4, token=5, audit=6)
+        self.pruning = Pruning(self.core)
 
     async def prune(self) -> dict[str, int]:
         """One round, with as much time as it wants for its pauses."""
@@ -136,10 +135,7 @@ async def test_an_ended_activity_goes_with_everything_that_is_its_own(world: Wor
         await world.add(
             schema.webhook_calls, 1, activity_id=activity, url_host="a.example", method="POST"
         )
-    world.pruning = Pruning(
-        world.database, world.clock,
-        days(outcome=99, receipt=99, activity=4, token=99, audit=99),
-    )  # fmt: skip
+    world.core.settings = days(outcome=99, receipt=99, activity=4, token=99, audit=99)
     table = schema.activities
     async with world.database.write() as connection:
         await connection.execute(update(table).where(table.c.id == 1).values(retired_at=world.now))

@@ -19,13 +19,10 @@ class World(Rooms):
     async def open(self) -> None:
         await self.fill(3)
         self.left: list[tuple[int, str]] = []
-        self.receipts = Receipts(
-            self.database,
-            self.clock,
-            left=lambda activity, token: self.left.append((activity, token)),
-        )
+        self.core.left = lambda activity, token: self.left.append((activity, token))
+        self.receipts = Receipts(self.core)
         await self.activities.start(self.app, a_start())
-        notifications = Notifications(self.database, self.clock, self.new_id, self.audiences)
+        notifications = Notifications(self.core)
         answer = await notifications.send(
             self.app, Notify(audience=Audience(everyone=True), title="Hello")
         )

@@ -31,18 +31,13 @@ class World(Rooms):
         self.told: list[tuple[str, int]] = []
         self.left: list[tuple[int, str]] = []
         self.changed: list[tuple[list[int], list[int]]] = []
-        self.scheduler = Scheduler(
-            self.database,
-            self.clock,
-            self.activities,
-            token_wait=60.0,
-            written=lambda app, row: self.told.append((app.id, row)),
-            left=lambda activity, token: self.left.append((activity, token)),
-            changed=lambda *, activities=(), operations=(): self.changed.append(
-                (list(activities), list(operations))
-            ),
+        self.core.due = lambda app, row: self.told.append((app.id, row))
+        self.core.left = lambda activity, token: self.left.append((activity, token))
+        self.core.changed = lambda *, activities=(), operations=(): self.changed.append(
+            (list(activities), list(operations))
         )
-        self.operations = Operations(self.database)
+        self.scheduler = Scheduler(self.core, self.activities)
+        self.operations = Operations(self.core)
 
     async def settle(self) -> None:
         await self.clock.settle(until=lambda: self.scheduler.idle)
@@ -247,10 +242,7 @@ async def test_two_schedulers_do_everything_once(still: World) -> None:
         )
     other = World(still.database)
     other.clock, other.app = still.clock, still.app
-    other.scheduler = Scheduler(
-        still.database, still.clock, still.activities, token_wait=60.0,
-        written=lambda app, row: still.told.append((app.id, row)),
-    )  # fmt: skip
+    other.scheduler = Scheduler(still.core, still.activities)
     for passed in (61.0, HOUR):
         still.told.clear()
         still.clock.advance_sync(passed)

@@ -13,6 +13,7 @@ from apns_live.activities.accept.activities import Activities
 from apns_live.activities.accept.idempotency import Key
 from apns_live.activities.accept.streams import Streams
 from apns_live.activities.apps import App, Apps
+from apns_live.activities.core import Core
 from apns_live.activities.requests import AlertText, Audience, End, Presentation, Start, Update
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
@@ -30,11 +31,11 @@ class World:
         numbers = itertools.count(1)
         ids = lambda: f"id-{next(numbers)}"  # noqa: E731
         self.apps = Apps(database, Sealer(new_key()), self.clock, ids)
-        self.activities = Activities(database, self.clock, ids)
+        core = Core(database, self.clock, ids)
+        self.activities = Activities(core)
         self.touched: list[int] = []
-        self.streams = Streams(
-            database, self.clock, ids, self.activities, lambda app, row: self.touched.append(row)
-        )
+        core.written = lambda app, row: self.touched.append(row)
+        self.streams = Streams(core, self.activities)
         self.app: App
 
     async def put(self, state: dict[str, Any], key: Key | None = None, **changes: Any) -> Any:

@@ -29,18 +29,16 @@ class World(Rooms):
 
     async def open(self) -> None:
         await self.fill()
-        self.joining = Joining(self.database, self.clock, self.devices)
-        self.receipts = Receipts(self.database, self.clock)
-        self.directory = Directory(self.database)
+        self.joining = Joining(self.core)
+        self.receipts = Receipts(self.core)
+        self.directory = Directory(self.core)
         self.scheduler = self.a_scheduler()
         self.started = 0
         await self.told("aa")
         self.clock.advance_sync(1)
 
     def a_scheduler(self) -> Scheduler:
-        return Scheduler(
-            self.database, self.clock, self.activities, token_wait=60.0, suspect_wait=WAIT
-        )
+        return Scheduler(self.core, self.activities)
 
     async def told(self, token: str, device: str = "d0") -> None:
         """Register a push-to-start token of now."""

@@ -11,6 +11,7 @@ from apns_live.activities.accept.activities import Activities
 from apns_live.activities.accept.idempotency import Key
 from apns_live.activities.accept.streams import Streams
 from apns_live.activities.apps import App, Apps
+from apns_live.activities.core import Core
 from apns_live.activities.people.audience import Audiences, Segments
 from apns_live.activities.people.devices import Devices
 from apns_live.activities.people.people import People
@@ -50,15 +51,15 @@ class Rooms:
         numbers = itertools.count(1)
         self.new_id = lambda: f"id-{next(numbers)}"
         self.apps = Apps(database, Sealer(new_key()), self.clock, self.new_id)
-        self.devices = Devices(database, self.clock)
-        self.people = People(database, self.clock)
-        self.segments = Segments(database, self.clock, self.new_id)
-        self.audiences = Audiences(database, self.clock)
+        self.core = Core(database, self.clock, self.new_id)
+        self.devices = Devices(self.core)
+        self.people = People(self.core)
+        self.segments = Segments(self.core)
+        self.audiences = Audiences(self.core)
         self.written: list[int] = []
-        self.activities = Activities(
-            database, self.clock, self.new_id, lambda app, row: self.written.append(row)
-        )
-        self.streams = Streams(database, self.clock, self.new_id, self.activities)
+        self.core.written = lambda app, row: self.written.append(row)
+        self.activities = Activities(self.core)
+        self.streams = Streams(self.core, self.activities)
         self.app: App
         self.other: App
 

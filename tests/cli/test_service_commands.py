@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from apns_live.activities.accept.activities import Activities
+from apns_live.activities.core import Core
 from apns_live.activities.requests import AlertText, Audience, Presentation, Start
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import new_key
@@ -356,7 +357,7 @@ def test_errors_of_lines_are_shown_a_few(store: Cli, app: str, tmp_path: Path) -
 async def start_one(path: str) -> None:
     async with Database.open(path) as database:
         one = await apps_of(database).get("scores")
-        await Activities(database, SystemClock(), lambda: "operation-1").start(
+        await Activities(Core(database, SystemClock(), lambda: "operation-1")).start(
             one,
             Start(
                 id="match-1",

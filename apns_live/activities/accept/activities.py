@@ -6,8 +6,8 @@ record in one transaction. The courier finds the tokens that lack the version an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,10 +15,10 @@ from sqlalchemy import Row, and_, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...clock import Clock
 from ...errors import Conflict
 from .. import checks, observed
 from ..apps import App
+from ..core import Core
 from ..finding import find, named
 from ..people.app_versions import AppVersions
 from ..people.audience import Audiences
@@ -26,42 +26,27 @@ from ..read import operations as views
 from ..requests import Accepted, End, Start, Update, start_again
 from ..requests.messages import broadcast_warning
 from ..requests.validate import checked_change, checked_start, hand_over_after, with_id
-from ..settings import HAND_OVER_AFTER
 from ..store import schema
-from ..store.commit import Batch, GroupCommit
-from ..store.database import Database
+from ..store.commit import Batch
 from ..store.ownership import partition_of
 from ..store.statements import json_text, row_of, rows_of
-from ..times import ACTIVE_MILLISECONDS, milliseconds
+from ..times import ACTIVE_MILLISECONDS
 from .batched_changes import Change, Changed, Changing
 from .broadcast_channels import check_not_deleted
-from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
+from .idempotency import Key, Once, Writer, Writing
 
 PAGE = 100
 
 
-@dataclass(eq=False, repr=False)
-class Activities:
-    """Accepts starts, updates and ends of activities. ``written`` wakes the sender.
+class Activities(Writer):
+    """Accepts starts, updates and ends of activities."""
 
-    Objects with the same ``commits`` share transactions. ``hand_over_after`` is the age of a card,
-    in seconds, at which a new one takes its place, unless the caller or the app sets another age.
-    """
-
-    database: Database
-    clock: Clock
-    new_id: Callable[[], str]
-    written: Written = lambda app, row: None
-    commits: GroupCommit | None = None
-    check_key: CheckKey | None = None
-    hand_over_after: float = HAND_OVER_AFTER
-
-    def __post_init__(self) -> None:
-        self._writes = Writes(self.database, self.commits, self.written)
-        self._audiences = Audiences(self.database, self.clock)
-        self.versions = AppVersions(self.database, self.clock)
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self._audiences = Audiences(core)
+        self.versions = AppVersions(core)
         """Tells which of an app's contracts its devices use."""
-        self._changing = Changing(self.new_id, self.clock.monotonic)
+        self._changing = Changing(core.new_id, self.clock.monotonic)
         self._changes: Batch[Change, Changed] = Batch(self._changing.together, self._tell)
 
     async def start(
@@ -74,24 +59,20 @@ class Activities:
         ``again`` allows an existing id: a running activity gets this state and is started on further
         devices of this audience; an ended activity gives up its id.
         """
-        now = milliseconds(self.clock)
-        public_id = self.new_id() if request.id is None else checks.identifier(request.id, "id")
+        given = request.id
+        public_id = self.core.new_id() if given is None else checks.identifier(given, "id")
         app = await self.versions.in_use(app)
-        request = checked_start(app, request, now)
-        if self.check_key is not None:
-            await self.check_key(app, request.environment or app.environment)
+        request = checked_start(app, request, self.now)
+        await self.core.check_key(app, request.environment or app.environment)
         begin = self._start_again if again else self.start_within
-
-        async def work(writing: Writing) -> Accepted:
-            return await begin(writing, request, public_id)
-
+        work = partial(begin, request=request, public_id=public_id)
         try:
-            return await self._writes.once(app, now, key, request, Accepted, work)
+            return await self.once(app, key, request, Accepted, work)
         except (IntegrityError, Conflict) as error:
             if not again:
                 raise error if isinstance(error, Conflict) else _taken(app, public_id) from None
         # A concurrent start won the race, so its activity is found now.
-        return await self._writes.once(app, now, key, request, Accepted, work)
+        return await self.once(app, key, request, Accepted, work)
 
     async def _start_again(self, writing: Writing, request: Start, public_id: str) -> Accepted:
         connection, app = writing.connection, writing.app
@@ -110,7 +91,7 @@ class Activities:
         further = await start_again.join_start(
             connection, row, request, attributes, hand_over_after=after, now=writing.now
         )
-        operation = await self._started(writing, request, further, row.id, row.partition, version)
+        operation = await self._started(writing, row, version, further, request)
         return Accepted(operation=operation, activity=public_id, status="accepted", version=version)
 
     async def start_within(self, writing: Writing, request: Start, public_id: str) -> Accepted:
@@ -132,7 +113,6 @@ class Activities:
             await check_not_deleted(connection, app, environment, request.channel)
         later = request.start_at is not None and request.start_at * 1000 > now
         status = "scheduled" if later else "accepted"
-        partition = partition_of(app.row, public_id)
         after = self._age(app, request)
         texts = ("content_state", "audience", "tags", "metadata")
         plain = ("dialect", "stream_key", "attributes_type", "revision")
@@ -141,7 +121,7 @@ class Activities:
             **{name: getattr(request, name) for name in plain},
             "app_id": app.row,
             "public_id": public_id,
-            "partition": partition,
+            "partition": partition_of(app.row, public_id),
             "version": 1,
             "attributes": json_text(with_id(request, public_id)),
             "status": "scheduled" if later else "active",
@@ -158,9 +138,11 @@ class Activities:
             "created_at": now,
             "updated_at": now,
         }
-        number = await connection.scalar(insert(table).values(values).returning(table.c.id))
+        row = await row_of(
+            connection, insert(table).values(values).returning(table.c.id, table.c.partition)
+        )
         further = start_again.first_further(request)
-        operation = await self._started(writing, request, further, number, partition, 1, status)
+        operation = await self._started(writing, row, 1, further, request, status)
         return Accepted(
             operation=operation,
             activity=public_id,
@@ -172,31 +154,28 @@ class Activities:
 
     async def hand_over_within(self, writing: Writing, row: Row[Any]) -> None:
         """Start a second card on the devices whose card is soon too old, inside a transaction."""
-        values = {"activity_id": row.id, "partition": row.partition, "version": row.version}
-        further = start_again.Further(hand_over=True)
-        values |= {"dialect": row.dialect, "request": json_text(further)}
-        await writing.add_operation(self.new_id(), "start", **values)
+        await self._started(writing, row, row.version, start_again.Further(hand_over=True))
 
     async def _started(
         self,
         writing: Writing,
-        request: Start,
-        further: start_again.Further,
-        row: int,
-        partition: int,
+        row: Any,
         version: int,
+        further: start_again.Further,
+        request: Start | None = None,
         status: str = "accepted",
     ) -> str:
-        """Add the operation of a start; return its id."""
-        values: dict[str, Any] = {"activity_id": row, "partition": partition, "version": version}
-        values |= {"status": status, "dialect": request.dialect, "request": json_text(further)}
-        operation = request.operation or self.new_id()
+        """Add the operation of a start of the activity in ``row``; return its id."""
+        values: dict[str, Any] = {"activity_id": row.id, "partition": row.partition}
+        values |= {"version": version, "status": status, "request": json_text(further)}
+        values["dialect"] = row.dialect if request is None else request.dialect
+        operation = (request and request.operation) or self.core.new_id()
         await writing.add_operation(operation, "start", **values)
-        writing.rows.append(row)
+        writing.rows.append(row.id)
         return operation
 
     def _age(self, app: App, request: Start) -> int | None:
-        return hand_over_after(app, request, self.hand_over_after)
+        return hand_over_after(app, request, self.core.settings.hand_over_after)
 
     async def update(self, app: App, request: Update, *, key: Key | None = None) -> Once[Accepted]:
         """Accept a new state.
@@ -213,11 +192,11 @@ class Activities:
         return await self._write(app, checked_change(request, self.clock.time()), key)
 
     async def _write(self, app: App, request: Update | End, key: Key | None) -> Once[Accepted]:
-        now = milliseconds(self.clock)
+        now = self.now
         checks.identifier(request.id, "id")
         app = await self.versions.in_use(app)
         if key is None:
-            changed = await self._writes.commits.run_with(self._changes, Change(app, request, now))
+            changed = await self.core.commits.run_with(self._changes, Change(app, request, now))
             observed.accepted(changed.answer.operation)
             return Once(changed.answer, replayed=False)
 
@@ -229,12 +208,12 @@ class Activities:
             writing.rows += [done.row] if done.written else []
             return done.answer
 
-        return await self._writes.once(app, now, key, request, Accepted, work)
+        return await self.once(app, key, request, Accepted, work)
 
     def _tell(self, changes: Sequence[Changed]) -> None:
         for change in changes:
             if change.written:
-                self._writes.written(change.app, change.row)
+                self.written(change.app, change.row)
 
     async def change_within(
         self, writing: Writing, row: Row[Any], request: Update | End

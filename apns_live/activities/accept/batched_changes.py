@@ -8,6 +8,7 @@ is written once, with the newest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -105,22 +106,20 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     written: bool
 
 
+@dataclass(slots=True, eq=False)
 class _Standing:
     """An activity within the group: the row that was read, and the values to write."""
 
-    __slots__ = ("changes", "read", "revision", "status", "update_count", "version")
+    read: Any
+    changes: dict[str, Any] = field(default_factory=dict)
 
-    def __init__(self, read: Any) -> None:
-        self.read = read
-        self.version: int = read.version
-        self.revision: int | None = read.revision
-        self.status: str = read.status
-        self.update_count: int = read.update_count
-        self.changes: dict[str, Any] = {}
+    def now(self, name: str) -> Any:
+        """Return the value of a column after the changes so far."""
+        return self.changes[name] if name in self.changes else getattr(self.read, name)
 
     def is_called_off(self) -> bool:
         """Return True if the activity was scheduled and ends before its start."""
-        return bool(self.read.status == "scheduled" and self.status == "ended")
+        return bool(self.read.status == "scheduled" and self.now("status") == "ended")
 
 
 class Changing:
@@ -212,21 +211,18 @@ class Changing:
         """Add a change to what will be written; return its operation."""
         request, now = item.request, item.now
         ends = isinstance(request, End)
-        found.version += 1
-        found.update_count += not ends
         presentation = json_text(request.presentation)
-        changes = found.changes
-        changes |= {"version": found.version, "message": presentation, "updated_at": now}
-        changes["update_count"] = found.update_count
+        changes, version = found.changes, found.now("version") + 1
+        changes["update_count"] = found.now("update_count") + (not ends)
+        changes |= {"version": version, "message": presentation, "updated_at": now}
         if request.revision is not None:
-            changes["revision"] = found.revision = request.revision
+            changes["revision"] = request.revision
         for name in ("content_state", "tags", "metadata"):
             if (value := getattr(request, name)) is not None:
                 changes[name] = json_text(value)
         if isinstance(request, Update):
             changes |= planned_end(request)
         else:
-            found.status = "ended"
             changes |= {"status": "ended", "ended_at": now, "end_reason": request.reason}
             if found.is_called_off():
                 changes["retired_at"] = now
@@ -235,11 +231,11 @@ class Changing:
             "public_id": request.operation or self._new_id(),
             "kind": "end" if ends else "update",
             "activity_id": found.read.id,
-            "version": found.version,
+            "version": version,
             "caller": item.caller,
             "dialect": request.dialect,
             # Updates before a scheduled start are sent with it.
-            "status": "scheduled" if found.status == "scheduled" else "accepted",
+            "status": "scheduled" if found.now("status") == "scheduled" else "accepted",
             # Kept for its alert, which must ring even if a newer state replaces this one.
             "request": presentation,
             "created_at": now,
@@ -295,22 +291,18 @@ async def _read(
 
 def _refused(found: _Standing, item: Change) -> Changed | Exception | None:
     """Return the answer of a change that writes nothing; None for other changes."""
-    request, known = item.request, found.revision
-    if found.status == "ended":
-        if isinstance(request, End):
-            return _unchanged(found, item, "ignored")
-        reason = found.changes.get("end_reason", found.read.end_reason)
-        return ActivityEnded(
-            f"the activity {found.read.public_id!r} has ended ({reason}): start a new one"
-        )
-    if request.revision is not None and known is not None and request.revision <= known:
-        return _unchanged(found, item, "superseded")
-    return None
-
-
-def _unchanged(found: _Standing, item: Change, status: str) -> Changed:
-    name = found.read.public_id
-    answer = Accepted(operation="", activity=name, status=status, version=found.version)
+    request, known, name = item.request, found.now("revision"), found.read.public_id
+    if found.now("status") == "ended":
+        if not isinstance(request, End):
+            reason = found.now("end_reason")
+            return ActivityEnded(f"the activity {name!r} has ended ({reason}): start a new one")
+        status = "ignored"
+    elif request.revision is not None and known is not None and request.revision <= known:
+        status = "superseded"
+    else:
+        return None
+    version = found.now("version")
+    answer = Accepted(operation="", activity=name, status=status, version=version)
     return Changed(item.app, found.read.id, answer, written=False)
 
 

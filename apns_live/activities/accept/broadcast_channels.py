@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,15 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...channels import MAX_CHANNELS
 from ...client import Client
-from ...clock import Clock
 from ...errors import ChannelError, Conflict, InvalidInput, NotFound
 from ...payload import check_channel
 from .. import checks
 from ..apps import App
+from ..core import Core, Part
 from ..store import schema
-from ..store.database import Database
 from ..store.statements import chunks, insert_into, row_of, rows_of, view_of
-from ..times import milliseconds
 from .idempotency import KEPT_MILLISECONDS, Key, Once, answered, once
 
 PAGE = 100
@@ -77,17 +74,16 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     removed: list[str]
 
 
-@dataclass(eq=False, repr=False)
-class Channels:
+class Channels(Part):
     """Creates, lists and deletes channels through the app's own client.
 
     Raises `ChannelError` if Apple refuses, `ManagementUnreachable` or `ConnectFailed` if Apple cannot
     be reached, and `ActivitiesError` without a provider key.
     """
 
-    database: Database
-    clock: Clock
-    client_for: ClientFor
+    def __init__(self, core: Core, client_for: ClientFor) -> None:
+        super().__init__(core)
+        self.client_for = client_for
 
     async def create(
         self, app: App, request: CreateChannel | None = None, *, key: Key | None = None
@@ -109,7 +105,7 @@ class Channels:
             raise InvalidInput(problem, "storage_policy", remedy)
         if key is not None:
             checks.identifier(key.key, "idempotency_key")
-            since = milliseconds(self.clock) - KEPT_MILLISECONDS
+            since = self.now - KEPT_MILLISECONDS
             async with self.database.read() as connection:
                 known = await answered(connection, app, key, request, ChannelView, since)
             if known is not None:
@@ -157,7 +153,7 @@ class Channels:
             environment=environment,
             storage_policy=storage_policy,
             name=None if name is None else name[:200],
-            created_at=milliseconds(self.clock),
+            created_at=self.now,
         )
 
     async def list(
@@ -202,7 +198,7 @@ class Channels:
             environment=environment,
             storage_policy=found.storage_policy,
             name=None if row is None else row.name,
-            created_at=milliseconds(self.clock) if row is None else row.created_at,
+            created_at=self.now if row is None else row.created_at,
         )
         async with self.database.write() as connection:
             await remember(connection, app, [view])
@@ -226,7 +222,7 @@ class Channels:
         Raises `InvalidInput`, and as the class says.
         """
         environment = _environment(app, environment)
-        begun = milliseconds(self.clock)
+        begun = self.now
         async with self.client_for(app, environment) as client:
             listed = {str(channel) for channel in await client.channels.list()}
         table = schema.channels
@@ -246,7 +242,7 @@ class Channels:
     async def _forget(
         self, connection: AsyncConnection, app: App, environment: str, channels: Iterable[str]
     ) -> None:
-        gone = update(schema.channels).values(deleted_at=milliseconds(self.clock))
+        gone = update(schema.channels).values(deleted_at=self.now)
         for part in chunks(channels):
             await connection.execute(gone.where(*_here(app, environment, *part)))
 

@@ -19,9 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...errors import KeyReused
 from .. import checks, observed
 from ..apps import App
+from ..core import Part
 from ..store import schema
-from ..store.commit import GroupCommit
-from ..store.database import Database
 from ..store.statements import insert_into, json_text, row_of
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -117,10 +116,6 @@ def fingerprint(request: msgspec.Struct) -> bytes:
 
 
 Result = TypeVar("Result")
-Written = Callable[[App, int], object]
-"""Called with the app and a row (an activity's, or a notification's operation) after a commit."""
-CheckKey = Callable[[App, str], Awaitable[None]]
-"""Raises `StoreError` if the app has a key for this environment that cannot be decrypted."""
 
 
 class Writing(msgspec.Struct):
@@ -145,44 +140,34 @@ class Writing(msgspec.Struct):
         return int((await self.connection.execute(added)).scalar_one())
 
 
-class Writes:
-    """Runs writing calls. Objects with the same ``commits`` share transactions."""
+class Writer(Part):
+    """A part of the service that accepts calls, each in one transaction."""
 
-    def __init__(
-        self,
-        database: Database,
-        commits: GroupCommit | None,
-        written: Written,
-        operation: str = "operation",
-    ) -> None:
-        self.commits = GroupCommit(database) if commits is None else commits
-        self.written = written
-        self._operation = operation
-        """The answer's field with the operation's id."""
+    operation = "operation"
+    """The answer's field with the operation's id."""
+
+    def written(self, app: App, row: int) -> None:
+        """Wake the sender after a commit."""
+        self.core.written(app, row)
 
     async def run(
-        self,
-        app: App,
-        now: int,
-        work: Callable[[Writing], Awaitable[Result]],
-        key: Key | None = None,
+        self, app: App, work: Callable[[Writing], Awaitable[Result]], key: Key | None = None
     ) -> Result:
         """Run ``work`` in a transaction; return its result after the commit. Raises as `GroupCommit.run`."""
 
         async def store(connection: AsyncConnection) -> tuple[Result, Writing]:
-            writing = Writing(connection, app, now, key)
+            writing = Writing(connection, app, self.now, key)
             return await work(writing), writing
 
         def tell(done: tuple[Result, Writing]) -> None:
             for row in done[1].rows:
                 self.written(app, row)
 
-        return (await self.commits.run(store, tell))[0]
+        return (await self.core.commits.run(store, tell))[0]
 
     async def once(
         self,
         app: App,
-        now: int,
         key: Key | None,
         request: msgspec.Struct,
         kind: type[Answer],
@@ -194,6 +179,6 @@ class Writes:
             at, connection = writing.now, writing.connection
             return await once(connection, app, key, request, kind, lambda: work(writing), now=at)
 
-        done = await self.run(app, now, store, key)
-        observed.accepted(getattr(done.answer, self._operation))
+        done = await self.run(app, store, key)
+        observed.accepted(getattr(done.answer, self.operation))
         return done

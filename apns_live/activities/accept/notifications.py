@@ -6,13 +6,11 @@ after a restart (see `apns_live.activities.send.notifying`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...clock import Clock
 from ...errors import Conflict
 from ..apps import App
 from ..finding import find
@@ -20,28 +18,17 @@ from ..people.audience import Audiences
 from ..requests import Accepted
 from ..requests.notify import KIND, Notify, checked_notification
 from ..store import schema
-from ..store.commit import GroupCommit
-from ..store.database import Database
 from ..store.ownership import partition_of
 from ..store.statements import json_text
-from ..times import milliseconds
-from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
+from .idempotency import Key, Once, Writer, Writing
 
 
-@dataclass(eq=False, repr=False)
-class Notifications:
-    """Accepts notifications. ``accepting`` wakes the sender."""
+class Notifications(Writer):
+    """Accepts notifications."""
 
-    database: Database
-    clock: Clock
-    new_id: Callable[[], str]
-    audiences: Audiences
-    accepting: Written = lambda app, row: None
-    check_key: CheckKey | None = None
-    commits: GroupCommit | None = None
-
-    def __post_init__(self) -> None:
-        self._writes = Writes(self.database, self.commits, self.accepting)
+    def written(self, app: App, row: int) -> None:
+        """Wake the sender after a commit."""
+        self.core.accepted(app, row)
 
     async def send(self, app: App, request: Notify, *, key: Key | None = None) -> Once[Accepted]:
         """Accept a notification. The answer's ``operation`` is the id for its progress and outcomes.
@@ -50,23 +37,18 @@ class Notifications:
         `InvalidInput` or `InvalidPayload`; with ``replaces`` also `NotFound`, and `Conflict` while
         that one is still being sent or cannot be replaced.
         """
-        now = milliseconds(self.clock)
         request = checked_notification(request, self.clock.time())
-        if self.check_key is not None:
-            await self.check_key(app, request.environment or app.environment)
+        await self.core.check_key(app, request.environment or app.environment)
 
-        async def work(writing: Writing) -> Accepted:
-            return await self._accept(writing, request)
-
-        return await self._writes.once(app, now, key, request, Accepted, work)
+        return await self.once(app, key, request, Accepted, partial(self._accept, request=request))
 
     async def _accept(self, writing: Writing, request: Notify) -> Accepted:
-        app, public_id = writing.app, self.new_id()
+        app, public_id = writing.app, self.core.new_id()
         if request.replaces is not None:
             collapse = await _collapse_id_of(writing.connection, app, request.replaces)
         else:
             # An empty audience, or an unknown segment or group, is refused now.
-            await self.audiences.clause(writing.connection, app, request.audience)
+            await Audiences(self.core).clause(writing.connection, app, request.audience)
             collapse = request.collapse_id or ("" if request.background else public_id)
         environment = request.environment or app.environment
         request = msgspec.structs.replace(

@@ -16,7 +16,6 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -25,7 +24,6 @@ from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select, upda
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ... import payload
-from ...clock import Clock
 from ...errors import (
     ApnsLiveError,
     ChannelError,
@@ -37,16 +35,13 @@ from ...errors import (
 from ...payload.encode import LIMITS
 from ..apps import App, apps_of
 from ..checks import has_channels
+from ..core import Core, Part
 from ..people.audience import Audiences
 from ..requests import Audience
 from ..requests.messages import broadcast_warning, start_alert_of, start_message
 from ..requests.start_again import Further, Started
-from ..settings import ServiceSettings
 from ..store import schema
-from ..store.database import Database
-from ..store.ownership import Ownership
 from ..store.statements import change_row, rows_of
-from ..times import milliseconds
 from .broadcast_channels import UNKNOWN_POLICY, Channels, ChannelView, remember
 
 logger = logging.getLogger("apns_live.activities")
@@ -75,18 +70,13 @@ LOST = "Apple's answer to the request for one was lost"
 _activities, _channels = schema.activities, schema.channels
 
 
-@dataclass(eq=False, repr=False)
-class OwnChannels:
+class OwnChannels(Part):
     """Creates, deletes and finds the service's own channels; ``run`` deletes and finds."""
 
-    database: Database
-    clock: Clock
-    channels: Channels
-    audiences: Audiences
-    settings: ServiceSettings
-    ownership: Ownership
-
-    def __post_init__(self) -> None:
+    def __init__(self, core: Core, channels: Channels) -> None:
+        super().__init__(core)
+        self.channels = channels
+        self.audiences, self.settings = Audiences(core), core.settings
         self._pauses: dict[tuple[int, str], tuple[float, str]] = {}
         """The end (monotonic seconds) and reason of each pause in requests, by app and environment."""
 
@@ -173,7 +163,7 @@ class OwnChannels:
         """Request a channel from Apple and store its id; return the activity's row with it."""
         # Unknown channels that appear on the list after this moment were created since.
         await self.channels.reconcile(app, environment=activity.environment)
-        await self._note(app, activity, terms, channel_asked_at=milliseconds(self.clock))
+        await self._note(app, activity, terms, channel_asked_at=self.now)
         try:
             view = await self.channels.make(app, activity.environment, activity.public_id)
         except (ChannelError, *_NOT_ASKED) as error:
@@ -195,7 +185,7 @@ class OwnChannels:
         """Set columns of an activity, and store the channel that was made for it; return its row."""
         changed = update(_activities).where(_activities.c.id == activity.id).values(**values)
         async with self.database.write() as connection:
-            await self.ownership.guard(connection, terms)
+            await self.core.ownership.guard(connection, terms)
             row: Row[Any] = (await connection.execute(changed.returning(_activities))).one()
             await remember(connection, app, made, activity=activity.id)
         return row
@@ -223,7 +213,7 @@ class OwnChannels:
 
     async def delete_unused(self) -> int:
         """Delete the service's own channels that nothing uses any more; return how many."""
-        now, after, deleted = milliseconds(self.clock), 0, 0
+        now, after, deleted = self.now, 0, 0
         failed: set[tuple[int, str]] = set()
         while True:
             async with self.database.write() as connection:
@@ -249,7 +239,7 @@ class OwnChannels:
 
     async def find_lost(self) -> int:
         """Log channels that Apple may have created without our storing them; return how many."""
-        table, now = _activities, milliseconds(self.clock)
+        table, now = _activities, self.now
         place = table.c.app_id, table.c.environment
         query = select(table.c.id, table.c.channel_asked_at, *place).where(
             table.c.channel_id.is_(None), table.c.channel_asked_at <= now - LOST_MILLISECONDS

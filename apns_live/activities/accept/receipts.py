@@ -6,24 +6,22 @@ receipt is stored for each device, subject and event, with the newest time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypedDict, get_args
 
 import msgspec
 from sqlalchemy import Select, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...clock import Clock
 from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
+from ..core import Part
 from ..finding import find_id, row_ids
 from ..people.suspects import note_answers
 from ..store import schema
-from ..store.database import Database
 from ..store.statements import chunks, insert_into, rows_of, view_of
-from ..times import ACTIVE_MILLISECONDS, milliseconds
+from ..times import ACTIVE_MILLISECONDS
 
 Event = Literal["received", "clicked", "dismissed", "ended", "confirmed"]
 EVENTS: tuple[str, ...] = get_args(Event)
@@ -36,9 +34,6 @@ LATE = 900_000
 """Milliseconds after 8 hours from a start until iOS has ended its card: APNs may have kept the start."""
 MAX_RECORDS = 1_000
 PAGE = 100
-
-Left = Callable[[int, str], object]
-"""Called with an activity's row and a token that is gone."""
 
 
 class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,13 +63,8 @@ class ReceiptView(TypedDict):
     created_at: int
 
 
-@dataclass(eq=False, repr=False)
-class Receipts:
-    """Stores and reads receipts. ``left`` is called with activity tokens whose card is gone."""
-
-    database: Database
-    clock: Clock
-    left: Left = lambda activity, token: None
+class Receipts(Part):
+    """Stores and reads receipts."""
 
     async def record(self, app: App, records: Iterable[ReceiptRecord]) -> int:
         """Store receipts; return how many were given. A repeated one only updates the newest time.
@@ -83,7 +73,7 @@ class Receipts:
         `InvalidInput`, and stores nothing, if one of them is wrong or names an unknown device,
         activity or operation.
         """
-        now = milliseconds(self.clock)
+        now = self.now
         checked = [_checked(one, f"receipts[{index}]", now) for index, one in enumerate(records)]
         checks.at_most(len(checked), MAX_RECORDS, "records", "receipts", more=" at once")
         gone: list[tuple[int, str]] = []
@@ -115,7 +105,7 @@ class Receipts:
             for row, card in sorted(cards, key=lambda one: _order(one[0])):
                 gone += await _retire(connection, row, card, now)
         for activity, token in gone:
-            self.left(activity, token)
+            self.core.left(activity, token)
         return len(checked)
 
     async def page(

@@ -8,28 +8,24 @@ two concurrent first puts start one activity.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import ColumnElement, Row, and_, delete, exists, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...clock import Clock
 from .. import checks
 from ..apps import App
 from ..cards.content_states import equal
+from ..core import Core
 from ..finding import find
 from ..requests import Accepted, End, Presentation, Start, Update
 from ..requests.validate import checked_change, checked_start, with_id
 from ..store import schema
-from ..store.commit import GroupCommit
-from ..store.database import Database
 from ..store.statements import change_row, insert_into, json_text, row_of
-from ..times import milliseconds
 from .activities import Activities
-from .idempotency import Key, Once, Writes, Writing, Written, fingerprint
+from .idempotency import Key, Once, Writer, Writing, fingerprint
 
 Operation = Literal["started", "updated", "rotated", "noop", "paused", "ended"]
 
@@ -57,19 +53,14 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     ignored: bool = False
 
 
-@dataclass(eq=False, repr=False)
-class Streams:
+class Streams(Writer):
     """Puts, ends, pauses and resumes streams by key."""
 
-    database: Database
-    clock: Clock
-    new_id: Callable[[], str]
-    activities: Activities
-    written: Written = lambda app, row: None
-    commits: GroupCommit | None = None
+    operation = "id"
 
-    def __post_init__(self) -> None:
-        self._writes = Writes(self.database, self.commits, self.written, operation="id")
+    def __init__(self, core: Core, activities: Activities) -> None:
+        super().__init__(core)
+        self.activities = activities
 
     async def put(
         self, app: App, request: Start, *, change: Update | None = None, key: Key | None = None
@@ -80,20 +71,17 @@ class Streams:
         ``change`` is the update for a running activity, for example without an alert; its id and
         revision are ignored. Raises `InvalidInput`.
         """
-        now = milliseconds(self.clock)
-        name = checks.stream_key(request.stream_key)
+        name = checks.stream_key(request.stream_key, "stream_key")
         app = await self.activities.versions.in_use(app)
-        request = checked_start(app, request, now)
+        request = checked_start(app, request, self.now)
         if change is not None:
             change = checked_change(change, self.clock.time())
         if key is not None and key.digest is None and change is not None:
             both = fingerprint(request) + fingerprint(change)
             key = msgspec.structs.replace(key, digest=hashlib.sha256(both).digest())
 
-        async def work(writing: Writing) -> Streamed:
-            return await self._put(writing, name, request, change)
-
-        return await self._writes.once(app, now, key, request, Streamed, work)
+        work = partial(self._put, name=name, request=request, change=change)
+        return await self.once(app, key, request, Streamed, work)
 
     async def _put(
         self, writing: Writing, name: str, request: Start, change: Update | None
@@ -144,7 +132,8 @@ class Streams:
         return _streamed("ended" if isinstance(change, End) else "updated", stream, answer)
 
     async def _start(self, writing: Writing, stream: Row[Any], request: Start) -> Streamed:
-        public_id = self.new_id() if request.id is None else checks.identifier(request.id, "id")
+        given = request.id
+        public_id = self.core.new_id() if given is None else checks.identifier(given, "id")
         answer = await self.activities.start_within(writing, request, public_id)
         row = writing.rows[-1]
         await change_row(writing.connection, schema.streams, stream.id, activity_id=row)
@@ -166,10 +155,10 @@ class Streams:
             await writing.connection.execute(gone)
             return await self._end(writing, stream, final)
 
-        return await self._writes.once(app, milliseconds(self.clock), key, final, Streamed, work)
+        return await self.once(app, key, final, Streamed, work)
 
     def _final(self, name: str, request: End) -> End:
-        checks.stream_key(name)
+        checks.stream_key(name, "stream_key")
         return checked_change(msgspec.structs.replace(request, id=name), self.clock.time())
 
     async def _end(self, writing: Writing, stream: Row[Any], request: End) -> Streamed:
@@ -194,31 +183,24 @@ class Streams:
             await change_row(writing.connection, schema.streams, stream.id, **changes)
             return since
 
-        return await self._writes.run(app, milliseconds(self.clock), work)
+        return await self.run(app, work)
 
     async def resume(self, app: App, name: str) -> None:
         """Allow the next put to start an activity. Raises `NotFound`."""
-        checks.stream_key(name)
+        checks.stream_key(name, "stream_key")
 
         async def work(writing: Writing) -> None:
             stream = await find(writing.connection, writing.app, schema.streams, name, lock=True)
             changes = {"paused_at": None, "updated_at": writing.now}
             await change_row(writing.connection, schema.streams, stream.id, **changes)
 
-        await self._writes.run(app, milliseconds(self.clock), work)
+        await self.run(app, work)
 
 
 def _streamed(operation: Operation, stream: Row[Any], answer: Accepted) -> Streamed:
-    return Streamed(
-        operation=operation,
-        key=stream.key,
-        activity=answer.activity,
-        id=answer.operation,
-        version=answer.version,
-        devices=answer.devices,
-        queued=answer.queued,
-        warning=answer.warning,
-    )
+    same = ("activity", "version", "devices", "queued", "warning")
+    told = {name: getattr(answer, name) for name in same}
+    return Streamed(operation=operation, key=stream.key, id=answer.operation, **told)
 
 
 async def _locked(writing: Writing, name: str, request: Start) -> Row[Any]:

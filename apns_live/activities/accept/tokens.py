@@ -7,50 +7,25 @@ is then created without a state.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...clock import Clock
-from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
+from ..core import Core, Part
 from ..finding import find_id, hold_activities, id_named
-from ..people.devices import Devices, Guard, Registration, admitted, newest
-from ..people.records import TokenRecord, check_token
+from ..people.devices import Devices, Guard, Registration, admitted, checked_tokens, newest
+from ..people.records import TokenRecord
 from ..people.suspects import note_answers
 from ..requests import Member
 from ..store import schema
-from ..store.commit import Batch, GroupCommit
-from ..store.database import Database
+from ..store.commit import Batch
 from ..store.ownership import partition_of
 from ..store.statements import chunks, in_turns, insert_into, rows_of, with_rows
-from ..times import milliseconds
-
-Joined = Callable[[App, int, int, Sequence[Member]], object]
-"""Called after a commit with the app, an activity's row and version, and its new members."""
-Left = Callable[[int, str], object]
-"""Called after a commit with an activity's row and a token that must not be sent to any more."""
-
-
-class Limiting(Protocol):
-    """How many activities a device may have; see `apns_live.activities.send.limits`."""
-
-    async def within(
-        self, connection: AsyncConnection, app: App, new: Sequence[tuple[int, int]], now: int
-    ) -> list[tuple[int, str | None]]:
-        """Choose the activities to end because devices have just started new ones."""
-
-    def tell(self, evicted: Sequence[tuple[int, str | None]]) -> None:
-        """After the commit, notify the sender of the activities that were chosen."""
-
-    def wake(self) -> None:
-        """Notify that a token was registered for which an end may be pending."""
-
 
 _GIVEN = "{app, activity, device, token TEXT, environment TEXT, registered, card TEXT}"
 # True for the token of a second card, not for a new token of the first card. Where the app tells no card id, the
@@ -134,12 +109,6 @@ RETURNING activity_devices.activity_id, activity_devices.token
 """  # noqa: S608
 
 
-Told = Callable[[AsyncConnection, Mapping[int, bool]], Awaitable[None]]
-"""Stores, within a transaction and for other processes, which activities got new tokens, and
-whether any of these tokens lacks the newest state.
-"""
-
-
 _TOGETHER = 1_000
 """Registrations that share statements."""
 
@@ -153,33 +122,13 @@ class _Turn(msgspec.Struct, frozen=True):
     left: list[tuple[int, str]]
     evicted: list[tuple[int, str | None]]
 
-    def members(self) -> dict[int, list[Member]]:
-        """Return the living members that registered, by activity."""
-        members: dict[int, list[Member]] = {}
-        for (activity, device), known in self.after.items():
-            if known.retired_at is None and not known.by_channel:
-                frequent = known.frequent_updates
-                told = (known.token, known.environment, known.acknowledged_version, known.language)
-                member = Member(device, *told, None if frequent is None else bool(frequent))
-                members.setdefault(activity, []).append(member)
-        return members
 
+class Joining(Part):
+    """Registers activity tokens."""
 
-@dataclass(eq=False, repr=False)
-class Joining:
-    """Registers activity tokens. ``joined`` and ``left`` notify the sender."""
-
-    database: Database
-    clock: Clock
-    devices: Devices
-    joined: Joined = lambda app, activity, version, members: None
-    left: Left = lambda activity, token: None
-    limits: Limiting | None = None
-    commits: GroupCommit | None = None
-    told: Told | None = None
-
-    def __post_init__(self) -> None:
-        self._commits = GroupCommit(self.database) if self.commits is None else self.commits
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self._devices = Devices(core)
         self._registrations: Batch[Registration, list[_Turn]] = Batch(self._together, self._tell)
 
     async def register_activity_tokens(
@@ -196,18 +145,12 @@ class Joining:
         app started itself, of ``attributes_type``. A token that arrives after the end gets the
         end. Raises `InvalidInput`, and stores nothing, if one record is wrong.
         """
-        now = milliseconds(self.clock)
-        checked: list[TokenRecord] = []
-        for index, record in enumerate(records):
-            if record.kind != "activity":
-                remedy = "Register start and device tokens with the devices."
-                raise InvalidInput(f"is {record.kind!r}", f"tokens[{index}].kind", remedy)
-            checked.append(check_token(record, now=now, field=f"tokens[{index}]"))
+        checked = checked_tokens(records, self.now, of_activities=True)
         if attributes_type:
-            checks.attributes_type(attributes_type)
+            checks.attributes_type(attributes_type, "attributes_type")
         for part in chunks(checked, _TOGETHER):
             item = Registration(app, part, guard, attributes_type)
-            await self._commits.run_with(self._registrations, item)
+            await self.core.commits.run_with(self._registrations, item)
         return len(checked)
 
     async def _together(
@@ -236,7 +179,7 @@ class Joining:
         ]
         if len(turns) > 1:
             await hold_activities(connection, scopes)
-        now = milliseconds(self.clock)
+        now = self.now
         stored: list[_Turn] = []
         came: dict[int, bool] = {}
         for some, records in turns:
@@ -249,8 +192,7 @@ class Joining:
             for (activity, _), known in turn.after.items():
                 behind = known.acknowledged_version < turn.versions[activity]
                 came[activity] = came.get(activity, False) or behind
-        if self.told is not None:
-            await self.told(connection, came)
+        await self.core.note_tokens(connection, came)
         return [stored if refusal is None else refusal for refusal in refusals]
 
     async def _register(
@@ -261,7 +203,7 @@ class Joining:
         types: Mapping[str, str],
         now: int,
     ) -> _Turn:
-        devices = await self.devices.rows(connection, app, [record.device for record in records])
+        devices = await self._devices.rows(connection, app, [record.device for record in records])
         activities = await self._activities(connection, app, records, types, now)
         rows = []
         for record in records:
@@ -279,9 +221,9 @@ class Joining:
         silent = [place for place, known in after.items() if known.was_silent]
         await note_answers(connection, silent, now)
         evicted: list[tuple[int, str | None]] = []
-        if self.limits is not None:
+        if self.core.limits is not None:
             new = [place for place in after if place not in before]
-            evicted = await self.limits.within(connection, app, new, now)
+            evicted = await self.core.limits.within(connection, app, new, now)
         versions = {row.id: row.version for row in activities.values()}
         left = [(gone.activity_id, gone.token) for gone in moved]
         left += [
@@ -294,17 +236,25 @@ class Joining:
     def _tell(self, answers: Sequence[list[_Turn]]) -> None:
         """Notify the sender of what was stored; ``answers`` may hold the same turn many times."""
         for turn in {id(turn): turn for stored in answers for turn in stored}.values():
-            if self.limits is not None:
-                self.limits.tell(turn.evicted)
+            if (limits := self.core.limits) is not None:
+                limits.tell(turn.evicted)
                 if any(
                     known.retired_at is not None or known.replaced_ending_at is not None
                     for known in turn.after.values()
                 ):
-                    self.limits.wake()
+                    limits.wake()
             for activity, token in turn.left:
-                self.left(activity, token)
-            for activity, members in turn.members().items():
-                self.joined(turn.app, activity, turn.versions[activity], members)
+                self.core.left(activity, token)
+            joined: dict[int, list[Member]] = {}
+            for (activity, device), known in turn.after.items():
+                if known.retired_at is None and not known.by_channel:
+                    told = (known.token, known.environment, known.acknowledged_version)
+                    frequent = known.frequent_updates
+                    frequent = None if frequent is None else bool(frequent)
+                    member = Member(device, *told, known.language, frequent)
+                    joined.setdefault(activity, []).append(member)
+            for activity, members in joined.items():
+                self.core.joined(turn.app, activity, turn.versions[activity], members)
 
     async def _activities(
         self,
@@ -354,11 +304,11 @@ class Joining:
             owner = id_named(app, schema.devices, device)
             place = (members.c.activity_id == row, members.c.device_id == owner)
             leaving = update(members).where(*place, members.c.retired_at.is_(None))
-            gone = leaving.values(retired_at=milliseconds(self.clock), retired_reason="left")
+            gone = leaving.values(retired_at=self.now, retired_reason="left")
             tokens = (await connection.scalars(gone.returning(members.c.token))).all()
         for token in tokens:
             if token is not None:
-                self.left(row, token)
+                self.core.left(row, token)
         return bool(tokens)
 
 

@@ -165,7 +165,6 @@ def _split(url: str, field: str) -> Any:
 
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_ANSWER = 65_536
 RETRY_DELAYS = (1.0, 5.0)
@@ -203,12 +202,17 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
 def is_public(text: str) -> bool:
     """Return whether an address belongs to the public internet, in any notation."""
     try:
-        address: Address = ipaddress.ip_address(text.split("%", 1)[0])
+        address = ipaddress.ip_address(text.split("%", 1)[0])
     except ValueError:
         return False
-    inner = _carried(address)
-    if inner is not None:
-        return is_public(str(inner))
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64 or address in _COMPATIBLE:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        elif address.teredo is not None:
+            inner = address.teredo[1]
+        if inner is not None:
+            return is_public(str(inner))
     return (
         address.is_global
         and not address.is_multicast
@@ -216,16 +220,6 @@ def is_public(text: str) -> bool:
         and not address.is_unspecified
         and not any(address in network for network in _NOT_PUBLIC)
     )
-
-
-def _carried(address: Address) -> ipaddress.IPv4Address | None:
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64 or address in _COMPATIBLE:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    if address.teredo is not None:
-        return address.teredo[1]
-    return address.ipv4_mapped or address.sixtofour
 
 
 class WebhookRelay:

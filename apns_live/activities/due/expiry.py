@@ -16,10 +16,9 @@ from sqlalchemy import ColumnElement, Row, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..apps import apps_of
+from ..core import Core
 from ..store import schema
-from ..store.database import Database
 from ..store.hand_over import begun
-from ..store.ownership import Ownership
 from ..store.statements import hold, with_rows
 from ..times import ACTIVE_MILLISECONDS
 from .due import Done, StepOfActivities
@@ -52,17 +51,15 @@ class Expiry(StepOfActivities):
 
     batch = 200
 
-    def __init__(
-        self, database: Database, status: Literal["active", "ended"], ownership: Ownership
-    ) -> None:
+    def __init__(self, core: Core, status: Literal["active", "ended"]) -> None:
         after = 0 if status == "active" else SHOWN_MILLISECONDS
-        super().__init__(database, ownership, status, "expires_at", after)
+        super().__init__(core, status, "expires_at", after)
 
     def waiting(self) -> tuple[ColumnElement[bool], ...]:
         """See `Step`."""
         table = schema.activities
         living = table.c.retired_at.is_(None)
-        return table.c.status == self.status, living, self.ownership.mine(table)
+        return table.c.status == self.status, living, self.core.ownership.mine(table)
 
     async def run(self, done: Done, now: int) -> int | None:
         """See `Step`."""

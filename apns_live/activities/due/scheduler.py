@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from sqlalchemy import select
 
 from ...clock import Clock
 from ..accept.activities import Activities
-from ..accept.idempotency import Written
-from ..store.database import Database
-from ..store.ownership import Ownership
-from .due import Done, Step, Timetable
+from ..core import Core, Part
+from .due import Done, Ends, HandOvers, Starts, Step
 from .expiry import Expiry
-from .hand_over import HandOvers
 from .silent_starts import MissingTokens, UnansweredStarts
 
 logger = logging.getLogger("apns_live.activities")
@@ -75,45 +71,23 @@ class SteadyTime:
         return ""
 
 
-class Scheduler:
-    """Runs beside the service as long as it is open.
+class Scheduler(Part):
+    """Runs beside the service as long as it is open."""
 
-    ``token_wait`` is how many seconds after a start a token may take before it counts as missing,
-    ``suspect_wait`` how many before the start counts as unanswered. After a commit ``written`` gets
-    activities with something to send, ``left`` retired tokens, and ``changed`` changed rows.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        activities: Activities,
-        *,
-        token_wait: float,
-        suspect_wait: float = 600.0,
-        ownership: Ownership | None = None,
-        written: Written = lambda app, row: None,
-        left: Callable[[int, str], object] = lambda activity, token: None,
-        changed: Callable[..., object] = lambda *, activities=(), operations=(): None,
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self.time = SteadyTime(clock)
-        self._written = written
-        self._left = left
-        self._changed = changed
-        ownership = ownership or Ownership()
-        self._unanswered = UnansweredStarts(database, max(suspect_wait, token_wait))
+    def __init__(self, core: Core, activities: Activities) -> None:
+        super().__init__(core)
+        self.time = SteadyTime(core.clock)
+        self._unanswered = UnansweredStarts(core)
         self._steps: tuple[Step, ...] = (
-            Timetable(database, activities, "start", ownership),
-            Timetable(database, activities, "end", ownership),
-            HandOvers(database, activities, ownership),
-            Expiry(database, "active", ownership),
-            Expiry(database, "ended", ownership),
-            MissingTokens(database, token_wait),
+            Starts(core),
+            Ends(core, activities),
+            HandOvers(core, activities),
+            Expiry(core, "active"),
+            Expiry(core, "ended"),
+            MissingTokens(core),
             self._unanswered,
         )
-        self._longest = min(LONGEST, token_wait)
+        self._longest = min(LONGEST, core.settings.token_wait)
         self._woken = asyncio.Event()
         self._sleeping = self._resting = False
         self.looks = 0
@@ -167,31 +141,31 @@ class Scheduler:
 
     async def _firsts(self) -> dict[Step, int | None]:
         """Return when each step is next due, with one statement."""
-        row = await self._database.row(select(*(step.first() for step in self._steps)))
+        row = await self.database.row(select(*(step.first() for step in self._steps)))
         return dict(zip(self._steps, row or (), strict=True))
 
     def _tell(self, done: Done) -> None:
         for app, row in done.written:
-            self._written(app, row)
+            self.core.due(app, row)
         for activity, token in done.left:
-            self._left(activity, token)
+            self.core.left(activity, token)
         activities = [*done.activities, *(row for _, row in done.written)]
         if activities or done.operations:
-            self._changed(activities=activities, operations=done.operations)
+            self.core.changed(activities=activities, operations=done.operations)
 
     async def _sleep_until(self, due: int | None) -> None:
         wait = self._longest
         if due is not None:
             wait = min(wait, (due - self.time.milliseconds()) / 1000)
-        begin = self._clock.monotonic()
-        timer = self._clock.call_later(max(wait, BREATH), self._woken.set)
+        begin = self.clock.monotonic()
+        timer = self.clock.call_later(max(wait, BREATH), self._woken.set)
         self._sleeping = True
         try:
             await self._woken.wait()
-            breath = BREATH - (self._clock.monotonic() - begin)
+            breath = BREATH - (self.clock.monotonic() - begin)
             if breath > 0:
                 self._resting = True
-                await self._clock.sleep(breath)
+                await self.clock.sleep(breath)
         finally:
             self._sleeping = self._resting = False
             timer.cancel()

@@ -11,12 +11,11 @@ import logging
 from collections import Counter
 
 from sqlalchemy import ColumnElement, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..apps import apps_of
+from ..core import Core
 from ..people.suspects import SUSPECT, count_unanswered
 from ..store import schema
-from ..store.database import Database
 from ..store.statements import hold, rows_of
 from .due import Done, Step
 
@@ -31,15 +30,14 @@ _OVERDUE = (
 
 
 class MissingTokens(Step):
-    """Reports, once each, devices whose token is overdue. ``token_wait`` is seconds."""
+    """Reports, once each, devices whose token is overdue."""
 
     batch = 1_000
     pause = 1_000
     """Milliseconds: a start that takes minutes is checked once a second, not once per page."""
 
-    def __init__(self, database: Database, token_wait: float) -> None:
-        super().__init__(database, _table.c.started_at, int(token_wait * 1000))
-        self._seconds = token_wait
+    def __init__(self, core: Core) -> None:
+        super().__init__(core, _table.c.started_at, int(core.settings.token_wait * 1000))
 
     def waiting(self) -> tuple[ColumnElement[bool], ...]:
         """See `Step`."""
@@ -47,54 +45,47 @@ class MissingTokens(Step):
 
     async def run(self, done: Done, now: int) -> int | None:
         """See `Step`."""
+        activities = schema.activities
         due, later = await self.due(now, _table.c.id, _table.c.activity_id)
         if due:
             done.noted = True  # These may also count as unanswered.
-            activities = {row.activity_id for row in due}
+            places = {row.activity_id for row in due}
             starts = select(_operations.c.id).where(
-                _operations.c.activity_id.in_(activities), _operations.c.kind == "start"
+                _operations.c.activity_id.in_(places), _operations.c.kind == "start"
             )
             late = update(_table).where(_table.c.id.in_([row.id for row in due]), *_OVERDUE)
             late = late.values(missing_reported_at=now)
             async with self.database.write() as connection:
-                await hold(connection, schema.activities, activities)
+                await hold(connection, activities, places)
                 await hold(connection, schema.operations, await connection.scalars(starts))
                 reported = await connection.execute(
                     late.returning(_table.c.activity_id, _table.c.by_channel)
                 )
                 # A card on a channel needs no token.
                 counts = Counter(row.activity_id for row in reported if not row.by_channel)
-                await self._report(connection, counts, done)
+                names = select(activities.c.id, activities.c.app_id, activities.c.public_id)
+                rows = await rows_of(connection, names.where(activities.c.id.in_(counts)))
+                apps = await apps_of(connection, (row.app_id for row in rows))
+                for row in rows:
+                    count = _operations.c.missing + counts[row.id]
+                    theirs = _operations.c.activity_id == row.id, _operations.c.kind == "start"
+                    changed = update(_operations).where(*theirs)
+                    changed = changed.values(missing=count).returning(_operations.c.id)
+                    done.operations += await connection.scalars(changed)
+                    done.activities.append(row.id)
+                    logger.warning(
+                        "the activity %r of the app %r was started on %d devices that sent no token "
+                        "within %g s: they get no updates until one comes",
+                        row.public_id,
+                        apps[row.app_id].id,
+                        counts[row.id],
+                        self.core.settings.token_wait,
+                    )
         return later if later is None or later <= now else max(later, now + self.pause)
-
-    async def _report(self, connection: AsyncConnection, counts: Counter[int], done: Done) -> None:
-        activities = schema.activities
-        if not counts:
-            return
-        query = select(activities.c.id, activities.c.app_id, activities.c.public_id)
-        rows = await rows_of(connection, query.where(activities.c.id.in_(counts)))
-        apps = await apps_of(connection, (row.app_id for row in rows))
-        for row in rows:
-            changed = await connection.execute(
-                update(_operations)
-                .where(_operations.c.activity_id == row.id, _operations.c.kind == "start")
-                .values(missing=_operations.c.missing + counts[row.id])
-                .returning(_operations.c.id)
-            )
-            done.operations += changed.scalars()
-            done.activities.append(row.id)
-            logger.warning(
-                "the activity %r of the app %r was started on %d devices that sent no token "
-                "within %g s: they get no updates until one comes",
-                row.public_id,
-                apps[row.app_id].id,
-                counts[row.id],
-                self._seconds,
-            )
 
 
 class UnansweredStarts(Step):
-    """Counts unanswered starts at the start tokens, which may become suspect. ``wait`` is seconds.
+    """Counts unanswered starts at the start tokens, which may become suspect.
 
     Only devices that were reported for a missing token are checked, so an answered start costs
     nothing.
@@ -104,8 +95,9 @@ class UnansweredStarts(Step):
     pause = 10_000
     """Milliseconds between two checks of a start that takes minutes."""
 
-    def __init__(self, database: Database, wait: float) -> None:
-        super().__init__(database, _table.c.started_at, int(wait * 1000))
+    def __init__(self, core: Core) -> None:
+        wait = max(core.settings.suspect_wait, core.settings.token_wait)
+        super().__init__(core, _table.c.started_at, int(wait * 1000))
         self.suspected = 0
         """Tokens that became suspect since the start of the process."""
 

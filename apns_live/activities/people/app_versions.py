@@ -14,24 +14,22 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import and_, exists, select
 
-from ...clock import Clock
 from .. import checks
 from ..apps import App
+from ..core import Core, Part
 from ..decodes import has_contract
 from ..store import schema
-from ..store.database import Database
 
 KEPT = 10.0
 """Seconds after which the devices' versions are read again."""
 _APPS = 10_000
 
 
-class AppVersions:
+class AppVersions(Part):
     """Answers from memory for `KEPT` seconds."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
         self._kept: dict[tuple[int, frozenset[str]], tuple[float, Collection[str]]] = {}
 
     async def in_use(self, app: App) -> App:
@@ -39,7 +37,7 @@ class AppVersions:
         setting: dict[str, Any] = app.settings.get("contract") or {}
         if not has_contract(app.settings) or len(setting["versions"]) < 2:
             return app
-        place, now = (app.row, frozenset(setting["versions"])), self._clock.monotonic()
+        place, now = (app.row, frozenset(setting["versions"])), self.clock.monotonic()
         until, names = self._kept.get(place, (now, ()))
         if until <= now:
             names = await self._told(app.row, setting["versions"])
@@ -62,6 +60,6 @@ class AppVersions:
             within += [told >= least] if least is not None else []
             within += [told < next_one] if next_one is not None else []
             asked.append(exists().where(and_(*within)))
-        row = await self._database.row(select(*asked))
+        row = await self.database.row(select(*asked))
         used = {order for order, found in zip(orders, row or (), strict=True) if found}
         return [name for name in configured if not used or checks.version_order(name) in used]

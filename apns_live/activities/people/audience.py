@@ -7,9 +7,8 @@ with an unknown segment or group, is an error.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -33,16 +32,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...clock import Clock
 from ...errors import InvalidInput, NotFound
 from .. import checks
 from ..apps import App
+from ..core import Part
 from ..finding import row_ids
 from ..requests import Audience
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import insert_into, page_of, view_of
-from ..times import milliseconds
 from . import filters
 from .suspects import Which, tokens_that_are
 
@@ -73,12 +71,8 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     """Conditions without an index: fast together with others, slow alone on a large app."""
 
 
-@dataclass(eq=False, repr=False)
-class Audiences:
+class Audiences(Part):
     """Resolves audiences against the store."""
-
-    database: Database
-    clock: Clock
 
     async def clause(
         self, connection: AsyncConnection, app: App, audience: Audience
@@ -88,7 +82,7 @@ class Audiences:
         Raises `InvalidInput` for an empty audience, an unknown segment or group, or a bad filter.
         """
         audience.check()
-        now = milliseconds(self.clock)
+        now = self.now
         devices, users = schema.devices, schema.users
         included = await _named(connection, app, audience, "", now)
         included += [true()] if audience.everyone else []
@@ -300,13 +294,8 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     filter: dict[str, Any]
 
 
-@dataclass(eq=False, repr=False)
-class Segments:
+class Segments(Part):
     """Stores the segments of each app."""
-
-    database: Database
-    clock: Clock
-    new_id: Callable[[], str]
 
     async def save(
         self,
@@ -326,10 +315,12 @@ class Segments:
             raise InvalidInput(problem, "name", "Choose another.")
         values = {
             "app_id": app.row,
-            "public_id": self.new_id() if id is None else checks.identifier(id, "id", limit=64),
+            "public_id": self.core.new_id()
+            if id is None
+            else checks.identifier(id, "id", limit=64),
             "name": name,
             "filter": filters.write_filter(filters.parse_filter(rule)),
-            "created_at": milliseconds(self.clock),
+            "created_at": self.now,
         }
         async with self.database.write() as connection:
             place, change = ["app_id", "name"], {"filter": values["filter"]}

@@ -9,24 +9,21 @@ carries (Apple, "Handling notification responses from APNs").
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from sqlalchemy import Boolean, Float, Select, String, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput, NotFound
 from .. import checks
 from ..apps import App
+from ..core import Core, Part
 from ..finding import find, id_named, named, row_ids
 from ..store import schema
-from ..store.commit import Batch, GroupCommit
-from ..store.database import Database
+from ..store.commit import Batch
 from ..store.growth import Growth
 from ..store.statements import chunks, in_turns, rows_of, view_of, with_rows
-from ..times import milliseconds
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token
 from .suspects import SUSPECT, note_switched_off
@@ -35,7 +32,6 @@ from .views import DeviceView, StartTokenView
 TOLD = tuple(name for name in DeviceRecord.__struct_fields__ if name not in {"id", "user"})
 """The fields of a device except its id and its user."""
 
-Left = Callable[[int, str], object]
 Guard = Callable[[AsyncConnection], Awaitable[None]]
 """Runs first in a write's transaction. It stops the write by raising an error."""
 
@@ -67,6 +63,21 @@ async def admitted(
     return refusals, [some for _, some in sorted(by_app.items())]
 
 
+def checked_tokens(
+    records: Iterable[TokenRecord], now: int, *, of_activities: bool = False
+) -> list[TokenRecord]:
+    """Return records in stored form. Raises `InvalidInput`, also for tokens of another kind."""
+    checked = []
+    for index, record in enumerate(records):
+        field = f"tokens[{index}]"
+        if (record.kind == "activity") is not of_activities:
+            others = "start and device tokens with the devices"
+            right = others if of_activities else "activity tokens with the activities"
+            raise InvalidInput(f"is {record.kind!r}", f"{field}.kind", f"Register {right}.")
+        checked.append(check_token(record, now=now, field=field))
+    return checked
+
+
 def newest(
     records: Iterable[TokenRecord], place: Callable[[TokenRecord], Hashable]
 ) -> list[TokenRecord]:
@@ -87,20 +98,11 @@ def devices_with_user() -> Select[Any]:
     )
 
 
-@dataclass(eq=False, repr=False)
-class Devices:
-    """The devices of each app, and their tokens.
+class Devices(Part):
+    """The devices of each app, and their tokens."""
 
-    ``left`` is called with an activity's row and a token that must not be used any more.
-    """
-
-    database: Database
-    clock: Clock
-    left: Left = lambda activity, token: None
-    commits: GroupCommit | None = None
-
-    def __post_init__(self) -> None:
-        self._commits = GroupCommit(self.database) if self.commits is None else self.commits
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
         self._registrations: Batch[Registration, None] = Batch(self._together)
         self._growth = Growth(self.database)
 
@@ -122,7 +124,7 @@ class Devices:
 
         Unchanged values are not written again, so importing a file twice changes nothing.
         """
-        now = milliseconds(self.clock)
+        now = self.now
         names = [record.user for record in records if record.user]
         users = await rows_of_users(connection, app, names, now)
         rows = [
@@ -149,14 +151,8 @@ class Devices:
         A token of another device moves to the newer registration. Register activity tokens by
         `register_activity_tokens` instead. Raises `InvalidInput`.
         """
-        now = milliseconds(self.clock)
-        checked: list[TokenRecord] = []
-        for index, record in enumerate(records):
-            if record.kind == "activity":
-                remedy = "Register activity tokens with the activities."
-                raise InvalidInput("is activity", f"tokens[{index}].kind", remedy)
-            checked.append(check_token(record, now=now, field=f"tokens[{index}]"))
-        await self._commits.run_with(self._registrations, Registration(app, checked, guard))
+        checked = checked_tokens(records, self.now)
+        await self.core.commits.run_with(self._registrations, Registration(app, checked, guard))
         await self._growth.stored(len(checked))
         return len(checked)
 
@@ -175,7 +171,7 @@ class Devices:
     ) -> None:
         """Store checked start and device tokens inside a transaction of the caller."""
         rows = await self.rows(connection, app, [record.device for record in records])
-        now = milliseconds(self.clock)
+        now = self.now
         for kind, (register, moved) in _STATEMENTS.items():
             of_kind = newest(
                 (record for record in records if record.kind == kind),
@@ -195,7 +191,7 @@ class Devices:
         self, connection: AsyncConnection, app: App, public_ids: Iterable[str]
     ) -> dict[str, int]:
         """Return the row ids of devices; new devices are added."""
-        now = milliseconds(self.clock)
+        now = self.now
         new = {"created_at": now, "updated_at": now}
         return await row_ids(connection, app, schema.devices, public_ids, lambda _: new)
 
@@ -227,7 +223,7 @@ class Devices:
         if not gone.rowcount:
             raise NotFound(f"the app {app.id!r} has no device {public_id!r}")
         for row in followed:
-            self.left(row.activity_id, row.token)
+            self.core.left(row.activity_id, row.token)
 
     async def withdraw(
         self, app: App, device: str, attributes_type: str, *, guard: Guard | None = None
@@ -240,7 +236,7 @@ class Devices:
             if guard is not None:
                 await guard(connection)
             retiring = update(table).where(*place, table.c.retired_at.is_(None))
-            now = milliseconds(self.clock)
+            now = self.now
             retired = retiring.values(retired_at=now, retired_reason="withdrawn")
             return bool((await connection.execute(retired)).rowcount)
 

@@ -6,7 +6,6 @@ count of rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -16,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
+from ..core import Part
 from ..finding import find, find_id
 from ..store import schema
-from ..store.database import Database
 from ..store.statements import rows_of, view_of
 from . import views
 from .audience import is_named, no_segment
@@ -40,11 +39,8 @@ class Page(NamedTuple, Generic[Item]):
     next: str | None
 
 
-@dataclass(eq=False, repr=False)
-class Directory:
+class Directory(Part):
     """Reads devices, users and groups of each app. Times are milliseconds since 1970."""
-
-    database: Database
 
     async def devices(
         self,

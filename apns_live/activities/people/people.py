@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...clock import Clock
 from ...errors import InvalidInput, NotFound
 from .. import checks
 from ..apps import App
+from ..core import Part
 from ..finding import find_id, named, row_ids
 from ..store import schema
-from ..store.database import Database
 from ..store.statements import chunks, insert_into, with_rows
-from ..times import milliseconds
 from .records import StoredValue, store_attributes, store_tags
 
 Subject = Literal["user", "device"]
@@ -126,12 +123,8 @@ def checked_aliases(
     }
 
 
-@dataclass(eq=False, repr=False)
-class People:
+class People(Part):
     """Users, tags, custom attributes and groups of each app."""
-
-    database: Database
-    clock: Clock
 
     async def add_user(
         self, app: App, external_id: str, *, aliases: Mapping[str, str] | None = None
@@ -142,7 +135,7 @@ class People:
         """
         checks.identifier(external_id, "external_id")
         pairs = checked_aliases(aliases or {})
-        now = milliseconds(self.clock)
+        now = self.now
         async with self.database.write() as connection:
             row = (await rows_of_users(connection, app, [external_id], now))[external_id]
             await set_aliases(connection, app, dict.fromkeys(pairs.items(), row))
@@ -173,7 +166,7 @@ class People:
         async with self.database.write() as connection:
             owner = await find_id(connection, app, _SUBJECTS[subject], public_id)
             values: Values = {(owner, namespace, name): row for name, row in rows.items()}
-            await set_values(connection, app, subject, values, milliseconds(self.clock))
+            await set_values(connection, app, subject, values, self.now)
 
     async def forget_user(self, app: App, external_id: str) -> None:
         """Delete a user with aliases, tags and attributes; devices stay, without a user.
@@ -191,18 +184,11 @@ class People:
         table = schema.groups
         async with self.database.write() as connection:
             added = insert_into(connection, table).values(
-                app_id=app.row, slug=slug, name=title, created_at=milliseconds(self.clock)
+                app_id=app.row, slug=slug, name=title, created_at=self.now
             )
             place, named = ["app_id", "slug"], {"name": title}
             renamed = added.on_conflict_do_update(index_elements=place, set_=named)
             await connection.execute(renamed if name else added.on_conflict_do_nothing())
-
-    async def groups(self, app: App) -> list[dict[str, Any]]:
-        """Return the groups of an app by slug."""
-        table = schema.groups
-        query = select(table.c.slug, table.c.name).where(table.c.app_id == app.row)
-        rows = await self.database.rows(query.order_by(table.c.slug))
-        return [{"slug": row.slug, "name": row.name} for row in rows]
 
     async def remove_group(self, app: App, slug: str) -> None:
         """Delete a group; its devices and users stay. Raises `NotFound`."""
@@ -230,7 +216,7 @@ class People:
         """
         if user is not None:
             checks.identifier(user, "user")
-        table, now, moved, owner = schema.devices, milliseconds(self.clock), 0, None
+        table, now, moved, owner = schema.devices, self.now, 0, None
         async with self.database.write() as connection:
             if user is not None:
                 owner = (await rows_of_users(connection, app, [user], now))[user]

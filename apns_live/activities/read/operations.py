@@ -7,7 +7,6 @@ the next one, even if rows were added meanwhile. At most one page is in memory.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
 
 from sqlalchemy import Row, Select, func, select
@@ -16,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...outcome import Verdict
 from ..apps import App
 from ..checks import page_limit
+from ..core import Part
 from ..finding import find, find_id
 from ..store import reached, schema
-from ..store.database import Database
 from ..store.statements import view_of
 
 PAGE = 100
@@ -153,8 +152,7 @@ class ActivityState(TypedDict):
     operation: OperationCounts | None
 
 
-@dataclass(eq=False, repr=False)
-class Operations:
+class Operations(Part):
     """Reads operations and their outcomes.
 
     An operation's ``status`` is ``scheduled`` (a start that is not due), ``accepted``, ``running``,
@@ -163,8 +161,6 @@ class Operations:
     reached no device. A ``failed`` one without ``finished_at`` continues when a key is added. The kind
     ``limit`` has ends on single devices with too many activities.
     """
-
-    database: Database
 
     async def get(self, app: App, public_id: str) -> OperationView:
         """Return an operation with its counters. Raises `NotFound`.

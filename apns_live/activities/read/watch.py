@@ -13,12 +13,11 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...clock import Clock
 from ...errors import InvalidInput
 from ..apps import App
+from ..core import Core, Part
 from ..finding import find, find_id
 from ..store import schema
-from ..store.database import Database
 from ..store.statements import row_of, view_of
 from . import operations as views
 
@@ -28,12 +27,11 @@ _Place = tuple[str, int]
 Followed = views.OperationState | views.ActivityState
 
 
-class Watchers:
+class Watchers(Part):
     """The open `Service.watch` iterations, by the activity or operation that each follows."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
         self._queued_counts: dict[int, tuple[float, int]] = {}
         self._flags: dict[_Place, set[asyncio.Event]] = {}
         self._closed = False
@@ -83,7 +81,7 @@ class Watchers:
         read: Callable[[App, str], Awaitable[tuple[Followed, bool]]]
         read = self._operation if kind == "operation" else self._activity
         table = schema.operations if kind == "operation" else schema.activities
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             place = (kind, await find_id(connection, app, table, public_id))
         flag = asyncio.Event()
         self._flags.setdefault(place, set()).add(flag)
@@ -106,7 +104,7 @@ class Watchers:
 
     async def _queued(self, connection: AsyncConnection, row: Row[Any]) -> int:
         """Return how many devices wait for a token. A large count may be two seconds old."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         known = self._queued_counts.pop(row.id, None)
         if known is None or known[0] <= now:
             known = now + _SECONDS, (await views.still_queued(connection, [row]))[row.id]
@@ -115,7 +113,7 @@ class Watchers:
         return known[1]
 
     async def _operation(self, app: App, public_id: str) -> tuple[views.OperationState, bool]:
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             row = await find(connection, app, schema.operations, public_id, views.with_activity())
             queued = await self._queued(connection, row)
         shown = view_of(views.OperationState, row, operation=row.public_id, queued=queued)
@@ -123,7 +121,7 @@ class Watchers:
 
     async def _activity(self, app: App, public_id: str) -> tuple[views.ActivityState, bool]:
         operations = schema.operations
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
             query = select(operations).where(
                 operations.c.app_id == app.row,

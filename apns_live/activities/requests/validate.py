@@ -21,11 +21,11 @@ _ANY_ID = "0" * 36
 def checked_start(app: App, request: Start, now: int) -> Start:
     """Return the request as it is stored; ``now`` is milliseconds. Raises `InvalidInput`."""
     _check_common(request)
-    checks.attributes_type(request.attributes_type)
+    checks.attributes_type(request.attributes_type, "attributes_type")
     if request.environment is not None:
         checks.environment(request.environment)
     if request.stream_key is not None:
-        checks.stream_key(request.stream_key)
+        checks.stream_key(request.stream_key, "stream_key")
     request.audience.check()
     if request.channel is not None:
         try:

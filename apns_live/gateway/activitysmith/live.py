@@ -289,7 +289,7 @@ def _idle(call: Call, key: str, operation: str, **more: Any) -> dict[str, Any]:
 
 def _key(call: Call) -> str:
     try:
-        return checks.stream_key(call.parts["stream_key"])
+        return checks.stream_key(call.parts["stream_key"], "stream_key")
     except InvalidInput:
         raise Refused(400, STREAM_KEY, _KEY_RULE) from None
 

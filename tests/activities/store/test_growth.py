@@ -3,6 +3,7 @@
 from sqlalchemy import event
 
 from apns_live.activities.apps import Apps
+from apns_live.activities.core import Core
 from apns_live.activities.people.devices import Devices
 from apns_live.activities.people.records import DeviceRecord
 from apns_live.activities.store.database import Database
@@ -15,7 +16,7 @@ async def fill(database: Database, begin: int, count: int) -> None:
     clock = SimulatedClock()
     apps = Apps(database, Sealer(new_key()), clock, lambda: "app-1")
     app = (await apps.list() or [await apps.create(name="A", bundle_id="com.example.a")])[0]
-    devices = Devices(database, clock)
+    devices = Devices(Core(database, clock))
     async with database.write() as connection:
         await devices.tell_within(
             connection, app, [DeviceRecord(id=f"d{n}") for n in range(begin, begin + count)]

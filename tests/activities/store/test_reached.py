@@ -74,7 +74,7 @@ async def test_listings_say_the_same_whatever_the_page(
 ) -> None:
     rooms, ((old, _), (new, operation)) = both
     await rooms.devices.forget(rooms.app, "d7")
-    operations = Operations(rooms.database)
+    operations = Operations(rooms.core)
     count = select(schema.outcomes.c.id).where(schema.outcomes.c.operation_id == operation)
     assert len(await rooms.database.rows(count)) == 3
     each = [one async for one in operations.export(rooms.app, old)]
@@ -122,7 +122,7 @@ async def test_no_reading_of_shared_rows_scans_a_table(
 ) -> None:
     rooms, (_, (name, operation)) = both
     async with every_query_indexed(rooms.database):
-        await Operations(rooms.database).outcomes(rooms.app, name, limit=20)
+        await Operations(rooms.core).outcomes(rooms.app, name, limit=20)
         async with rooms.database.read() as connection:
             await persons_reached(connection, operation)
             await reached.of_device(connection, rooms.app.row, 5, 100)

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 from sqlalchemy import event
 
-from apns_live.activities.people.directory import Directory
 from apns_live.activities.store.database import Database
 from tests.activities.plans import every_query_indexed
 
@@ -148,15 +147,15 @@ async def test_no_list_reads_a_whole_table(both: Live) -> None:
 async def test_each_list_goes_along_the_index_that_fits(live: Live) -> None:
     """An index of another order would sort, or pass over, every row of the app for each page."""
     await filled(live, 3)
-    database = live.service.database
+    database, directory = live.service.database, live.service.directory
     plans = {
-        "devices": await plan(database, Directory(database).devices(live.app)),
-        "language": await plan(database, Directory(database).devices(live.app, language="de")),
-        "country": await plan(database, Directory(database).devices(live.app, country="AT")),
-        "user": await plan(database, Directory(database).devices(live.app, user="u-0")),
-        "users": await plan(database, Directory(database).users(live.app)),
-        "groups": await plan(database, Directory(database).groups(live.app)),
-        "members": await plan(database, Directory(database).members(live.app, "ops", "device")),
+        "devices": await plan(database, directory.devices(live.app)),
+        "language": await plan(database, directory.devices(live.app, language="de")),
+        "country": await plan(database, directory.devices(live.app, country="AT")),
+        "user": await plan(database, directory.devices(live.app, user="u-0")),
+        "users": await plan(database, directory.users(live.app)),
+        "groups": await plan(database, directory.groups(live.app)),
+        "members": await plan(database, directory.members(live.app, "ops", "device")),
     }
     for name, lines in plans.items():
         if name != "user":  # a user's few devices are sorted

@@ -13,20 +13,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ....clock import Clock
 from ....errors import InvalidInput
 from ...apps import App
+from ...core import Core, Part
 from ...finding import row_ids
 from ...store import schema
-from ...store.database import Database
 from ...store.growth import Growth
 from ...store.statements import chunks, insert_into
-from ...times import milliseconds
 from ..devices import Devices
 from ..people import Subject, Values, rows_of_users, set_aliases, set_values
 from ..records import OLDEST
@@ -111,26 +109,13 @@ class Report(msgspec.Struct, kw_only=True):
 Telling = Callable[[Progress], None]
 
 
-class Imports:
+class Imports(Part):
     """Bulk import of devices, users and tokens. Importing the same file twice changes nothing."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
-        self._devices = Devices(database, clock)
-        self._growth = Growth(database)
-
-    async def devices(self, app: App, source: Source, **options: Any) -> Report:
-        """Import devices with tags, attributes, groups and tokens; options as of `run`."""
-        return await self.run(app, "devices", source, **options)
-
-    async def users(self, app: App, source: Source, **options: Any) -> Report:
-        """Import users with aliases, tags, attributes and groups; options as of `run`."""
-        return await self.run(app, "users", source, **options)
-
-    async def tokens(self, app: App, source: Source, **options: Any) -> Report:
-        """Import push-to-start tokens and device tokens, one a line; options as of `run`."""
-        return await self.run(app, "tokens", source, **options)
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self._devices = Devices(core)
+        self._growth = Growth(core.database)
 
     async def run(
         self,
@@ -151,7 +136,7 @@ class Imports:
         `InvalidInput` for an invalid layout or file, and when every line of the first batch is
         refused. Batches stored before an error stay, and you may import the same file again.
         """
-        plan = _Plan(kind, layout or Layout(), milliseconds(self._clock))
+        plan = _Plan(kind, layout or Layout(), self.now)
         report = Report(dry_run=dry_run, errors=[])
         begin = perf_counter()
         held = None if rejects is None else Rejects(rejects)
@@ -205,8 +190,8 @@ class Imports:
             (one for facts in batch for one in facts.tokens), key=lambda one: one.device
         )
         users = sorted((one for facts in batch for one in facts.users), key=lambda one: one[0])
-        now = milliseconds(self._clock)
-        async with self._database.write() as connection:
+        now = self.now
+        async with self.database.write() as connection:
             records = [record for record, _ in devices]
             await self._devices.tell_within(connection, app, records)
             if tokens:
