@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,20 +16,11 @@ from .store.database import Database
 from .store.ownership import Ownership
 from .times import milliseconds
 
-
-class Limiting(Protocol):
-    """How many activities a device may have; see `apns_live.activities.send.limits`."""
-
-    async def within(
-        self, connection: AsyncConnection, app: App, new: Sequence[tuple[int, int]], now: int
-    ) -> list[tuple[int, str | None]]:
-        """Choose the activities to end because devices have just started new ones."""
-
-    def tell(self, evicted: Sequence[tuple[int, str | None]]) -> None:
-        """After the commit, notify the sender of the activities that were chosen."""
-
-    def wake(self) -> None:
-        """Notify that a token was registered for which an end may be pending."""
+Evicted = tuple[int, str | None]
+"""An activity, and a token on which it must end."""
+Evict = Callable[
+    [AsyncConnection, App, Sequence[tuple[int, int]], int], Awaitable[Sequence[Evicted]]
+]
 
 
 class Core:
@@ -54,7 +44,13 @@ class Core:
         self.ownership = ownership or Ownership()
         self.commits = GroupCommit(database)
         """Callers' writes share transactions."""
-        self.limits: Limiting | None = None
+        self.evict: Evict = _evict_nothing
+        """Chooses, within a transaction, the activities to end because devices have just started new ones;
+        the last argument is the time in milliseconds."""
+        self.evicted: Callable[[Sequence[Evicted]], object] = _nothing
+        """Called with the activities that were chosen."""
+        self.owes_end: Callable[[], object] = _nothing
+        """Called when a token was registered for which an end may be pending."""
         self.check_key: Callable[[App, str], Awaitable[None]] = _pass
         """Raises `StoreError` if the app has a key for this environment that cannot be decrypted."""
         self.written: Callable[[App, int], object] = _nothing
@@ -77,6 +73,10 @@ class Core:
 
 def _nothing(*arguments: object, **named: object) -> None:
     """Do nothing."""
+
+
+async def _evict_nothing(*arguments: object) -> Sequence[Evicted]:
+    return ()
 
 
 async def _pass(*arguments: object) -> None:

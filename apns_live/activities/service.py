@@ -119,7 +119,8 @@ class Service(Known):
             watchers=self.watchers,
             ownership=ownership,
         )
-        self.limits, self.check_key = self.courier.limits, self.apps.check_key
+        limits, self.check_key = self.courier.limits, self.apps.check_key
+        self.evict, self.evicted, self.owes_end = limits.within, limits.tell, limits.wake
         self.written, self.accepted, self.joined = self._written, self._accepted, self._joined
         self.note_tokens, self.left = self.wakeups.joined, self.courier.left
         self.due, self.changed = self.courier.written, self.watchers.changed
@@ -146,7 +147,7 @@ class Service(Known):
         if database.is_sqlite:
             self._works.append(self._checkpoints)
         if self.sends:
-            self._works += [self.courier.limits.run, self.courier.run, self.courier.notifier.run]
+            self._works += [limits.run, self.courier.run, self.courier.notifier.run]
             self._works += [own.run, self.scheduler.run, self.pruning.run, self.poll.run]
 
     @classmethod

@@ -281,7 +281,7 @@ async def test_an_audience_that_nobody_knows_is_refused_at_once(
     world: World, audience: Audience, field: str
 ) -> None:
     """Not accepted and failed later: it must never quietly mean nobody, or everyone."""
-    streams = Streams(world.database, world.clock, lambda: "other", world.activities)
+    streams = Streams(world.activities.core, world.activities)
     for write in (
         world.activities.start(world.app, a_start(audience=audience), key=key("k")),
         streams.put(world.app, a_start(audience=audience, stream_key="s"), key=key("k")),

@@ -1,4 +1,4 @@
-"""Stores starts, updates and ends of activities, each in one transaction.
+"""Stores starts of activities, each in one transaction, and reads activities.
 
 Nothing is sent here. A write stores the new state (a version), the operation and the idempotency
 record in one transaction. The courier finds the tokens that lack the version and sends it.
@@ -6,48 +6,45 @@ record in one transaction. The courier finds the tokens that lack the version an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, and_, func, insert, select
+from sqlalchemy import Row, and_, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import Conflict
-from .. import checks, observed
+from .. import checks
 from ..apps import App
 from ..core import Core
 from ..finding import find, named
-from ..people.app_versions import AppVersions
 from ..people.audience import Audiences
 from ..read import operations as views
-from ..requests import Accepted, End, Start, Update, start_again
+from ..requests import Accepted, Audience, Start, Update
 from ..requests.messages import broadcast_warning
-from ..requests.validate import checked_change, checked_start, hand_over_after, with_id
+from ..requests.start_again import Further, planned_end, together
+from ..requests.validate import checked_start, with_id
 from ..store import schema
-from ..store.commit import Batch
 from ..store.ownership import partition_of
-from ..store.statements import json_text, row_of, rows_of
+from ..store.statements import change_row, json_text, row_of, rows_of
 from ..times import ACTIVE_MILLISECONDS
-from .batched_changes import Change, Changed, Changing
+from .batched_changes import Changes
 from .broadcast_channels import check_not_deleted
-from .idempotency import Key, Once, Writer, Writing
+from .idempotency import Key, Once, Writing
 
 PAGE = 100
+LONGEST = 255
+"""Characters of an activity's id."""
 
 
-class Activities(Writer):
+class Activities(Changes):
     """Accepts starts, updates and ends of activities."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
         self._audiences = Audiences(core)
-        self.versions = AppVersions(core)
-        """Tells which of an app's contracts its devices use."""
-        self._changing = Changing(core.new_id, self.clock.monotonic)
-        self._changes: Batch[Change, Changed] = Batch(self._changing.together, self._tell)
 
     async def start(
         self, app: App, request: Start, *, key: Key | None = None, again: bool = False
@@ -75,11 +72,29 @@ class Activities(Writer):
         return await self.once(app, key, request, Accepted, work)
 
     async def _start_again(self, writing: Writing, request: Start, public_id: str) -> Accepted:
-        connection, app = writing.connection, writing.app
-        row = await start_again.standing(connection, app, public_id)
+        """Extend a running activity to the audience of another start, with its newer state.
+
+        Some vendors' servers start an activity for fifty users at a time under one id, and reuse an id
+        after the end. So an activity that has ended gives up its id.
+        """
+        connection, app, now = writing.connection, writing.app, writing.now
+        table, operations = schema.activities, schema.operations
+        query = select(table).where(named(app, table, public_id)).with_for_update()
+        row = await row_of(connection, query)
+        if row is not None and row.status == "ended":
+            mark = f"~{row.id}"
+            other = f"{public_id[: LONGEST - len(mark)]}{mark}"
+            await change_row(connection, table, row.id, public_id=other)
+            row = None
         if row is None:
             return await self.start_within(writing, request, public_id)
-        start_again.check_same(row, request)
+        if row.status != "active" or request.start_at is not None:
+            raise Conflict(f"the activity {public_id!r} is scheduled: wait for it, or end it first")
+        if row.attributes_type not in ("", request.attributes_type):
+            raise Conflict(
+                f"the activity {public_id!r} is one of {row.attributes_type}, "
+                f"not of {request.attributes_type}: choose another id"
+            )
         await self._audiences.clause(connection, app, request.audience)
         version = row.version
         if json_text(request.content_state) != row.content_state or not version:
@@ -87,9 +102,34 @@ class Activities(Writer):
             state, dialect = request.content_state, request.dialect
             newer = Update(id=public_id, content_state=state, presentation=quiet, dialect=dialect)
             version = (await self.change_within(writing, row, newer)).version
-        attributes, after = with_id(request, public_id), self._age(app, request)
-        further = await start_again.join_start(
-            connection, row, request, attributes, hand_over_after=after, now=writing.now
+        attributes, alert = with_id(request, public_id), request.presentation.alert
+        changes: dict[str, Any] = planned_end(request)
+        if begun := _is_begun_by_devices(row):
+            after = self._age(app, request)
+            changes |= {"attributes_type": request.attributes_type, "start_alert": json_text(alert)}
+            changes |= {"hand_over_after": after, "hand_over_at": None if after is None else now}
+        # The activity's audience becomes that of all of its starts; each start keeps its own.
+        known = msgspec.json.decode(row.audience, type=Audience)
+        if begun or known == request.audience:
+            # A second card has the attributes of the newest start for the same people.
+            changes["attributes"] = json_text(attributes)
+        elif json_text(attributes) != row.attributes:
+            # Cards differ and it is not stored how: a second card could show another person's attributes.
+            changes |= {"hand_over_after": None, "hand_over_at": None}
+        grown = together(known, request.audience)
+        if grown != known:
+            changes["audience"] = json_text(grown)
+            first = json_text(Further(audience=known))
+            place = (operations.c.activity_id == row.id, operations.c.kind == "start")
+            former = update(operations).where(*place, operations.c.request == "{}")
+            await connection.execute(former.values(request=first))
+        if changes:
+            await change_row(connection, table, row.id, **changes)
+        further = Further(
+            audience=request.audience,
+            attributes=attributes,
+            alert=alert,
+            quiet=request.presentation.urgency == "quiet",
         )
         operation = await self._started(writing, row, version, further, request)
         return Accepted(operation=operation, activity=public_id, status="accepted", version=version)
@@ -103,7 +143,7 @@ class Activities(Writer):
         table = schema.activities
         taken = select(table.c.start_alert).where(named(app, table, public_id))
         if (row := await row_of(connection, taken)) is not None:
-            if start_again.is_begun_by_devices(row):
+            if _is_begun_by_devices(row):
                 return await self._start_again(writing, request, public_id)
             raise _taken(app, public_id)
         # An unknown segment, group, field or relation is refused now, not when the start is sent.
@@ -131,7 +171,7 @@ class Activities(Writer):
             "environment": environment,
             "start_at": None if request.start_at is None else int(request.start_at * 1000),
             "started_at": None if later else now,
-            **start_again.planned_end(request),
+            **planned_end(request),
             "expires_at": 0 if later else now + ACTIVE_MILLISECONDS,
             "hand_over_after": after,
             "hand_over_at": None if later or after is None else now + after,
@@ -141,7 +181,9 @@ class Activities(Writer):
         row = await row_of(
             connection, insert(table).values(values).returning(table.c.id, table.c.partition)
         )
-        further = start_again.first_further(request)
+        further = Further()
+        if request.presentation.urgency == "quiet":
+            further = Further(audience=request.audience, quiet=True)
         operation = await self._started(writing, row, 1, further, request, status)
         return Accepted(
             operation=operation,
@@ -154,14 +196,14 @@ class Activities(Writer):
 
     async def hand_over_within(self, writing: Writing, row: Row[Any]) -> None:
         """Start a second card on the devices whose card is soon too old, inside a transaction."""
-        await self._started(writing, row, row.version, start_again.Further(hand_over=True))
+        await self._started(writing, row, row.version, Further(hand_over=True))
 
     async def _started(
         self,
         writing: Writing,
         row: Any,
         version: int,
-        further: start_again.Further,
+        further: Further,
         request: Start | None = None,
         status: str = "accepted",
     ) -> str:
@@ -175,55 +217,16 @@ class Activities(Writer):
         return operation
 
     def _age(self, app: App, request: Start) -> int | None:
-        return hand_over_after(app, request, self.core.settings.hand_over_after)
+        """Return the age in milliseconds at which a card gets a successor; None for never.
 
-    async def update(self, app: App, request: Update, *, key: Key | None = None) -> Once[Accepted]:
-        """Accept a new state.
-
-        Raises `InvalidInput`, `InvalidPayload`, `NotFound`, or `ActivityEnded`.
+        Vendors let iOS end a card. So does their API here, unless the app is set otherwise.
         """
-        return await self._write(app, checked_change(request, self.clock.time()), key)
-
-    async def end(self, app: App, request: End, *, key: Key | None = None) -> Once[Accepted]:
-        """Accept an end; it is ``ignored`` if the activity has already ended.
-
-        Raises `InvalidInput`, `InvalidPayload` or `NotFound`.
-        """
-        return await self._write(app, checked_change(request, self.clock.time()), key)
-
-    async def _write(self, app: App, request: Update | End, key: Key | None) -> Once[Accepted]:
-        now = self.now
-        checks.identifier(request.id, "id")
-        app = await self.versions.in_use(app)
-        if key is None:
-            changed = await self.core.commits.run_with(self._changes, Change(app, request, now))
-            observed.accepted(changed.answer.operation)
-            return Once(changed.answer, replayed=False)
-
-        async def work(writing: Writing) -> Accepted:
-            change = Change(app, request, now, writing.caller)
-            [done] = await self._changing.together(writing.connection, [change])
-            if isinstance(done, Exception):
-                raise done
-            writing.rows += [done.row] if done.written else []
-            return done.answer
-
-        return await self.once(app, key, request, Accepted, work)
-
-    def _tell(self, changes: Sequence[Changed]) -> None:
-        for change in changes:
-            if change.written:
-                self.written(change.app, change.row)
-
-    async def change_within(
-        self, writing: Writing, row: Row[Any], request: Update | End
-    ) -> Accepted:
-        """Store the next version of a living activity inside the caller's transaction.
-
-        The row is locked. Raises `InvalidPayload` for a state that the app cannot decode.
-        """
-        change = Change(writing.app, request, writing.now, writing.caller)
-        return await self._changing.next_version(writing.connection, row, change)
+        after = request.hand_over_after
+        if after is None:
+            after = app.settings.get("hand_over_after")
+        if after is None and (request.dialect == "native" or request.stream_key is not None):
+            after = self.core.settings.hand_over_after
+        return int(after * 1000) if after else None
 
     async def get(self, app: App, public_id: str) -> views.ActivityCounts:
         """Return an activity with its counts. Raises `NotFound`.
@@ -279,6 +282,11 @@ async def _reached(connection: AsyncConnection, activity: Row[Any]) -> dict[str,
     living, queued, reported, on_channel = (await connection.execute(query)).one()
     counts = {"devices": living - queued, "queued": queued, "missing": reported}
     return {**counts, "by_channel": on_channel}
+
+
+def _is_begun_by_devices(row: Row[Any]) -> bool:
+    """Return True for an activity that only apps have started yet: a start of ours has an alert."""
+    return bool(row.start_alert == "null")
 
 
 def _taken(app: App, public_id: str) -> Conflict:

@@ -7,7 +7,7 @@ is written once, with the newest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -17,14 +17,20 @@ from sqlalchemy import Integer, Row, and_, bindparam, case, func, literal_column
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import ActivityEnded, InvalidPayload, NotFound
+from .. import checks, observed
 from ..apps import App
+from ..core import Core
 from ..decodes import check_decodes
 from ..finding import hold_activities
+from ..people.app_versions import AppVersions
 from ..requests import Accepted, End, Update
 from ..requests.messages import broadcast_warning
 from ..requests.start_again import planned_end
+from ..requests.validate import checked_change
 from ..store import schema
+from ..store.commit import Batch
 from ..store.statements import json_text, with_rows
+from .idempotency import Key, Once, Writer, Writing
 
 _COUNT_KEPT_ABOVE = 2_000
 _COUNT_KEPT_SECONDS = 2.0
@@ -122,30 +128,71 @@ class _Standing:
         return bool(self.read.status == "scheduled" and self.now("status") == "ended")
 
 
-class Changing:
-    """Stores changes together. ``monotonic`` gives seconds."""
+class Changes(Writer):
+    """Accepts updates and ends of activities."""
 
-    def __init__(self, new_id: Callable[[], str], monotonic: Callable[[], float]) -> None:
-        self._new_id = new_id
-        self._monotonic = monotonic
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self.versions = AppVersions(core)
+        """Tells which of an app's contracts its devices use."""
+        self._batch: Batch[Change, Changed] = Batch(self._together, self._tell)
         self._counts: dict[int, tuple[float, _Reached]] = {}
 
-    async def together(
+    async def update(self, app: App, request: Update, *, key: Key | None = None) -> Once[Accepted]:
+        """Accept a new state.
+
+        Raises `InvalidInput`, `InvalidPayload`, `NotFound`, or `ActivityEnded`.
+        """
+        return await self._write(app, checked_change(request, self.clock.time()), key)
+
+    async def end(self, app: App, request: End, *, key: Key | None = None) -> Once[Accepted]:
+        """Accept an end; it is ``ignored`` if the activity has already ended.
+
+        Raises `InvalidInput`, `InvalidPayload` or `NotFound`.
+        """
+        return await self._write(app, checked_change(request, self.clock.time()), key)
+
+    async def change_within(
+        self, writing: Writing, row: Row[Any], request: Update | End
+    ) -> Accepted:
+        """Store the next version of a living activity inside the caller's transaction.
+
+        The row is locked. Raises `InvalidPayload` for a state that the app cannot decode.
+        """
+        change = Change(writing.app, request, writing.now, writing.caller)
+        return _answer(
+            await self._store(writing.connection, [change], [_Standing(row)], wanted=True)
+        ).answer
+
+    async def _write(self, app: App, request: Update | End, key: Key | None) -> Once[Accepted]:
+        now = self.now
+        checks.identifier(request.id, "id")
+        app = await self.versions.in_use(app)
+        if key is None:
+            changed = await self.core.commits.run_with(self._batch, Change(app, request, now))
+            observed.accepted(changed.answer.operation)
+            return Once(changed.answer, replayed=False)
+
+        async def work(writing: Writing) -> Accepted:
+            change = Change(app, request, now, writing.caller)
+            done = _answer(await self._together(writing.connection, [change]))
+            writing.rows += [done.row] if done.written else []
+            return done.answer
+
+        return await self.once(app, key, request, Accepted, work)
+
+    def _tell(self, changes: Sequence[Changed]) -> None:
+        for change in changes:
+            if change.written:
+                self.written(change.app, change.row)
+
+    async def _together(
         self, connection: AsyncConnection, items: Sequence[Change]
     ) -> Sequence[Changed | Exception]:
         """Store every valid change; return a result or an error for each. See `GroupCommit`."""
         standing = await _read(connection, items)
         found = [standing.get((item.app.row, item.request.id)) for item in items]
         return await self._store(connection, items, found)
-
-    async def next_version(
-        self, connection: AsyncConnection, row: Row[Any], change: Change
-    ) -> Accepted:
-        """Store the next version of a living activity whose row is locked. Raises `InvalidPayload`."""
-        [done] = await self._store(connection, [change], [_Standing(row)], wanted=True)
-        if isinstance(done, Exception):
-            raise done
-        return done.answer
 
     async def _store(
         self,
@@ -228,7 +275,7 @@ class Changing:
                 changes["retired_at"] = now
         return {
             "app_id": item.app.row,
-            "public_id": request.operation or self._new_id(),
+            "public_id": request.operation or self.core.new_id(),
             "kind": "end" if ends else "update",
             "activity_id": found.read.id,
             "version": version,
@@ -250,7 +297,7 @@ class Changing:
         For an activity with thousands of devices the figures may be two seconds old: counting them
         for every update would cost more than the update.
         """
-        now = self._monotonic()
+        now = self.clock.monotonic()
         counts: dict[int, _Reached] = {}
         ask: list[int] = []
         for found in changed:
@@ -271,6 +318,14 @@ class Changing:
                 if living > _COUNT_KEPT_ABOVE and len(self._counts) < _COUNTS_KEPT:
                     self._counts[row] = (now + _COUNT_KEPT_SECONDS, counts[row])
         return counts
+
+
+def _answer(results: Sequence[Changed | Exception]) -> Changed:
+    """Return the result of a single change, or raise its error."""
+    [done] = results
+    if isinstance(done, Exception):
+        raise done
+    return done
 
 
 async def _read(

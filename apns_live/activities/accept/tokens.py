@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .. import checks
 from ..apps import App
-from ..core import Core, Part
+from ..core import Core, Evicted, Part
 from ..finding import find_id, hold_activities, id_named
 from ..people.devices import Devices, Guard, Registration, admitted, checked_tokens, newest
 from ..people.records import TokenRecord
@@ -120,7 +120,7 @@ class _Turn(msgspec.Struct, frozen=True):
     versions: dict[int, int]
     after: dict[tuple[int, int], Row[Any]]
     left: list[tuple[int, str]]
-    evicted: list[tuple[int, str | None]]
+    evicted: Sequence[Evicted]
 
 
 class Joining(Part):
@@ -158,39 +158,32 @@ class Joining(Part):
     ) -> Sequence[list[_Turn] | Exception]:
         """Store the registrations of many calls with a few statements for each app. See `GroupCommit`."""
         refusals, by_app = await admitted(connection, items)
-        scopes = {
-            some[0].app.row: {record.scope for item in some for record in item.records}
-            for some in by_app
-        }
-        turns = [
-            (some, turn)
-            for some in by_app
-            # The later registration of a token wins.
-            for once_each in in_turns(
-                newest(
-                    (record for item in some for record in item.records),
-                    lambda record: (record.scope, record.device, record.card),
-                ),
-                lambda record: record.token,
-                _TOGETHER,
-            )
-            # A device may have two cards of one activity.
-            for turn in in_turns(once_each, lambda one: (one.scope, one.device), _TOGETHER)
-        ]
+        turns: list[tuple[App, list[TokenRecord], dict[str, str]]] = []
+        scopes: dict[int, dict[str, str]] = {}
+        for some in by_app:
+            app, records = some[0].app, [record for item in some for record in item.records]
+            types = scopes[app.row] = {
+                record.scope: item.attributes_type
+                for item in reversed(some)
+                for record in item.records
+            }
+            latest = newest(records, lambda one: (one.scope, one.device, one.card))
+            # The later registration of a token wins, and a device may have two cards of one activity.
+            turns += [
+                (app, turn, types)
+                for once_each in in_turns(latest, lambda one: one.token, _TOGETHER)
+                for turn in in_turns(once_each, lambda one: (one.scope, one.device), _TOGETHER)
+            ]
         if len(turns) > 1:
             await hold_activities(connection, scopes)
         now = self.now
         stored: list[_Turn] = []
         came: dict[int, bool] = {}
-        for some, records in turns:
-            types: dict[str, str] = {}
-            for item in some:
-                for record in item.records:
-                    types.setdefault(record.scope, item.attributes_type)
-            turn = await self._register(connection, some[0].app, records, types, now)
-            stored.append(turn)
-            for (activity, _), known in turn.after.items():
-                behind = known.acknowledged_version < turn.versions[activity]
+        for app, records, types in turns:
+            done = await self._register(connection, app, records, types, now)
+            stored.append(done)
+            for (activity, _), known in done.after.items():
+                behind = known.acknowledged_version < done.versions[activity]
                 came[activity] = came.get(activity, False) or behind
         await self.core.note_tokens(connection, came)
         return [stored if refusal is None else refusal for refusal in refusals]
@@ -220,10 +213,8 @@ class Joining(Part):
         after = await _standing(connection, rows)
         silent = [place for place, known in after.items() if known.was_silent]
         await note_answers(connection, silent, now)
-        evicted: list[tuple[int, str | None]] = []
-        if self.core.limits is not None:
-            new = [place for place in after if place not in before]
-            evicted = await self.core.limits.within(connection, app, new, now)
+        new = [place for place in after if place not in before]
+        evicted = await self.core.evict(connection, app, new, now)
         versions = {row.id: row.version for row in activities.values()}
         left = [(gone.activity_id, gone.token) for gone in moved]
         left += [
@@ -236,13 +227,12 @@ class Joining(Part):
     def _tell(self, answers: Sequence[list[_Turn]]) -> None:
         """Notify the sender of what was stored; ``answers`` may hold the same turn many times."""
         for turn in {id(turn): turn for stored in answers for turn in stored}.values():
-            if (limits := self.core.limits) is not None:
-                limits.tell(turn.evicted)
-                if any(
-                    known.retired_at is not None or known.replaced_ending_at is not None
-                    for known in turn.after.values()
-                ):
-                    limits.wake()
+            self.core.evicted(turn.evicted)
+            if any(
+                known.retired_at is not None or known.replaced_ending_at is not None
+                for known in turn.after.values()
+            ):
+                self.core.owes_end()
             for activity, token in turn.left:
                 self.core.left(activity, token)
             joined: dict[int, list[Member]] = {}

@@ -172,18 +172,16 @@ class Devices(Part):
         """Store checked start and device tokens inside a transaction of the caller."""
         rows = await self.rows(connection, app, [record.device for record in records])
         now = self.now
+
+        def place(one: TokenRecord) -> tuple[int, str, str]:
+            return rows[one.device], one.scope, one.environment or app.environment
+
         for kind, (register, moved) in _STATEMENTS.items():
-            of_kind = newest(
-                (record for record in records if record.kind == kind),
-                lambda one: (one.device, one.scope, one.environment or app.environment),
-            )
+            named = {"now": now} if ":now" in register else {}
+            of_kind = newest((one for one in records if one.kind == kind), place)
             for part in chunks(of_kind, _TOGETHER):
-                given = []
-                for one in part:
-                    place = (rows[one.device], one.scope, one.environment or app.environment)
-                    given.append([app.row, *place, one.token, one.registered_at])
-                given.sort()  # all writers lock in this order
-                named = {"now": now} if ":now" in register else {}
+                # All writers lock in this order.
+                given = sorted([app.row, *place(one), one.token, one.registered_at] for one in part)
                 await with_rows(connection, register, given, **named)
                 await with_rows(connection, moved, given)
 
@@ -205,11 +203,11 @@ class Devices(Part):
         async with self.database.read() as connection:
             row = await find(connection, app, schema.devices, public_id, devices_with_user())
             living = select(start).where(start.c.device_id == row.id, start.c.retired_at.is_(None))
-            shown = []
-            for one in await connection.execute(living):
-                count = one.unanswered
-                told = {"unanswered_starts": count, "suspect": count >= SUSPECT}
-                shown.append(view_of(StartTokenView, one, **told))
+            shown = [
+                view_of(StartTokenView, one, unanswered_starts=count, suspect=count >= SUSPECT)
+                for one in await connection.execute(living)
+                for count in [one.unanswered]
+            ]
         return view_of(DeviceView, row, start_tokens=shown)
 
     async def forget(self, app: App, public_id: str) -> None:

@@ -210,10 +210,7 @@ class People(Part):
             await connection.execute(delete(schema.group_members).filter_by(**place))
 
     async def move_devices(self, app: App, devices: Sequence[str], user: str | None) -> int:
-        """Assign devices to a user, or to no user; return how many exist.
-
-        Raises `InvalidInput`.
-        """
+        """Assign devices to a user, or to no user; return how many exist. Raises `InvalidInput`."""
         if user is not None:
             checks.identifier(user, "user")
         table, now, moved, owner = schema.devices, self.now, 0, None

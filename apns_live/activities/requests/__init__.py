@@ -114,41 +114,39 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     operation: str | None = None
 
 
-class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an update and an end have in common."""
+
+    id: str
+    presentation: Presentation = Presentation()
+    revision: int | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, str | int | float | bool] | None = None
+    dialect: str = "native"
+    operation: str | None = None
+
+
+class Update(_Change, frozen=True, kw_only=True, omit_defaults=True):
     """Gives an activity a new state. ``tags`` and ``metadata`` stay unchanged if None.
 
     ``end_at`` sets the time of its end (seconds since 1970), with ``end_presentation``; None leaves
     it as it is. ``operation`` as in `Start`.
     """
 
-    id: str
     content_state: dict[str, Any]
-    presentation: Presentation = Presentation()
-    revision: int | None = None
     end_at: float | None = None
     end_presentation: Presentation = Presentation()
-    tags: tuple[str, ...] | None = None
-    metadata: dict[str, str | int | float | bool] | None = None
-    dialect: str = "native"
-    operation: str | None = None
 
 
 CANCELLED = "cancelled"
 """The reason of an end that cancels its start: pushes that were not sent yet are not sent."""
 
 
-class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class End(_Change, frozen=True, kw_only=True, omit_defaults=True):
     """Ends an activity. Without a state the card keeps its last one. ``operation``: see `Start`."""
 
-    id: str
     content_state: dict[str, Any] | None = None
-    presentation: Presentation = Presentation()
-    revision: int | None = None
-    tags: tuple[str, ...] | None = None
-    metadata: dict[str, str | int | float | bool] | None = None
     reason: str = "requested"
-    dialect: str = "native"
-    operation: str | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):

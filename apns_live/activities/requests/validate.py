@@ -56,19 +56,6 @@ def checked_start(app: App, request: Start, now: int) -> Start:
     return checked_labels(request)
 
 
-def hand_over_after(app: App, request: Start, default: float) -> int | None:
-    """Return the age in milliseconds at which a card gets a successor; None for never.
-
-    Vendors let iOS end a card. So does their API here, unless the app is set otherwise.
-    """
-    after = request.hand_over_after
-    if after is None:
-        after = app.settings.get("hand_over_after")
-    if after is None and (request.dialect == "native" or request.stream_key is not None):
-        after = default
-    return int(after * 1000) if after else None
-
-
 def with_id(request: Start, public_id: str) -> dict[str, Any]:
     """Return the attributes of a start with the activity's id where ``id_attribute`` says.
 
