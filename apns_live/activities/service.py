@@ -277,8 +277,7 @@ class Service(Known):
 
     async def _gained(self, partitions: frozenset[int]) -> None:
         await self.courier.gained(partitions)
-        self.courier.limits.wake()
-        self.scheduler.wake()
+        self._time_may_bring()
 
     async def _drain(self, seconds: float) -> None:
         """Wait until all accepted calls are sent and their results stored, ``seconds`` at most."""

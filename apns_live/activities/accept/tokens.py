@@ -33,6 +33,8 @@ _GIVEN = "{app, activity, device, token TEXT, environment TEXT, registered, card
 _SECOND = """known.handed_over_at IS NOT NULL AND known.token <> excluded.token
         AND excluded.registered_at > known.handed_over_at - 60000
         AND COALESCE(known.card <> excluded.card, true)"""
+_ALIVE = """COALESCE(known.retired_reason, '') <> 'limit' AND (known.token IS NULL
+        OR known.token <> excluded.token OR excluded.registered_at > known.retired_at)"""
 _REGISTER = f"""
 INSERT INTO activity_devices AS known
     (app_id, activity_id, device_id, token, environment, registered_at, joined_at, card)
@@ -44,12 +46,8 @@ ON CONFLICT (activity_id, device_id) DO UPDATE SET
         ELSE excluded.card END,
     environment = excluded.environment,
     registered_at = excluded.registered_at,
-    retired_at = CASE WHEN known.retired_reason = 'limit' THEN known.retired_at
-        WHEN known.token IS NULL OR known.token <> excluded.token
-        OR excluded.registered_at > known.retired_at THEN NULL ELSE known.retired_at END,
-    retired_reason = CASE WHEN known.retired_reason = 'limit' THEN known.retired_reason
-        WHEN known.token IS NULL OR known.token <> excluded.token
-        OR excluded.registered_at > known.retired_at THEN NULL ELSE known.retired_reason END,
+    retired_at = CASE WHEN {_ALIVE} THEN NULL ELSE known.retired_at END,
+    retired_reason = CASE WHEN {_ALIVE} THEN NULL ELSE known.retired_reason END,
     -- An app registers cards that are shown, so an ended one has missed its end.
     acknowledged_version = CASE WHEN {_SECOND} THEN known.handed_over_version
         WHEN known.token <> excluded.token

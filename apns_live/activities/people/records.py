@@ -154,18 +154,15 @@ def store_attributes(
     for name, value in attributes.items():
         where = f"{field}.{name}"
         checks.identifier(name, where, limit=128)
-        rows[name] = [] if value is None else _store_attribute(value, where)
-    return rows
-
-
-def _store_attribute(value: object, field: str) -> list[StoredValue]:
-    if isinstance(value, (list, tuple)):
-        rows = [_store_scalar(item, f"{field}[{index}]") for index, item in enumerate(value)]
-        if any(row.kind not in {"string", "number"} for row in rows) or len(rows) > 500:
+        if not isinstance(value, (list, tuple)):
+            rows[name] = [] if value is None else [_store_scalar(value, where)]
+            continue
+        items = [_store_scalar(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        if any(item.kind not in {"string", "number"} for item in items) or len(items) > 500:
             problem = "is not a list of at most 500 texts or numbers"
-            raise InvalidInput(problem, field, "Arrays hold texts or numbers.")
-        return [StoredValue("array", row.text, row.number) for row in rows]
-    return [_store_scalar(value, field)]
+            raise InvalidInput(problem, where, "Arrays hold texts or numbers.")
+        rows[name] = [StoredValue("array", item.text, item.number) for item in items]
+    return rows
 
 
 def _store_scalar(value: object, field: str) -> StoredValue:

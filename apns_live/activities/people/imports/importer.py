@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import IO, TypeVar
@@ -136,15 +136,17 @@ class Imports(Part):
         `InvalidInput` for an invalid layout or file, and when every line of the first batch is
         refused. Batches stored before an error stay, and you may import the same file again.
         """
-        plan = _Plan(kind, layout or Layout(), self.now)
+        layout, ignored = layout or Layout(), set[str]()
+        check_layout(kind, layout.vendor, [*layout.columns.values(), *layout.defaults])
         report = Report(dry_run=dry_run, errors=[])
         begin = perf_counter()
-        held = None if rejects is None else Rejects(rejects)
-        reader = await _in_thread(lambda: Reader(source, plan.layout.form))
-        batches = _batches(reader, plan, batch)
-        reading: asyncio.Future[_Read | None] | None = None
+        held: Rejects | None = None
+        reader = await _in_thread(lambda: Reader(source, layout.form))
+        facts_in = partial(_facts, kind, layout, texts=reader.header is not None, now=self.now)
+        batches = _batches(reader, partial(facts_in, ignored=ignored), batch)
+        reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
         try:
-            reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
+            held = None if rejects is None else Rejects(rejects)
             while (read := await reading) is not None:
                 # The next batch is read while this one is written.
                 reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
@@ -162,7 +164,7 @@ class Imports(Part):
                     size, count = reader.size, report.lines
                     telling(Progress(lines=count, bytes_read=bytes_read, size=size, **counts))
             report.lines = reader.lines
-            report.ignored = tuple(sorted(plan.ignored))
+            report.ignored = tuple(sorted(ignored))
             report.seconds = perf_counter() - begin
             if held is not None:
                 held.commit()
@@ -171,12 +173,12 @@ class Imports(Part):
                 held.discard()
             raise
         finally:
-            if reading is not None and not reading.done():
+            if not reading.done():
                 reading.cancel()
                 reader.stopped = True
             else:
                 reader.close()
-                if reading is not None and not reading.cancelled():
+                if not reading.cancelled():
                     reading.exception()  # Marks the error as retrieved: another error came first.
         return report
 
@@ -237,35 +239,23 @@ async def _set_belongings(
         await connection.execute(statement, some)
 
 
-@dataclass
-class _Plan:
-    """Converts lines to facts; runs in the reading thread."""
-
-    kind: Kind
-    layout: Layout
-    now: int
-    ignored: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        names = [*self.layout.columns.values(), *self.layout.defaults]
-        check_layout(self.kind, self.layout.vendor, names)
-
-    def facts(self, line: Line, texts: bool) -> Facts | None:
-        """Return the facts of a line; None for one that is skipped. Raises `InvalidInput`."""
-        kind, layout = self.kind, self.layout
-        if layout.vendor is not None:
-            return VENDORS[layout.vendor](line.values, self.now, layout.registered_at)
-        given = {name: value for name, value in line.values.items() if value not in ("", None)}
-        others = layout.ignore_unknown
-        values = nested(kind, given, layout.columns, ignore_unknown=others, ignored=self.ignored)
-        for name, value in layout.defaults.items():
-            if name not in values:
-                filled = nested(kind, {name: value}, {}, ignore_unknown=False, ignored=set())
-                for key, entry in filled.items():
-                    known = values.get(key)
-                    values[key] = {**entry, **known} if isinstance(known, dict) else entry
-        at = layout.registered_at
-        return facts_of(kind, values, texts=texts, now=self.now, registered_at=at)
+def _facts(
+    kind: Kind, layout: Layout, line: Line, texts: bool, now: int, ignored: set[str]
+) -> Facts | None:
+    """Return the facts of a line; None for one that is skipped. Raises `InvalidInput`."""
+    at = layout.registered_at
+    if layout.vendor is not None:
+        return VENDORS[layout.vendor](line.values, now, at)
+    given = {name: value for name, value in line.values.items() if value not in ("", None)}
+    others = layout.ignore_unknown
+    values = nested(kind, given, layout.columns, ignore_unknown=others, ignored=ignored)
+    for name, value in layout.defaults.items():
+        if name not in values:
+            filled = nested(kind, {name: value}, {}, ignore_unknown=False, ignored=set())
+            for key, entry in filled.items():
+                known = values.get(key)
+                values[key] = {**entry, **known} if isinstance(known, dict) else entry
+    return facts_of(kind, values, texts=texts, now=now, registered_at=at)
 
 
 _Lines = list[tuple[Line, Facts | None]]
@@ -273,16 +263,17 @@ _Read = tuple[_Lines, int, int]
 """Lines with their facts, and the lines and bytes read so far."""
 
 
-def _batches(reader: Reader, plan: _Plan, size: int) -> Iterator[_Read]:
+def _batches(
+    reader: Reader, facts_in: Callable[[Line], Facts | None], size: int
+) -> Iterator[_Read]:
     """Read and check lines in a separate thread, because a pipe may be silent for long."""
-    texts = reader.header is not None
     lines: _Lines = []
     begun = 0
     for line in reader:
         facts = None
         if line.error is None:
             try:
-                facts = plan.facts(line, texts)
+                facts = facts_in(line)
             except InvalidInput as error:
                 line.error = error
         lines.append((line, facts))

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, TextIO, cast
+from typing import IO, Any, Literal, cast
 
 import msgspec
 
@@ -219,18 +219,24 @@ class Rejects:
         self.path = Path(path)
         self.count = 0
         self._partial = self.path.with_name(self.path.name + ".partial")
-        self._file: TextIO | None = None
-        if self.path.is_dir() or not self.path.parent.is_dir():
-            remedy = "Name a file in a directory that exists."
-            raise InvalidSetting(f"{path} cannot be written", "rejects", remedy)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            if self.path.is_dir():
+                raise IsADirectoryError(21, "Is a directory")
+            # A file left by a killed run may have another mode.
+            self._partial.unlink(missing_ok=True)
+            opened = os.open(self._partial, flags, 0o600)
+        except OSError as error:
+            problem = f"{path} cannot be written: {error.strerror}"
+            remedy = "Name a file in a directory that exists and may be written."
+            raise InvalidSetting(problem, "rejects", remedy) from error
+        self._file = os.fdopen(opened, "w", encoding="utf-8", newline="")
 
     def write(self, line: Line, reason: str, header: list[str] | None) -> None:
         """Add a refused line. ``header`` is a CSV file's header, None for JSON Lines."""
-        if self._file is None:
-            self._file = self._begin()
-            if header is not None:
-                columns = [name for name in header if name != REASON]
-                csv.writer(self._file).writerow([*columns, REASON])
+        if header is not None and not self.count:
+            columns = [name for name in header if name != REASON]
+            csv.writer(self._file).writerow([*columns, REASON])
         self.count += 1
         if isinstance(line.raw, list):
             cells = list(line.raw)
@@ -247,26 +253,14 @@ class Rejects:
 
     def commit(self) -> None:
         """Move the file to its path."""
-        if self._file is None:
+        if self.count:
+            self._file.close()
+            self._partial.replace(self.path)
+        else:
+            self.discard()
             self.path.unlink(missing_ok=True)
-            return
-        self._file.close()
-        self._partial.replace(self.path)
 
     def discard(self) -> None:
         """Remove the temporary file."""
-        if self._file is not None:
-            self._file.close()
-            self._partial.unlink(missing_ok=True)
-
-    def _begin(self) -> TextIO:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            # A file left by a killed run may have another mode.
-            self._partial.unlink(missing_ok=True)
-            opened = os.open(self._partial, flags, 0o600)
-        except OSError as error:
-            problem = f"{self.path} cannot be written: {error.strerror}"
-            remedy = "Name a file in a directory that may be written."
-            raise InvalidSetting(problem, "rejects", remedy) from error
-        return os.fdopen(opened, "w", encoding="utf-8", newline="")
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
