@@ -27,7 +27,7 @@ from .accept.receipts import Receipts
 from .accept.streams import Streams
 from .accept.tokens import Joining
 from .apps import App, Apps
-from .core import Core
+from .core import Core, Hooks
 from .due.pruning import Pruning
 from .due.scheduler import Scheduler
 from .people.audience import Audiences, Segments
@@ -59,15 +59,8 @@ Work = Callable[[], Awaitable[None]]
 class Known(Core):
     """Access to the stored facts of each app: devices, people, audiences, operations."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        new_id: Callable[[], str],
-        settings: ServiceSettings,
-        ownership: Ownership,
-    ) -> None:
-        super().__init__(database, clock, new_id, settings, ownership)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.devices = Devices(self)
         self.people = People(self)
         self.directory = Directory(self)
@@ -119,11 +112,20 @@ class Service(Known):
             watchers=self.watchers,
             ownership=ownership,
         )
-        limits, self.check_key = self.courier.limits, self.apps.check_key
-        self.evict, self.evicted, self.owes_end = limits.within, limits.tell, limits.wake
-        self.written, self.accepted, self.joined = self._written, self._accepted, self._joined
-        self.note_tokens, self.left = self.wakeups.joined, self.courier.left
-        self.due, self.changed = self.courier.written, self.watchers.changed
+        limits = self.courier.limits
+        self.hooks = Hooks(
+            check_key=self.apps.check_key,
+            written=self._written,
+            due=self.courier.written,
+            accepted=self._accepted,
+            joined=self._joined,
+            note_tokens=self.wakeups.joined,
+            left=self.courier.left,
+            changed=self.watchers.changed,
+            evict=limits.within,
+            evicted=limits.tell,
+            owes_end=limits.wake,
+        )
         if self.sends:
             self.apps.key_added = self.courier.key_added
         self.activities = Activities(self)
@@ -234,7 +236,7 @@ class Service(Known):
         """Return a frozen snapshot of what this process is doing."""
         return self.courier.statistics()
 
-    # The hooks of `Core`: they notify the senders, in this process and others.
+    # Hooks: they notify the senders, in this process and others.
 
     def _written(self, app: App, row: int) -> None:
         if self.sends:

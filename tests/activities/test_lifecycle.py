@@ -53,7 +53,7 @@ class World:
         self.apps = Apps(database, Sealer(new_key()), self.clock, ids)
         self.written: list[int] = []
         core = Core(database, self.clock, ids)
-        core.written = lambda app, row: self.written.append(row)
+        core.hooks.written = lambda app, row: self.written.append(row)
         self.activities = Activities(core)
         self.app: App
 

@@ -21,7 +21,7 @@ class World(Rooms):
     async def open(self) -> None:
         await self.fill(2)
         self.accepted: list[int] = []
-        self.core.accepted = lambda app, row: self.accepted.append(row)
+        self.core.hooks.accepted = lambda app, row: self.accepted.append(row)
         self.notifications = Notifications(self.core)
 
     async def send(self, **values: Any) -> str:

@@ -19,7 +19,7 @@ class World(Rooms):
     async def open(self) -> None:
         await self.fill(3)
         self.left: list[tuple[int, str]] = []
-        self.core.left = lambda activity, token: self.left.append((activity, token))
+        self.core.hooks.left = lambda activity, token: self.left.append((activity, token))
         self.receipts = Receipts(self.core)
         await self.activities.start(self.app, a_start())
         notifications = Notifications(self.core)

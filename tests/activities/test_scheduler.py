@@ -31,9 +31,9 @@ class World(Rooms):
         self.told: list[tuple[str, int]] = []
         self.left: list[tuple[int, str]] = []
         self.changed: list[tuple[list[int], list[int]]] = []
-        self.core.due = lambda app, row: self.told.append((app.id, row))
-        self.core.left = lambda activity, token: self.left.append((activity, token))
-        self.core.changed = lambda *, activities=(), operations=(): self.changed.append(
+        self.core.hooks.due = lambda app, row: self.told.append((app.id, row))
+        self.core.hooks.left = lambda activity, token: self.left.append((activity, token))
+        self.core.hooks.changed = lambda *, activities=(), operations=(): self.changed.append(
             (list(activities), list(operations))
         )
         self.scheduler = Scheduler(self.core, self.activities)

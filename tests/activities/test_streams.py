@@ -34,7 +34,7 @@ class World:
         core = Core(database, self.clock, ids)
         self.activities = Activities(core)
         self.touched: list[int] = []
-        core.written = lambda app, row: self.touched.append(row)
+        core.hooks.written = lambda app, row: self.touched.append(row)
         self.streams = Streams(core, self.activities)
         self.app: App
 

@@ -57,7 +57,7 @@ class Rooms:
         self.segments = Segments(self.core)
         self.audiences = Audiences(self.core)
         self.written: list[int] = []
-        self.core.written = lambda app, row: self.written.append(row)
+        self.core.hooks.written = lambda app, row: self.written.append(row)
         self.activities = Activities(self.core)
         self.streams = Streams(self.core, self.activities)
         self.app: App

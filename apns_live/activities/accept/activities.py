@@ -28,7 +28,7 @@ from ..requests.start_again import Further, planned_end, together
 from ..requests.validate import checked_start, with_id
 from ..store import schema
 from ..store.ownership import partition_of
-from ..store.statements import change_row, json_text, row_of, rows_of
+from ..store.statements import change_row, json_text, row_of, rows_of, view_of
 from ..times import ACTIVE_MILLISECONDS
 from .batched_changes import Changes
 from .broadcast_channels import check_not_deleted
@@ -60,7 +60,7 @@ class Activities(Changes):
         public_id = self.core.new_id() if given is None else checks.identifier(given, "id")
         app = await self.versions.in_use(app)
         request = checked_start(app, request, self.now)
-        await self.core.check_key(app, request.environment or app.environment)
+        await self.core.hooks.check_key(app, request.environment or app.environment)
         begin = self._start_again if again else self.start_within
         work = partial(begin, request=request, public_id=public_id)
         try:
@@ -236,7 +236,7 @@ class Activities(Changes):
         async with self.database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
             counts = await _reached(connection, row)
-        return views.activity_view(views.ActivityCounts, row, **counts)
+        return view_of(views.ActivityCounts, row, **counts)
 
     async def page(
         self, app: App, *, status: str | None = None, after: int = 0, limit: int = PAGE
@@ -247,7 +247,7 @@ class Activities(Changes):
         if status is not None:
             query = query.where(table.c.status == status)
         rows = await self.database.rows(query.order_by(table.c.id).limit(min(limit, 1_000)))
-        return [views.activity_view(views.ActivityRow, row) for row in rows]
+        return [view_of(views.ActivityRow, row) for row in rows]
 
     async def history(
         self, app: App, public_id: str, *, page: int = PAGE
@@ -264,7 +264,10 @@ class Activities(Changes):
                 queued = await views.still_queued(connection, rows)
             if not rows:
                 return
-            yield [views.operation_counts(row, queued[row.id]) for row in rows]
+            yield [
+                view_of(views.OperationCounts, row, operation=row.public_id, queued=queued[row.id])
+                for row in rows
+            ]
             after = rows[-1].id
 
 

@@ -148,7 +148,7 @@ class Writer(Part):
 
     def written(self, app: App, row: int) -> None:
         """Wake the sender after a commit."""
-        self.core.written(app, row)
+        self.core.hooks.written(app, row)
 
     async def run(
         self, app: App, work: Callable[[Writing], Awaitable[Result]], key: Key | None = None

@@ -28,7 +28,7 @@ class Notifications(Writer):
 
     def written(self, app: App, row: int) -> None:
         """Wake the sender after a commit."""
-        self.core.accepted(app, row)
+        self.core.hooks.accepted(app, row)
 
     async def send(self, app: App, request: Notify, *, key: Key | None = None) -> Once[Accepted]:
         """Accept a notification. The answer's ``operation`` is the id for its progress and outcomes.
@@ -38,7 +38,7 @@ class Notifications(Writer):
         that one is still being sent or cannot be replaced.
         """
         request = checked_notification(request, self.clock.time())
-        await self.core.check_key(app, request.environment or app.environment)
+        await self.core.hooks.check_key(app, request.environment or app.environment)
 
         return await self.once(app, key, request, Accepted, partial(self._accept, request=request))
 

@@ -105,7 +105,7 @@ class Receipts(Part):
             for row, card in sorted(cards, key=lambda one: _order(one[0])):
                 gone += await _retire(connection, row, card, now)
         for activity, token in gone:
-            self.core.left(activity, token)
+            self.core.hooks.left(activity, token)
         return len(checked)
 
     async def page(

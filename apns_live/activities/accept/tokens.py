@@ -183,7 +183,7 @@ class Joining(Part):
             for (activity, _), known in done.after.items():
                 behind = known.acknowledged_version < done.versions[activity]
                 came[activity] = came.get(activity, False) or behind
-        await self.core.note_tokens(connection, came)
+        await self.core.hooks.note_tokens(connection, came)
         return [stored if refusal is None else refusal for refusal in refusals]
 
     async def _register(
@@ -212,7 +212,7 @@ class Joining(Part):
         silent = [place for place, known in after.items() if known.was_silent]
         await note_answers(connection, silent, now)
         new = [place for place in after if place not in before]
-        evicted = await self.core.evict(connection, app, new, now)
+        evicted = await self.core.hooks.evict(connection, app, new, now)
         versions = {row.id: row.version for row in activities.values()}
         left = [(gone.activity_id, gone.token) for gone in moved]
         left += [
@@ -225,14 +225,14 @@ class Joining(Part):
     def _tell(self, answers: Sequence[list[_Turn]]) -> None:
         """Notify the sender of what was stored; ``answers`` may hold the same turn many times."""
         for turn in {id(turn): turn for stored in answers for turn in stored}.values():
-            self.core.evicted(turn.evicted)
+            self.core.hooks.evicted(turn.evicted)
             if any(
                 known.retired_at is not None or known.replaced_ending_at is not None
                 for known in turn.after.values()
             ):
-                self.core.owes_end()
+                self.core.hooks.owes_end()
             for activity, token in turn.left:
-                self.core.left(activity, token)
+                self.core.hooks.left(activity, token)
             joined: dict[int, list[Member]] = {}
             for (activity, device), known in turn.after.items():
                 if known.retired_at is None and not known.by_channel:
@@ -242,7 +242,7 @@ class Joining(Part):
                     member = Member(device, *told, known.language, frequent)
                     joined.setdefault(activity, []).append(member)
             for activity, members in joined.items():
-                self.core.joined(turn.app, activity, turn.versions[activity], members)
+                self.core.hooks.joined(turn.app, activity, turn.versions[activity], members)
 
     async def _activities(
         self,
@@ -296,7 +296,7 @@ class Joining(Part):
             tokens = (await connection.scalars(gone.returning(members.c.token))).all()
         for token in tokens:
             if token is not None:
-                self.core.left(row, token)
+                self.core.hooks.left(row, token)
         return bool(tokens)
 
 

@@ -146,12 +146,12 @@ class Scheduler(Part):
 
     def _tell(self, done: Done) -> None:
         for app, row in done.written:
-            self.core.due(app, row)
+            self.core.hooks.due(app, row)
         for activity, token in done.left:
-            self.core.left(activity, token)
+            self.core.hooks.left(activity, token)
         activities = [*done.activities, *(row for _, row in done.written)]
         if activities or done.operations:
-            self.core.changed(activities=activities, operations=done.operations)
+            self.core.hooks.changed(activities=activities, operations=done.operations)
 
     async def _sleep_until(self, due: int | None) -> None:
         wait = self._longest

@@ -221,7 +221,7 @@ class Devices(Part):
         if not gone.rowcount:
             raise NotFound(f"the app {app.id!r} has no device {public_id!r}")
         for row in followed:
-            self.core.left(row.activity_id, row.token)
+            self.core.hooks.left(row.activity_id, row.token)
 
     async def withdraw(
         self, app: App, device: str, attributes_type: str, *, guard: Guard | None = None

@@ -7,7 +7,7 @@ the next one, even if rows were added meanwhile. At most one page is in memory.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,8 +24,6 @@ PAGE = 100
 EXPORT_PAGE = 1_000
 FINISHED = ("done", "superseded", "failed")
 """The statuses of finished operations."""
-
-View = TypeVar("View")
 
 
 class OperationCounts(TypedDict):
@@ -172,7 +170,7 @@ class Operations(Part):
         async with self.database.read() as connection:
             row = await find(connection, app, schema.operations, public_id, with_activity())
             queued = await still_queued(connection, [row])
-        return operation_view(row, queued[row.id])
+        return view_of(OperationView, row, queued=queued[row.id])
 
     async def page(
         self, app: App, *, after: int = 0, limit: int = PAGE, activity: str | None = None
@@ -193,7 +191,7 @@ class Operations(Part):
                 query = query.where(table.c.activity_id == row)
             rows = (await connection.execute(query)).all()
             queued = await still_queued(connection, rows)
-        return [operation_view(row, queued[row.id]) for row in rows]
+        return [view_of(OperationView, row, queued=queued[row.id]) for row in rows]
 
     async def outcomes(
         self, app: App, public_id: str, *, after: int = 0, limit: int = PAGE
@@ -253,21 +251,6 @@ async def _outcomes(
         given = {"row": place, "device": names.get(row), "apns_id": apns_id}
         found.append(view_of(OutcomeView, source, **given))
     return found
-
-
-def operation_counts(row: Row[Any], queued: int) -> OperationCounts:
-    """Return an operation's counts; ``queued`` devices still wait for their token."""
-    return view_of(OperationCounts, row, operation=row.public_id, queued=queued)
-
-
-def operation_view(row: Row[Any], queued: int) -> OperationView:
-    """Return an operation in full; ``queued`` devices still wait for their token."""
-    return view_of(OperationView, row, queued=queued)
-
-
-def activity_view(kind: type[View], source: Row[Any], /, **given: Any) -> View:
-    """Return one of the views of an activity."""
-    return view_of(kind, source, channel=source.channel_id, **given)
 
 
 async def still_queued(connection: AsyncConnection, rows: Iterable[Row[Any]]) -> dict[int, int]:

@@ -129,8 +129,10 @@ class Watchers(Part):
                 operations.c.kind.in_(("start", "update", "end")),
             )
             newest = await row_of(connection, query.order_by(operations.c.id.desc()).limit(1))
-            queued = 0 if newest is None else await self._queued(connection, newest)
-        operation = None if newest is None else views.operation_counts(newest, queued)
+            operation = None
+            if newest is not None:
+                queued, name = await self._queued(connection, newest), newest.public_id
+                operation = view_of(views.OperationCounts, newest, operation=name, queued=queued)
         shown = view_of(views.ActivityState, row, activity=row.public_id, operation=operation)
         over = row.status == "ended" and (newest is None or newest.status in views.FINISHED)
         return shown, over

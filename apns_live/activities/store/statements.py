@@ -82,6 +82,10 @@ _JSON = frozenset(
 )
 
 
+_COLUMNS = {"row": "id", "id": "public_id", "channel": "channel_id"}
+"""Columns whose name in a view is another."""
+
+
 def view_of(kind: type[View], source: Row[Any], /, **given: Any) -> View:
     """Return a view with the fields of ``kind``: the given values, else the row's columns by name.
 
@@ -90,9 +94,7 @@ def view_of(kind: type[View], source: Row[Any], /, **given: Any) -> View:
     """
 
     def entry(name: str) -> Any:
-        if name in {"row", "id"}:
-            return source.id if name == "row" else source.public_id
-        value = getattr(source, name)
+        value = getattr(source, _COLUMNS.get(name, name))
         if name == "status" and value == SHARDED:
             return "running"
         if value is not None and name == "token":

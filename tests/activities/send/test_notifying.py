@@ -150,11 +150,11 @@ async def test_a_segment_that_is_gone_by_then_fails_it(world: World) -> None:
 async def accept_only(world: World, **values: Any) -> str:
     """Accept and tell nobody, as if the process had died then."""
     core = world.service
-    core.accepted, kept = lambda app, row: None, core.accepted
+    core.hooks.accepted, kept = lambda app, row: None, core.hooks.accepted
     try:
         return await send(world, **values)
     finally:
-        core.accepted = kept
+        core.hooks.accepted = kept
 
 
 async def test_a_missing_key_fails_it_until_one_is_added(world: World) -> None:
