@@ -85,8 +85,6 @@ class Receipts(Part):
                 for row, record in zip(rows, checked, strict=True)
                 if row["event"] in GONE and row["activity_id"]
             ]
-            # All writers lock rows in this order.
-            rows.sort(key=_order)
             kept: dict[tuple[Any, ...], dict[str, Any]] = {}
             for row in sorted(rows, key=lambda row: row["happened_at"]):
                 # Of several reports of one event only the newest is kept: a statement may touch a
@@ -98,7 +96,7 @@ class Receipts(Part):
                 set_={"happened_at": statement.excluded.happened_at},
                 where=statement.excluded.happened_at > table.c.happened_at,
             )
-            for part in chunks(sorted(kept.values(), key=_order)):
+            for part in chunks(sorted(kept.values(), key=_order)):  # all writers lock in this order
                 await connection.execute(statement, part)
             about = {(row["activity_id"], row["device_id"]) for row in rows if row["activity_id"]}
             await note_answers(connection, about, now)

@@ -322,11 +322,12 @@ class Segments(Part):
             "filter": filters.write_filter(filters.parse_filter(rule)),
             "created_at": self.now,
         }
+        table = schema.segments
         async with self.database.write() as connection:
             place, change = ["app_id", "name"], {"filter": values["filter"]}
-            saved = insert_into(connection, schema.segments).values(values)
-            await connection.execute(saved.on_conflict_do_update(index_elements=place, set_=change))
-        return (await self.list(app, only=name))[0]
+            saved = insert_into(connection, table).values(values)
+            saved = saved.on_conflict_do_update(index_elements=place, set_=change)
+            return view_of(Segment, (await connection.execute(saved.returning(table))).one())
 
     async def list(self, app: App, *, only: str | None = None) -> list[Segment]:
         """Return the saved segments of an app by name."""

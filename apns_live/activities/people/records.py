@@ -72,40 +72,42 @@ _CHECKED: Mapping[str, Callable[[object, str], str]] = {
 }
 
 
-def check_device(record: DeviceRecord, field: str = "device") -> DeviceRecord:
+def check_device(record: DeviceRecord, field: str = "") -> DeviceRecord:
     """Return the record with its values in stored form. Raises `InvalidInput`."""
     checks.conform(record, field)
-    changes: dict[str, Any] = {"id": checks.identifier(record.id, f"{field}.id", limit=64)}
+    field = f"{field}." if field else ""
+    changes: dict[str, Any] = {"id": checks.identifier(record.id, f"{field}id", limit=64)}
     for name, check in _CHECKED.items():
         if (value := getattr(record, name)) is not None:
-            changes[name] = check(value, f"{field}.{name}")
+            changes[name] = check(value, f"{field}{name}")
     return msgspec.structs.replace(record, **changes)
 
 
-def check_token(record: TokenRecord, *, now: int, field: str = "token") -> TokenRecord:
+def check_token(record: TokenRecord, *, now: int, field: str = "") -> TokenRecord:
     """Return the record with its values in stored form; ``now`` is milliseconds.
 
     A registration time in the future would win over every later one, so it is cut to ``now``.
     """
     checks.conform(record, field)
+    field = f"{field}." if field else ""
     changes: dict[str, Any] = {
-        "device": checks.identifier(record.device, f"{field}.device", limit=64),
-        "token": checks.token(record.token, f"{field}.token"),
+        "device": checks.identifier(record.device, f"{field}device", limit=64),
+        "token": checks.token(record.token, f"{field}token"),
         "registered_at": min(record.registered_at, now),
     }
     if not record.registered_at >= OLDEST:
         problem = f"{record.registered_at} is not a valid time in milliseconds"
-        raise InvalidInput(problem, f"{field}.registered_at", "Give milliseconds since 1970.")
+        raise InvalidInput(problem, f"{field}registered_at", "Give milliseconds since 1970.")
     if record.environment is not None:
-        checks.environment(record.environment, f"{field}.environment")
+        checks.environment(record.environment, f"{field}environment")
     if record.card is not None:
-        checks.identifier(record.card, f"{field}.card", limit=64)
+        checks.identifier(record.card, f"{field}card", limit=64)
     if record.kind == "start":
-        checks.attributes_type(record.scope, f"{field}.scope")
+        checks.attributes_type(record.scope, f"{field}scope")
     elif record.kind == "activity":
-        checks.identifier(record.scope, f"{field}.scope")
+        checks.identifier(record.scope, f"{field}scope")
     elif record.scope:
-        raise InvalidInput("does not apply to a device token", f"{field}.scope", "Leave it out.")
+        raise InvalidInput("does not apply to a device token", f"{field}scope", "Leave it out.")
     return msgspec.structs.replace(record, **changes)
 
 

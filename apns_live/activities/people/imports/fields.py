@@ -74,16 +74,12 @@ def facts_of(
     Times are milliseconds since 1970. Raises `InvalidInput` with the column as its field.
     """
     values = {name: value for name, value in values.items() if value is not None and value != ""}
-    try:
-        if kind == "users":
-            name = checks.identifier(values.get("id"), "id")
-            return Facts(users=[(name, _belongings(values, users=True))])
-        if kind == "tokens":
-            return _token(values, now, registered_at)
-        return _device(values, texts, now, registered_at)
-    except InvalidInput as error:
-        where = error.field.removeprefix("line.")
-        raise type(error)(error.problem, where, error.remedy) from None
+    if kind == "users":
+        name = checks.identifier(values.get("id"), "id")
+        return Facts(users=[(name, _belongings(values, users=True))])
+    if kind == "tokens":
+        return _token(values, now, registered_at)
+    return _device(values, texts, now, registered_at)
 
 
 def nested(
@@ -150,9 +146,7 @@ def _device(values: dict[str, Any], texts: bool, now: int, registered_at: int) -
         told[name] = records.moment(told[name], name)
     for name in {"push_enabled", "frequent_updates"} & told.keys():
         told[name] = _boolean(told[name], name) if texts else told[name]
-    record = records.check_device(
-        _convert(told, records.DeviceRecord, texts, required="id"), "line"
-    )
+    record = records.check_device(_convert(told, records.DeviceRecord, texts, required="id"))
     facts = Facts(devices=[(record, _belongings(values, users=False))])
     place = {"device": record.id, **_registered(values, registered_at)}
     given: list[tuple[str, dict[str, Any]]] = [
@@ -189,17 +183,15 @@ def _token(values: dict[str, Any], now: int, registered_at: int) -> Facts:
         device = _convert(
             {"id": token["device"], "user": values["user"]}, records.DeviceRecord, False
         )
-        facts.devices.append((records.check_device(device, "line"), Belongings()))
+        facts.devices.append((records.check_device(device), Belongings()))
     return facts
 
 
 def _checked_token(values: dict[str, Any], now: int, column: str) -> records.TokenRecord:
     try:
-        return records.check_token(
-            _convert(values, records.TokenRecord, False), now=now, field="line"
-        )
+        return records.check_token(_convert(values, records.TokenRecord, False), now=now)
     except InvalidInput as error:
-        name = error.field.removeprefix("line.")
+        name = error.field
         if name in {"token", ""} or "." in column:
             name = column
         elif name == "scope":
