@@ -118,6 +118,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"title": None}, "body"),
     ({"title": 5}, "title"),
     ({"title": {"de": "Tor"}}, "title"),
+    ({"title": {}}, "title"),
     ({"title": {"en": "Goal", "x!": "?"}}, "title.x!"),
     ({"title": {"en": "Goal", "de": 5}}, "title"),
     ({"title": "a\ud800"}, "title"),

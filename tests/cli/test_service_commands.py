@@ -457,8 +457,9 @@ def test_an_import_from_a_silent_pipe_can_be_interrupted(tmp_path: Path) -> None
         process.stdin.write("id\nana\n\x01\n")
         process.stdin.flush()
         partial = tmp_path / "r.csv.partial"
-        while not partial.exists():
+        while not rows("users", str(tmp_path / "s.db")):
             assert process.poll() is None
+        assert partial.exists()
         process.send_signal(2)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 4

@@ -127,11 +127,12 @@ def message_of(
 
 def _longest_language(request: Notify) -> str:
     """Return the language with the largest push, whose size is then checked."""
-    for name in _TEXTS:
-        check_languages(getattr(request, name) or "", name)
+    texts = {name: text for name in _TEXTS if (text := getattr(request, name)) is not None}
+    for name, text in texts.items():
+        check_languages(text, name)
 
     def size(language: str) -> int:
-        chosen = (choose(getattr(request, name) or "", language) for name in _TEXTS)
+        chosen = (choose(text, language) for text in texts.values())
         return sum(len(text.encode("utf-8", "replace")) for text in chosen)
 
     return max(sorted(languages_of(request)) or ["en"], key=size)

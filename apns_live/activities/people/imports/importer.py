@@ -144,9 +144,10 @@ class Imports(Part):
         reader = await _in_thread(lambda: Reader(source, layout.form))
         facts_in = partial(_facts, kind, layout, texts=reader.header is not None, now=self.now)
         batches = _batches(reader, partial(facts_in, ignored=ignored), batch)
-        reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
+        reading: asyncio.Future[_Read | None] | None = None
         try:
             held = None if rejects is None else Rejects(rejects)
+            reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
             while (read := await reading) is not None:
                 # The next batch is read while this one is written.
                 reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
@@ -173,12 +174,12 @@ class Imports(Part):
                 held.discard()
             raise
         finally:
-            if not reading.done():
+            if reading is not None and not reading.done():
                 reading.cancel()
                 reader.stopped = True
             else:
                 reader.close()
-                if not reading.cancelled():
+                if reading is not None and not reading.cancelled():
                     reading.exception()  # Marks the error as retrieved: another error came first.
         return report
 
