@@ -217,8 +217,8 @@ async def create(
     file: Path | None = None,
 ) -> None:
     """Create a key and print its secret. The secret is not stored and cannot be shown again."""
+    from ..gateway.keys import with_token_uri
     from ..gateway.scopes import ALL, SENDING
-    from ..gateway.service_accounts import with_token_uri
 
     _check_new(file)
     key, secret = await _api_keys(shared).create(

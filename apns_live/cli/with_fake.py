@@ -32,9 +32,8 @@ from ..client import Endpoint
 from ..contracts import Contract
 from ..contracts.generate import example
 from ..gateway import create_app
-from ..gateway.keys import Keys
+from ..gateway.keys import Keys, with_token_uri
 from ..gateway.scopes import ALL, SENDING
-from ..gateway.service_accounts import with_token_uri
 from ..testing import FakeApns
 from ..testing.control import serve_control
 from ..testing.phones import Activity, Token

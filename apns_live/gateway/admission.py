@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from typing import Generic, TypeVar
 
 from starlette.types import Receive, Scope
 
+from ..clock import Clock
 from ..errors import BadBody, Busy, InvalidInput
 from .settings import GatewaySettings
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _ONCE = frozenset({b"authorization", b"content-type", b"content-encoding", b"idempotency-key"})
+_TRUSTED_SECONDS, _RENEWAL_SECONDS = 4.0, 1.0
+Found = TypeVar("Found")
 
 
 class Slots:
@@ -77,15 +81,11 @@ class Slots:
             raise
         finally:
             timer.cancel()
-            self._forget(app, waiter)
-
-    def _forget(self, app: int, waiter: asyncio.Future[None]) -> None:
-        queue = self._queues.get(app)
-        if queue is not None and waiter in queue:
-            queue.remove(waiter)
-            self.in_queue -= 1
-            if not queue:
-                del self._queues[app]
+            if waiter in (rest := self._queues.get(app, ())):
+                self._queues[app].remove(waiter)
+                self.in_queue -= 1
+                if not rest:
+                    del self._queues[app]
 
     def leave(self, app: int) -> None:
         """Release a slot; the next waiting app that is below its share gets it."""
@@ -115,13 +115,56 @@ def for_strangers(patience: float = 0.25) -> Slots:
     return Slots(16, 200, patience)
 
 
-def _nothing() -> None:
-    """Do nothing: the request has no deadline."""
-
-
 def _give_up(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_exception(Busy("too many requests are running", retry_after=1.0))
+
+
+class Known(Generic[Found]):
+    """Callers that were looked up in the last five seconds, at most ``most``, by name.
+
+    ``load`` reads one from the database. ``strangers`` limits how many unknown ones are read at the
+    same time.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Awaitable[Found | None]],
+        clock: Clock,
+        most: int,
+        strangers: Slots | None,
+    ) -> None:
+        self.load = load
+        self.entries: dict[str, tuple[Found, float]] = {}
+        """What was found, and the time (monotonic) at which it is read again."""
+        self._clock = clock
+        self._most = most
+        self._strangers = strangers or for_strangers()
+
+    async def get(self, name: str) -> Found | None:
+        """Return the caller of a name, or None. Raises `Busy`."""
+        if name not in self.entries:
+            async with self._strangers:
+                # A concurrent call may have read it.
+                known = self.entries.get(name)
+                return known[0] if known is not None else await self._read(name)
+        found, until = self.entries[name]
+        now = self._clock.monotonic()
+        if until < now:
+            # One call reads the database again; concurrent calls use what is known.
+            self.entries[name] = found, now + _RENEWAL_SECONDS
+            return await self._read(name)
+        return found
+
+    async def _read(self, name: str) -> Found | None:
+        found = await self.load(name)
+        if found is None:
+            self.entries.pop(name, None)
+            return None
+        while len(self.entries) >= self._most:
+            del self.entries[next(iter(self.entries))]
+        self.entries[name] = found, self._clock.monotonic() + _TRUSTED_SECONDS
+        return found
 
 
 class Visit:
@@ -137,7 +180,7 @@ class Visit:
         self.receive = receive
         # The reversed order lets the first of two equal headers win.
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-        self._expire = expire
+        self._expire: Callable[[], None] | None = expire
         self._slot_of: int | None = None
         """The app for which the slot was taken, possibly 0 before the app was known."""
         self._timer: asyncio.TimerHandle | None = None
@@ -177,7 +220,7 @@ class Visit:
         loop = asyncio.get_running_loop()
         if loop.time() < self._deadline:
             self._timer = loop.call_at(self._deadline, self._look)
-        else:
+        elif self._expire is not None:
             self._expire()
 
     async def enter(self) -> None:
@@ -198,9 +241,8 @@ class Visit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # Drop the bound method: it forms a cycle, and only the garbage collector would free the
-        # request.
-        self._expire = _nothing
+        # The bound method forms a cycle, and only the garbage collector would free the request.
+        self._expire = None
         self.leave()
 
     async def body_of(self, limit_bytes: int) -> bytes:

@@ -96,8 +96,7 @@ def create_app(
                 if gateway.relay is not None:
                     await gateway.relay.aclose()
                 await gateway.keys.write_usage()
-                if opening is not None:
-                    gateway.detach()
+                gateway.is_open = opening is None
 
     middleware = [Middleware(Guard, gateway=gateway, paths=paths)]
     if trusted := sorted(gateway.settings.trusted_proxies):
@@ -131,8 +130,7 @@ def create_app(
 
 async def _upkeep(gateway: Gateway) -> None:
     """Store the last uses of keys and prune the audit log. An error is logged, and the loop goes on."""
-    clock = gateway.clock
-    pruned = clock.monotonic() - _PRUNE_EVERY
+    clock, pruned = gateway.clock, float("-inf")
     while True:
         try:
             gateway.service.scheduler.time.look()

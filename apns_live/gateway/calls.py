@@ -16,7 +16,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -31,13 +31,13 @@ from ..activities.apps import App
 from ..activities.checks import encodable
 from ..activities.observed import CALL
 from ..activities.times import milliseconds
-from ..errors import BadBody, InvalidInput, NotAllowed
+from ..errors import BadBody, Busy, InvalidInput, NotAllowed
 from .admission import Visit
 from .context import Gateway
 from .credentials import Phone
 from .keys import ApiKey
 from .problems import JSON, Reply, classify, respond
-from .reach import check_activity, check_stream
+from .reach import check_activity
 from .scopes import Dialect
 
 Who = Literal["key", "phone", "anyone"]
@@ -172,7 +172,7 @@ class Operation:
     grouped: bool = False
     arguments: tuple[str, ...] = ()
     body: Any = None
-    body_required: bool = True
+    body_default: Any = inspect.Parameter.empty
     decoder: msgspec.json.Decoder[Any] | None = None
     query: Any = None
     status: int = 200
@@ -187,15 +187,11 @@ class Operation:
     examples: Mapping[str, Any] = field(default_factory=dict)
     answer_examples: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        """The handler's name, which is unique in an API."""
-        return self.handler.__name__
-
     async def serve(self, call: Call) -> Response:
         """Answer a call. The guard passes what it raises to the face."""
         gateway, face = call.gateway, self.face
-        gateway.check_open()
+        if not gateway.is_open:
+            raise Busy("the gateway is starting or closing", retry_after=2.0)
         call.visit.check(call.scope["headers"])
         if self.who == "anyone":
             return await self._handle(call)
@@ -210,28 +206,33 @@ class Operation:
     async def _handle(self, call: Call) -> Response:
         query = None
         if self.query is not None:
-            query = _query(call.params, self.query)
+            given = call.params.multi_items()
+            values = dict(given)
+            if len(values) != len(given):
+                raise InvalidInput("names something twice", "query", "Name each once.")
+            for name, value in given:
+                encodable(value, name)
+            query = msgspec.convert(values, self.query, strict=False)
         elif self.face.no_query and call.scope["query_string"]:
             raise InvalidInput("is unknown", "query", "This call takes no query.")
         if self.decoder is not None:
             call.body = await self._body(call, self.decoder)
         elif call.caller is not None and not self.takes:
             await call.visit.enter()
-        given = {**call.parts, "body": call.body, "query": query}
-        answer = await self.handler(call, *[given[name] for name in self.arguments])
+        parts = {**call.parts, "body": call.body, "query": query}
+        answer = await self.handler(call, *[parts[name] for name in self.arguments])
         if isinstance(answer, Response):
             return answer
-        if answer is None:
-            return Reply(b"", self.status, {}, "")
-        return Reply(_encode(answer), self.status, {}, self.media)
+        text, media = (b"", "") if answer is None else (_encode(answer), self.media)
+        return Reply(text, self.status, {}, media)
 
     async def _body(self, call: Call, decoder: msgspec.json.Decoder[Any]) -> Any:
         settings = call.gateway.settings
         limit_bytes = self.limit_bytes or max(self.face.limit_bytes, settings.body_bytes)
         body = await call.visit.body_of(limit_bytes)
         if not body:
-            if not self.body_required:
-                return None
+            if self.body_default is not inspect.Parameter.empty:
+                return self.body_default
             raise BadBody("the body is empty, and this call needs one")
         media_type = call.header(b"content-type").partition(";")[0].strip().lower()
         is_json = media_type == "application/json" or media_type.endswith("+json")
@@ -305,7 +306,7 @@ class Face:
             if (activity := call.parts.get("activity")) is not None:
                 await check_activity(call.gateway, caller, activity)
             if (stream := call.parts.get("stream")) is not None:
-                await check_stream(call.gateway, caller, stream)
+                await check_activity(call.gateway, caller, stream, missing=True, stream=True)
 
     def after(self, call: Call) -> None:
         """Add headers to every answer to an authenticated caller."""
@@ -364,18 +365,20 @@ class Paths:
 
 
 def operation(face: Face, place: str, handler: Handler, **options: Any) -> Operation:
-    """Return an operation. ``place`` is method and path; body, query and answer are the handler's."""
+    """Return an operation. ``place`` is method and path; body, query and answer are the handler's.
+
+    A body that has a default may be absent.
+    """
     method, _, path = place.partition(" ")
-    names = tuple(inspect.signature(handler).parameters)[1:]
+    parameters = inspect.signature(handler).parameters
+    names = tuple(parameters)[1:]
     hints = get_type_hints(handler, include_extras=True)
     if "body" in names:
         kind = hints["body"]
-        optional = NoneType in get_args(kind)
-        kind = get_args(kind)[0] if optional else kind
         if kind == dict[str, Any]:
             kind = dict  # checked by hand: another type is an unreadable body
         options["decoder"] = msgspec.json.Decoder(Any if kind is dict else kind)
-        options["body_required"] = not optional and kind is not Any
+        options["body_default"] = parameters["body"].default
         options["body"] = kind
     if "query" in names:
         options["query"] = hints["query"]
@@ -404,13 +407,3 @@ def _check_depth(body: bytes, max_depth: int) -> None:
 def _heads(path: str) -> tuple[str, str]:
     parts = path.split("/", 3)
     return parts[1] if len(parts) > 1 else "", parts[2] if len(parts) > 2 else ""
-
-
-def _query(params: QueryParams, kind: Any) -> Any:
-    given = params.multi_items()
-    values = dict(given)
-    if len(values) != len(given):
-        raise InvalidInput("names something twice", "query", "Name each once.")
-    for name, value in given:
-        encodable(value, name)
-    return msgspec.convert(values, kind, strict=False)

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from ..activities.cards.buttons import WebhookRelay
 
 
-Place = tuple[str, str]
-Count = tuple[str, str]
+_Pair = tuple[str, str]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -51,10 +50,10 @@ class Tally:
     """Sums the counts of sources that come and go. The counts of a removed source stay in the sum."""
 
     def __init__(self) -> None:
-        self._gone: Counter[Count] = Counter()
-        self._last: dict[Place, Counter[Count]] = {}
+        self._gone: Counter[_Pair] = Counter()
+        self._last: dict[_Pair, Counter[_Pair]] = {}
 
-    def add(self, sources: Mapping[Place, Counter[Count]]) -> Counter[Count]:
+    def add(self, sources: Mapping[_Pair, Counter[_Pair]]) -> Counter[_Pair]:
         """Take the current counts of every source. Return the sums, which never decrease."""
         for place, before in self._last.items():
             now = sources.get(place)
@@ -85,6 +84,7 @@ class Gateway:
     def __init__(self, settings: GatewaySettings | None = None) -> None:
         self.settings = settings or GatewaySettings()
         self.is_open = False
+        """False before start-up and after shutdown: calls get 503."""
         self.leaving = False
         """True before this process stops: /readyz reports it, and connections close after an answer."""
         self.address = ""
@@ -114,29 +114,15 @@ class Gateway:
         service.commits.limit(self.settings.waiting_writes)
         self.is_open = True
 
-    def detach(self) -> None:
-        """Release the service; later calls get 503."""
-        self.is_open = False
-
-    def check_open(self) -> None:
-        """Raise `Busy` before start-up and after shutdown."""
-        if not self.is_open:
-            raise Busy("the gateway is starting or closing", retry_after=2.0)
-
-    @property
-    def imports(self) -> int:
-        """The number of running imports."""
-        return self.importing.total()
-
     @contextmanager
     def one_import(self, app: int) -> Iterator[None]:
         """Count an import of the app with this row until the block ends. Raises `Busy` at the limit.
 
         Uploads may be slow, so one app cannot use all of a limit of two or more.
         """
-        most = self.settings.imports
-        if self.imports >= most or self.importing[app] >= max(1, most - 1):
-            raise Busy(f"{self.imports} imports are under way", retry_after=5.0)
+        most, running = self.settings.imports, self.importing.total()
+        if running >= most or self.importing[app] >= max(1, most - 1):
+            raise Busy(f"{running} imports are in progress", retry_after=5.0)
         self.importing[app] += 1
         try:
             yield

@@ -16,7 +16,6 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections import OrderedDict
 
 import msgspec
 from sqlalchemy import select, update
@@ -28,15 +27,13 @@ from ..activities.store import schema
 from ..activities.store.database import Database
 from ..activities.store.sealing import Sealer
 from ..activities.store.statements import insert_into
-from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import InvalidInput, NotAllowed
-from .admission import Slots, for_strangers
+from .admission import Known, Slots
 
 HEAD = "apnsdev1"
 _PURPOSE = "device credentials"
 _MAX_LENGTH = 4_096
-_TRUSTED_SECONDS = 5.0
 _REMEMBERED = 50_000
 MAX_SECONDS = 7 * 86_400.0
 MAX_ACTIVITIES = 20
@@ -70,23 +67,16 @@ class Phone(msgspec.Struct, frozen=True, kw_only=True):
         return self.claims.device
 
 
-class _Known(msgspec.Struct):
-    app: App
-    value: bytes
-    until: float
-
-
 class DeviceCredentials:
     """Mints, checks and revokes credentials of devices."""
 
     def __init__(
         self, database: Database, clock: Clock, sealer: Sealer, strangers: Slots | None = None
     ) -> None:
-        self._strangers = strangers or for_strangers()
         self._database = database
         self._clock = clock
         self._key = sealer.derive(_PURPOSE)
-        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._known = Known(self._load, clock, _REMEMBERED, strangers)
 
     async def mint(
         self, app: App, device: str, *, seconds: float, activities: tuple[str, ...] | None = None
@@ -101,7 +91,24 @@ class DeviceCredentials:
             raise InvalidInput(text, "seconds", remedy)
         count = len(activities or ())
         checks.at_most(count, MAX_ACTIVITIES, "ids", "activities", more=", or leave it out")
-        value, ends = await self._value(app, device), int(self._clock.time() + seconds)
+        table, place, now = schema.devices, named(app, schema.devices, device), self._clock.time()
+        async with self._database.write() as connection:
+            await connection.execute(
+                insert_into(connection, table)
+                .values(
+                    app_id=app.row,
+                    public_id=device,
+                    created_at=int(now * 1000),
+                    updated_at=int(now * 1000),
+                )
+                .on_conflict_do_nothing()
+            )
+            empty = update(table).where(place, table.c.secret_hash.is_(None))
+            await connection.execute(empty.values(secret_hash=secrets.token_bytes(32)))
+            value = bytes(
+                (await connection.scalars(select(table.c.secret_hash).where(place))).one()
+            )
+        ends = int(now + seconds)
         claims = Claims(app=app.id, device=device, expires_at=ends, activities=activities)
         payload = _encode(msgspec.json.encode(claims))
         credential = f"{HEAD}.{payload}.{_encode(self._mac(payload, value))}"
@@ -123,15 +130,15 @@ class DeviceCredentials:
             given = _decode(mac)
         except (msgspec.DecodeError, binascii.Error, ValueError):
             return None
-        known = await self._find(claims.app, claims.device)
-        value = bytes(32) if known is None else known.value
+        known = await self._known.get(f"{claims.app}\n{claims.device}")
+        value = bytes(32) if known is None else known[1]
         if not hmac.compare_digest(self._mac(payload, value), given) or known is None:
             return None
         if claims.expires_at <= self._clock.time():
             raise NotAllowed(
                 "the device credential has ended: ask your server for another", status=401
             )
-        return Phone(app=known.app, claims=claims)
+        return Phone(app=known[0], claims=claims)
 
     async def revoke(self, app: App, device: str) -> bool:
         """Revoke every credential of a device; return whether it had any."""
@@ -143,50 +150,15 @@ class DeviceCredentials:
 
     def forget(self, app: App, device: str) -> None:
         """Remove a device from the cache."""
-        self._known.pop((app.id, device), None)
+        self._known.entries.pop(f"{app.id}\n{device}", None)
 
-    async def _value(self, app: App, device: str) -> bytes:
-        """Return a device's random value. Creates the value, and the device, if necessary."""
-        table = schema.devices
-        place = named(app, table, device)
-        now = milliseconds(self._clock)
-        async with self._database.write() as connection:
-            await connection.execute(
-                insert_into(connection, table)
-                .values(app_id=app.row, public_id=device, created_at=now, updated_at=now)
-                .on_conflict_do_nothing()
-            )
-            empty = update(table).where(place, table.c.secret_hash.is_(None))
-            await connection.execute(empty.values(secret_hash=secrets.token_bytes(32)))
-            value = await connection.scalar(select(table.c.secret_hash).where(place))
-        return bytes(value or b"")
-
-    async def _find(self, app_id: str, device: str) -> _Known | None:
-        known = self._known.pop((app_id, device), None)
-        if known is None:
-            async with self._strangers:
-                return self._known.get((app_id, device)) or await self._load(app_id, device)
-        if known.until < self._clock.monotonic():
-            return await self._load(app_id, device)
-        self._known[app_id, device] = known
-        return known
-
-    async def _load(self, app_id: str, device: str) -> _Known | None:
+    async def _load(self, name: str) -> tuple[App, bytes] | None:
         table, apps = schema.devices, schema.apps
+        app, _, device = name.partition("\n")
         query = select(apps, table.c.secret_hash).join(table, table.c.app_id == apps.c.id)
-        query = query.where(apps.c.public_id == app_id, table.c.public_id == device)
+        query = query.where(apps.c.public_id == app, table.c.public_id == device)
         row = await self._database.row(query.where(table.c.secret_hash.is_not(None)))
-        if row is None:
-            return None
-        found = _Known(
-            app=App.from_row(row),
-            value=bytes(row.secret_hash),
-            until=self._clock.monotonic() + _TRUSTED_SECONDS,
-        )
-        self._known[app_id, device] = found
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return found
+        return None if row is None else (App.from_row(row), bytes(row.secret_hash))
 
     def _mac(self, payload: str, value: bytes) -> bytes:
         key = hmac.digest(self._key, value, hashlib.sha256)

@@ -9,22 +9,22 @@ label names an app, key or device.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.registry import Collector
 
 from ..activities.send.apns_clients import CarrierStatistics
 from ..activities.store.ownership import PARTITIONS
 from ..client.statistics import BOUNDS, Times
 from ..reasons import TABLE as REASONS
-from .context import Count, Gateway, Place
+from .context import Gateway
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
 _SERVICE_GAUGES = {
@@ -57,50 +57,34 @@ _DELIVERY_COUNTERS = {
 }
 
 
-class Figures(Collector):
-    """Reads the figures of a gateway. Each scrape creates one."""
+class Figures:
+    """Reads the figures of a gateway, as one of Prometheus' collectors."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def text(self) -> bytes:
-        """Return the current figures in Prometheus' text format."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return bytes(generate_latest(registry))
-
-    def describe(self) -> Iterable[Metric]:
-        """Return nothing, so that registering does not read the figures."""
-        return ()
-
     def collect(self) -> Iterator[Metric]:
         """Read the current figures."""
         gateway = self._gateway
-        yield _counters(
-            "http_answers",
-            "Answers by route, method and status.",
-            ("route", "method", "status"),
-            {(*place, str(status)): n for (*place, status), n in gateway.answers.counts.items()},
-        )
+        answers, admission, door = gateway.answers, gateway.admission, gateway.door
+        counts = {(*place, str(status)): n for (*place, status), n in answers.counts.items()}
+        what = "Answers by route, method and status."
+        yield _counter("http_answers", what, counts, "route", "method", "status")
         yield _histogram(
             "http_request_duration_seconds",
             "From a request's arrival until its answer begins, by route.",
             "route",
-            {route: times.times() for route, times in gateway.answers.times.items()},
+            {route: times.times() for route, times in answers.times.items()},
         )
-        admission, door = gateway.admission, gateway.door
         yield _gauge("http_requests", "Requests in progress.", admission.under_way)
         yield _gauge("http_bodies", "Bodies of requests on their way.", admission.bodies)
         yield _gauge("http_connections", "Open connections of callers.", door.open)
         yield _counter("http_connections_opened", "Connections of callers.", door.opened)
-        yield _counters(
-            "http_connections_refused",
-            "Connections turned away, or closed to make room, by reason.",
-            ("reason",),
-            {(reason,): count for reason, count in door.refused.items()},
-        )
+        refused = {(reason,): count for reason, count in door.refused.items()}
+        what = "Connections turned away, or closed to make room, by reason."
+        yield _counter("http_connections_refused", what, refused, "reason")
         yield _gauge("followers", "Open streams of events.", gateway.followers.total())
-        yield _gauge("imports", "Imports in progress.", gateway.imports)
+        yield _gauge("imports", "Imports in progress.", gateway.importing.total())
         statistics = gateway.service.statistics()
         for name, what in _SERVICE_GAUGES.items():
             yield _gauge(f"service_{name}", what, getattr(statistics, name))
@@ -126,7 +110,7 @@ class Figures(Collector):
 
     def _pushes(self, carriers: Iterable[CarrierStatistics]) -> Iterator[Metric]:
         gauges: Counter[str] = Counter()
-        counts: dict[Place, Counter[Count]] = {}
+        counts: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
         for carrier in carriers:
             client, delivery = carrier.client, carrier.delivery
             own = counts.setdefault((carrier.app, carrier.environment), Counter())
@@ -155,10 +139,8 @@ class Figures(Collector):
             ("pushes", "Pushes by verdict.", "verdict"),
             ("push_refusals", "Pushes that were not accepted, by reason.", "reason"),
         ):
-            counted: dict[tuple[str, ...], float] = {
-                (value,): count for (kind, value), count in sums.items() if kind == label
-            }
-            yield _counters(family, what, (label,), counted)
+            counted = {(value,): count for (kind, value), count in sums.items() if kind == label}
+            yield _counter(family, what, counted, label)
         yield _gauge("connections", "Open connections to APNs.", gauges["connections"])
         for name, what in (_CLIENT_GAUGES | _DELIVERY_GAUGES).items():
             yield _gauge(f"pushes_{name}", what, gauges[name])
@@ -178,20 +160,19 @@ def _histogram(
     return family
 
 
-def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"apns_live_{name}", what)
-    family.add_metric((), value)
-    return family
-
-
-def _counter(name: str, what: str, value: float) -> CounterMetricFamily:
-    return _counters(name, what, (), {(): value})
-
-
-def _counters(
-    name: str, what: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"apns_live_{name}", what, labels=labels)
-    for place, value in values.items():
+def _family(
+    kind: type[CounterMetricFamily | GaugeMetricFamily],
+    name: str,
+    what: str,
+    values: Mapping[Any, float] | float,
+    *labels: str,
+) -> CounterMetricFamily | GaugeMetricFamily:
+    """Return the values by their labels, or the one value."""
+    family = kind(f"apns_live_{name}", what, labels=labels)
+    for place, value in values.items() if isinstance(values, Mapping) else [((), values)]:
         family.add_metric(place, value)
     return family
+
+
+_gauge = partial(_family, GaugeMetricFamily)
+_counter = partial(_family, CounterMetricFamily)

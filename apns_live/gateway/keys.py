@@ -4,7 +4,8 @@ A secret is 256 random bits. It cannot be guessed, so SHA-256 is enough. Slow ha
 Argon2) protect passwords that people choose, and would cost tens of milliseconds per request.
 A secret's text is ``HEAD_LOOKUP_SECRET``; LOOKUP finds the row by an index, and the digest is then
 compared in constant time, so that the response time reveals nothing about a secret. The secret of
-an ``fcm`` key is a service account's file; its row holds the public key in place of the digest.
+an ``fcm`` key is the file of a service account, with which Google's SDKs sign in. Only the file has
+its private key; the row has the public one in place of the digest.
 """
 
 from __future__ import annotations
@@ -18,6 +19,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypedDict
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from sqlalchemy import Row, bindparam, insert, or_, select, update
 
 from ..activities import checks
@@ -28,9 +36,8 @@ from ..activities.store.statements import view_of
 from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import Conflict, InvalidInput, NotFound
-from .admission import Slots, for_strangers
+from .admission import Known, Slots
 from .scopes import Dialect, check_dialect, check_scopes
-from .service_accounts import new_account, project_of
 
 HEADS: dict[str, str] = {
     "native": "apnslive",
@@ -40,8 +47,8 @@ HEADS: dict[str, str] = {
     "fcm": "fcm",
 }
 """How a secret begins, so that a person, or a scanner of leaked secrets, sees what it is."""
+PROJECT_SETTING = "fcm_project_id"
 _REMEMBERED = 10_000
-_TRUSTED_SECONDS, _RENEWAL_SECONDS = 4.0, 1.0
 _USED_EVERY_SECONDS = 60.0
 _NOBODY = bytes(32)
 _LOOKUP = 32
@@ -89,12 +96,6 @@ class KeyView(TypedDict):
     replaced_by: str | None
 
 
-class _Remembered(msgspec.Struct):
-    key: ApiKey
-    digest: bytes
-    until: float
-
-
 class Keys:
     """Creates, finds, rotates and revokes API keys.
 
@@ -109,11 +110,10 @@ class Keys:
         new_id: Callable[[], str],
         strangers: Slots | None = None,
     ) -> None:
-        self._strangers = strangers or for_strangers()
         self._database = database
         self._clock = clock
         self._new_id = new_id
-        self._known: dict[str, _Remembered] = {}
+        self._known = Known(self._load, clock, _REMEMBERED, strangers)
         self._used: dict[str, int] = {}
         self._used_written = clock.monotonic()
 
@@ -177,43 +177,29 @@ class Keys:
         """Return the key of a secret, or None if there is none, or it is revoked or expired."""
         if not secret:
             return None
-        digest = _digest(secret)
         parts = secret.rsplit("_", 2)
         usual = len(parts) == 3 and len(parts[1]) == 12 and len(secret) < 128
-        known = await self._look_up(parts[1] if usual else "")
+        known = await self._known.get(parts[1] if usual else "")
         # Compared in any case: an unknown key takes as long as a wrong secret.
-        right = hmac.compare_digest(digest, _NOBODY if known is None else known.digest)
-        return self._in_use(known) if known is not None and right else None
+        right = hmac.compare_digest(_digest(secret), _NOBODY if known is None else known[1])
+        return self._in_use(known[0]) if known is not None and right else None
 
     async def with_proof(self, lookup: str) -> tuple[ApiKey, bytes] | None:
         """Return a service account's key and its public key (DER), or None as `find`."""
-        known = await self._look_up(lookup)
-        if known is None or known.key.dialect != "fcm" or (key := self._in_use(known)) is None:
+        known = await self._known.get(lookup)
+        if known is None or known[0].dialect != "fcm" or self._in_use(known[0]) is None:
             return None
-        return key, known.digest
-
-    def _in_use(self, known: _Remembered) -> ApiKey | None:
-        """Note that a key is used, and return it. Return None if it has expired."""
-        now = milliseconds(self._clock)
-        if known.key.expires_at is not None and known.key.expires_at <= now:
-            return None
-        self._used[known.key.id] = now
-        return known.key
-
-    async def _look_up(self, lookup: str) -> _Remembered | None:
-        known = self._known.get(lookup)
-        if known is None:
-            async with self._strangers:
-                # A concurrent call may have loaded it.
-                return self._known.get(lookup) or await self._load(lookup)
-        now = self._clock.monotonic()
-        if known.until < now:
-            # One call reads the database again; concurrent calls use the cached key.
-            known.until = now + _RENEWAL_SECONDS
-            return await self._load(lookup)
         return known
 
-    async def _load(self, lookup: str) -> _Remembered | None:
+    def _in_use(self, key: ApiKey) -> ApiKey | None:
+        """Note that a key is used, and return it. Return None if it has expired."""
+        now = milliseconds(self._clock)
+        if key.expires_at is not None and key.expires_at <= now:
+            return None
+        self._used[key.id] = now
+        return key
+
+    async def _load(self, lookup: str) -> tuple[ApiKey, bytes] | None:
         if not 0 < len(lookup) <= _LOOKUP or not lookup.isalnum():
             return None
         table, apps = schema.api_keys, schema.apps
@@ -221,17 +207,8 @@ class Keys:
         row = await self._database.row(query)
         app = row and await self._database.row(select(apps).where(apps.c.id == row.app_id))
         if row is None or app is None:
-            self._known.pop(lookup, None)
             return None
-        while len(self._known) >= _REMEMBERED:
-            self._known.pop(next(iter(self._known)))
-        found = _Remembered(
-            key=_key(row, App.from_row(app)),
-            digest=bytes(row.secret_hash),
-            until=self._clock.monotonic() + _TRUSTED_SECONDS,
-        )
-        self._known[lookup] = found
-        return found
+        return _key(row, App.from_row(app)), bytes(row.secret_hash)
 
     async def get(self, app: App, key_id: str) -> KeyView:
         """Return a key without its secret. Raises `NotFound`."""
@@ -269,7 +246,7 @@ class Keys:
             if not changed.rowcount:
                 raise Conflict(f"the key {key_id!r} was rotated at this moment by someone else")
             await connection.execute(insert(table), values)
-        self._known.pop(row.lookup, None)
+        self._known.entries.pop(row.lookup, None)
         return key, secret
 
     async def revoke(self, app: App, key_id: str) -> None:
@@ -278,7 +255,7 @@ class Keys:
         table, now = schema.api_keys, milliseconds(self._clock)
         valid = update(table).where(table.c.id == row.id, table.c.revoked_at.is_(None))
         await self._database.change(valid.values(revoked_at=now))
-        self._known.pop(row.lookup, None)
+        self._known.entries.pop(row.lookup, None)
 
     async def _stored(self, app: App, key_id: str) -> Row[Any]:
         table = schema.api_keys
@@ -290,7 +267,7 @@ class Keys:
 
     def forget(self) -> None:
         """Clear the cache, because settings of an app have changed."""
-        self._known.clear()
+        self._known.entries.clear()
 
     def usage_is_due(self) -> bool:
         """Whether times of last use should be stored now: at most once a minute for all keys."""
@@ -311,6 +288,37 @@ class Keys:
             keys.where(or_(last.is_(None), last < moment)).values(last_used_at=moment),
             [{"the_key": key, "the_time": time} for key, time in used.items()],
         )
+
+
+def project_of(app: App) -> str:
+    """Return the project id that an app's service accounts name."""
+    named = app.settings.get(PROJECT_SETTING)
+    first = named[0] if isinstance(named, list) and named else named
+    return first if isinstance(first, str) and first else app.id
+
+
+def new_account(project: str, lookup: str) -> tuple[str, bytes]:
+    """Return a service account's file, without its ``token_uri``, and the public key (DER)."""
+    private = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    facts = {
+        "type": "service_account",
+        "project_id": project,
+        "private_key_id": hashlib.sha1(public, usedforsecurity=False).hexdigest(),
+        "private_key": pem.decode(),
+        "client_email": f"{lookup}@{project}.iam.gserviceaccount.com",
+        "client_id": str(int(lookup, 16)),
+        "token_uri": "",
+        "universe_domain": "googleapis.com",
+    }
+    return json.dumps(facts, indent=2), public
+
+
+def with_token_uri(account: str, url: str) -> str:
+    """Return a service account's file whose tokens come from ``url`` (the gateway's address)."""
+    facts = {**json.loads(account), "token_uri": f"{url.rstrip('/')}/token"}
+    return json.dumps(facts, indent=2)
 
 
 def _digest(secret: str) -> bytes:

@@ -25,13 +25,20 @@ class _State:
 
     tokens: float
     filled: float
-    under_way: int = 0
+    running: int = 0
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *_: object) -> None:
-        self.under_way -= 1
+        self.running -= 1
+
+    def fill(self, limit: int, seconds: float, now: float) -> float:
+        """Add the tokens that have come since the last call; return how many come in a second."""
+        rate = limit / seconds
+        self.tokens = min(limit, self.tokens + (now - self.filled) * rate)
+        self.filled = now
+        return rate
 
 
 class Limits:
@@ -80,25 +87,23 @@ class Limits:
         state = self._states.get(who)
         if state is None:
             state = self._states[who] = _State(float(limit or 0), now)
-            self._forget()
+            # Drop the least recently active callers, except those with running requests.
+            for _ in range(len(self._states) - _REMEMBERED):
+                oldest, dropped = self._states.popitem(last=False)
+                if dropped.running:
+                    self._states[oldest] = dropped
         else:
             self._states.move_to_end(who)
-        if concurrent is not None and state.under_way >= concurrent:
-            raise TooManyRequests(
-                f"{state.under_way} requests of this key are under way, and {concurrent} may be",
-                retry_after=1.0,
-            )
+        if concurrent is not None and state.running >= concurrent:
+            text = f"this key has {state.running} requests in progress, and may have {concurrent}"
+            raise TooManyRequests(text, retry_after=1.0)
         if limit is not None:
-            rate = limit / seconds
-            state.tokens = min(limit, state.tokens + (now - state.filled) * rate)
-            state.filled = now
+            rate = state.fill(limit, seconds, now)
             if state.tokens < 1:
-                raise TooManyRequests(
-                    f"more than {limit} requests {'an hour' if seconds == _HOUR else 'a minute'}",
-                    retry_after=(1 - state.tokens) / rate,
-                )
+                text = f"more than {limit} requests {'an hour' if seconds == _HOUR else 'a minute'}"
+                raise TooManyRequests(text, retry_after=(1 - state.tokens) / rate)
             state.tokens -= 1
-        state.under_way += 1
+        state.running += 1
         return state
 
     def remaining(self, key: ApiKey) -> tuple[int | None, int | None, float]:
@@ -112,13 +117,5 @@ class Limits:
         state = self._states.get(f"key {key.caller}")
         if state is None:
             return limit, limit, 0.0
-        rate = limit / seconds
-        tokens = min(limit, state.tokens + (self._clock.monotonic() - state.filled) * rate)
-        return limit, int(tokens), (limit - tokens) / rate
-
-    def _forget(self) -> None:
-        """Drop the least recently active callers, except those with running requests."""
-        for _ in range(len(self._states) - _REMEMBERED):
-            who, state = self._states.popitem(last=False)
-            if state.under_way:
-                self._states[who] = state
+        rate = state.fill(limit, seconds, self._clock.monotonic())
+        return limit, int(state.tokens), (limit - state.tokens) / rate

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -65,26 +66,10 @@ TITLES: dict[str, str] = {
 }
 
 
-def problem(
-    code: str,
-    status: int,
-    detail: str = "",
-    *,
-    field: str = "",
-    remedy: str = "",
-    retry_after: float | None = None,
-) -> Problem:
-    """Return a problem with the code's title. ``type`` is a URN of the code."""
-    return Problem(
-        type=f"urn:apns-live:problem:{code}",
-        title=TITLES[code],
-        status=status,
-        code=code,
-        detail=detail,
-        field=field,
-        remedy=remedy,
-        retry_after=retry_after,
-    )
+def problem(code: str, status: int, detail: str = "", **more: Any) -> Problem:
+    """Return a problem with the code's title; ``more`` are other fields. ``type`` is a URN of the code."""
+    urn, title = f"urn:apns-live:problem:{code}", TITLES[code]
+    return Problem(type=urn, title=title, status=status, code=code, detail=detail, **more)
 
 
 _STATUSES: tuple[tuple[type[Exception], str, int], ...] = (

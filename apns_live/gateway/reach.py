@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy import exists, select
 
 from ..activities.accept.streams import nobody_left
 from ..activities.apps import App
@@ -41,27 +41,19 @@ def check_audience(key: ApiKey, audience: Audience) -> None:
 
 
 async def check_activity(
-    gateway: Gateway, key: ApiKey, activity: str, *, missing: bool = False
+    gateway: Gateway, key: ApiKey, name: str, *, missing: bool = False, stream: bool = False
 ) -> None:
-    """Raise `NotFound` for an activity outside of the key's groups, or unknown without ``missing``."""
-    if key.groups is not None:
-        which = schema.activities.c.public_id == activity
-        await _check(gateway, key, which, activity, missing=missing)
+    """Raise `NotFound` for an activity outside of the key's groups, or unknown without ``missing``.
 
-
-async def check_stream(gateway: Gateway, key: ApiKey, name: str) -> None:
-    """Raise `NotFound` if the stream has a running activity outside of the key's groups."""
+    With ``stream`` the name is that of a stream, whose running activity is meant.
+    """
     if key.groups is None:
         return
-    streams = schema.streams
-    running = select(streams.c.activity_id).where(named(key.app, streams, name)).scalar_subquery()
-    await _check(gateway, key, schema.activities.c.id == running, name, missing=True)
-
-
-async def _check(
-    gateway: Gateway, key: ApiKey, which: ColumnElement[bool], name: str, *, missing: bool
-) -> None:
-    table = schema.activities
+    table, streams = schema.activities, schema.streams
+    which = table.c.public_id == name
+    if stream:
+        running = select(streams.c.activity_id).where(named(key.app, streams, name))
+        which = table.c.id == running.scalar_subquery()
     query = select(table.c.audience).where(table.c.app_id == key.app.row, which)
     text = await gateway.service.database.scalar(query)
     if text is None and missing:
@@ -125,9 +117,8 @@ async def reaches_anyone(
 
     Raises `InvalidInput` if the audience names a segment or group that the app does not have.
     """
-    pages = gateway.service.audiences.recipients(
-        app, audience, attributes_type=attributes_type, environment=app.environment, page=1
+    service, environment = gateway.service, app.environment
+    query = await service.audiences.start_tokens(
+        app, audience, attributes_type=attributes_type, environment=environment
     )
-    async for page in pages:
-        return bool(page)
-    return False
+    return await service.database.row(query.limit(1)) is not None

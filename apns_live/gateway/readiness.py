@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from ..activities.store import schema
+from ..activities.store.ownership import lock_is_lost
 from ..errors import ApnsLiveError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no fcntl, so the lock is not used there
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from ..activities import Service
@@ -50,11 +46,6 @@ class Readiness:
                 self._asked = self._clock.monotonic()
             return self._problems
 
-    def warnings(self) -> list[str]:
-        """Return warnings; the gateway can serve all the same."""
-        warning = self._service.scheduler.time.warning()
-        return [warning] if warning else []
-
     async def aclose(self) -> None:
         """Cancel a running check of the database file."""
         if self._pages is not None:
@@ -62,59 +53,38 @@ class Readiness:
             await asyncio.gather(self._pages, return_exceptions=True)
 
     async def _ask(self) -> AsyncIterator[str]:
-        self._service.scheduler.time.look()
+        service, database = self._service, self._service.database
+        table, apps, sealer = schema.credentials, schema.apps, service.apps.sealer
+        service.scheduler.time.look()
         try:
             async with asyncio.timeout(_WITHIN):
-                async with self._service.database.write() as connection:
+                async with database.write() as connection:
                     # Write and commit one page, because only that fails on a full or read-only disk.
                     await connection.execute(
                         text("UPDATE alembic_version SET version_num = version_num")
                     )
-                key = await self._unopened_key()
+                query = select(table.c.sealed_key, table.c.key_id, apps.c.public_id)
+                keys = await database.rows(query.join(apps, table.c.app_id == apps.c.id))
         except TimeoutError:
             yield "the database does not take a write in time"
             return
         except Exception as error:  # noqa: BLE001 - whatever it says, it cannot be used
             yield f"the database cannot be used ({_first_line(error)})"
             return
-        if key:
-            yield key
-        if self._lock_is_lost():
+        try:
+            for row in keys:
+                sealer.open(bytes(row.sealed_key), app=row.public_id, key_id=row.key_id)
+        except ApnsLiveError as error:
+            yield str(error)
+        if lock_is_lost(database):
             yield "the lock beside the database is gone: another service may send everything again"
-        if self._service.ownership.lapsed:
+        if service.ownership.lapsed:
             yield "the leases of this process ran out, so it sends nothing: the database did not renew them"
-        due = self._service.database.is_sqlite and self._clock.monotonic() >= self._pages_due
+        due = database.is_sqlite and self._clock.monotonic() >= self._pages_due
         if due and (self._pages is None or self._pages.done()):
             self._pages = asyncio.get_running_loop().create_task(self._check_pages())
         if self._damage:
             yield self._damage
-
-    async def _unopened_key(self) -> str:
-        """Return the error of the first provider key that the sealing key cannot decrypt, or ""."""
-        table, apps, sealer = schema.credentials, schema.apps, self._service.apps.sealer
-        query = select(table.c.sealed_key, table.c.key_id, apps.c.public_id)
-        query = query.join(apps, table.c.app_id == apps.c.id)
-        for row in await self._service.database.rows(query):
-            try:
-                sealer.open(bytes(row.sealed_key), app=row.public_id, key_id=row.key_id)
-            except ApnsLiveError as error:
-                return str(error)
-        return ""
-
-    def _lock_is_lost(self) -> bool:
-        """Whether this service has lost the lock file that excludes a second one (SQLite only)."""
-        database = self._service.database
-        if fcntl is None or not database.is_sqlite:
-            return False
-        path = Path(database.url.database or "").resolve()
-        try:
-            with path.with_name(path.name + "-serving").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
 
     async def _check_pages(self) -> None:
         """Let SQLite check its file, in at most a hundredth of the time."""

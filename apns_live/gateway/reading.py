@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-import msgspec
 from msgspec import Meta
 
 from ..activities import checks
+from ..activities.checks import convert
 from ..errors import InvalidInput
-from ..misfits import misfit
 
 Value = TypeVar("Value")
 Score = Annotated[float, Meta(ge=0, le=1)]
+PAGE = "Give what the page of the call asks for."
 LONG_PAST = 1e9
 """Seconds since 1970: the year 2001. An earlier time only means the past."""
 
@@ -24,28 +24,16 @@ def body(given: Mapping[str, Any], kind: type[Value]) -> Value:
 
     Numbers and booleans may be strings, as servers in PHP and Ruby send them.
     """
-    return read({k: v for k, v in given.items() if v is not None}, kind, "", "", strict=False)
-
-
-def read(
-    value: object, kind: type[Value], field: str, remedy: str, *, strict: bool = True
-) -> Value:
-    """Return a value of a type, such as ``Annotated[int, Meta(ge=1)]``."""
-    try:
-        return msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError as error:
-        found = misfit(error)
-        dot = "" if found.field[:1] in ("", "[") or not field else "."
-        raise InvalidInput(
-            found.problem,
-            f"{field}{dot}{found.field}",
-            remedy or found.remedy or "Give what the page of the call asks for.",
-        ) from None
+    found: Value = convert(
+        {k: v for k, v in given.items() if v is not None}, kind, strict=False, remedy=PAGE
+    )
+    return found
 
 
 def as_object(value: object, field: str) -> dict[str, Any]:
     """Return a JSON object."""
-    return read(value, dict[str, Any], field, "Give a JSON object.")
+    found: dict[str, Any] = convert(value, dict[str, Any], field, remedy="Give a JSON object.")
+    return found
 
 
 def text(
@@ -73,7 +61,7 @@ def ids(
     value: object, field: str, *, most: int | None, too_many: str = "", limit: int = 255
 ) -> tuple[str, ...]:
     """Return a list of ids of ``limit`` characters, ``most`` of them."""
-    given = read(value, list[Any], field, "Give a list of texts.")
+    given = convert(value, list[Any], field, remedy="Give a list of texts.")
     if most is not None and len(given) > most:
         raise InvalidInput(too_many or f"has {len(given)} ids", field, f"Give at most {most:,}.")
     return tuple(

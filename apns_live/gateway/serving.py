@@ -68,86 +68,26 @@ async def serving(
             per_address=settings.connections_per_address,
             proxies=[ip_network(one) for one in settings.trusted_proxies],
         )
-    listeners = _listeners(host, port)
-    server = _Server(app, certificates, _fitting(limits or DoorLimits()), statistics, gateway)
-    try:
-        await server.start(listeners)
-        scheme = "http" if certificates is None else "https"
-        name = f"[{host}]" if ":" in host else host
-        url = f"{scheme}://{name}:{listeners[0].getsockname()[1]}"
-        if gateway is not None:
-            gateway.address = url
-        yield url
-    finally:
-        await server.close(drain)
-        for listener in listeners:
-            listener.close()
+    config = Config(
+        cast("Any", app),
+        http=Http1,
+        ws="none",
+        lifespan="auto",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+    config.load()
+    loop, state, lifespan = asyncio.get_running_loop(), ServerState(), LifespanOn(config)
+    door = Door(_fitting(limits or DoorLimits()), statistics)
+    parts = (config, state, lifespan.state, door)
+    http2 = partial(Http2, *parts)
+    arriving: set[asyncio.Task[None]] = set()
+    tasks: list[asyncio.Task[None]] = []
 
-
-class _Server:
-    """Accepts connections, and passes their requests to the app."""
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        certificates: Certificates | None,
-        limits: DoorLimits,
-        statistics: DoorStatistics | None,
-        gateway: Gateway | None,
-    ) -> None:
-        self._gateway = gateway
-        self._config = Config(
-            cast("Any", app),
-            http=Http1,
-            ws="none",
-            lifespan="auto",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-        )
-        self._config.load()
-        self._certificates = certificates
-        self._door = Door(limits, statistics)
-        self._state = ServerState()
-        self._lifespan = LifespanOn(self._config)
-        self._accepting: list[asyncio.Task[None]] = []
-        self._arriving: set[asyncio.Task[None]] = set()
-        self._clock: asyncio.Task[None] | None = None
-
-    async def start(self, listeners: list[socket.socket]) -> None:
-        """Start the app, then listen."""
-        await self._lifespan.startup()
-        if self._lifespan.should_exit:
-            raise ApnsLiveError("the app did not start; the log says why")
-        loop = asyncio.get_running_loop()
-        # The first tick runs before the first connection, so that every answer has a date.
-        self._clock = loop.create_task(self._tick())
-        self._accepting = [loop.create_task(self._accept(listener)) for listener in listeners]
-
-    async def close(self, drain: float) -> None:
-        """Accept no more connections, let running requests finish within ``drain``, and abort the rest."""
-        for task in self._accepting:
-            task.cancel()
-        for connection in list(self._state.connections):
-            connection.shutdown()
-        if self._state.tasks:
-            _, late = await asyncio.wait(self._state.tasks, timeout=drain)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        for connection in list(self._state.connections):
-            connection.transport.abort()
-        tasks = [*self._accepting, *self._arriving, *((self._clock,) if self._clock else ())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._clock is not None and not self._lifespan.error_occurred:
-            await self._lifespan.shutdown()
-
-    async def _accept(self, listener: socket.socket) -> None:
+    async def accept(listener: socket.socket) -> None:
         """Accept connections until cancelled. Turn those over a limit away."""
-        loop = asyncio.get_running_loop()
         for number in itertools.count(1):
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -156,30 +96,62 @@ class _Server:
             except OSError:  # no descriptor is free, or the peer has closed
                 await asyncio.sleep(_NO_ROOM_SECONDS)
                 continue
-            context = None if self._certificates is None else self._certificates.context()
-            if not self._door.enter(address[0]):
+            context = None if certificates is None else certificates.context
+            if not door.enter(address[0]):
                 turn_away(connection, plain=context is None)
                 continue
-            arrival = Arrival(self._door, address[0], self._speak)
+            arrival = Arrival(
+                door, address[0], lambda agreed: http2() if agreed == "h2" else Http1(*parts, http2)
+            )
             task = loop.create_task(arrival.welcome(connection, context))
-            self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+            arriving.add(task)
+            task.add_done_callback(arriving.discard)
 
-    def _speak(self, agreed: str | None) -> asyncio.Protocol:
-        parts = (self._config, self._state, self._lifespan.state, self._door)
-        http2 = partial(Http2, *parts)
-        return http2() if agreed == "h2" else Http1(*parts, http2)
-
-    async def _tick(self) -> None:
+    async def tick() -> None:
         while True:
-            date = formatdate(time.time(), usegmt=True).encode()
-            leaving = self._gateway is not None and self._gateway.leaving
+            leaving = gateway is not None and gateway.leaving
             closing = [(b"connection", b"close")] if leaving else []
-            self._state.default_headers[:] = [(b"date", date), *closing]
-            self._door.sweep()
-            if self._certificates is not None:
-                self._certificates.look()
+            date = formatdate(time.time(), usegmt=True).encode()
+            state.default_headers[:] = [(b"date", date), *closing]
+            door.sweep()
+            if certificates is not None:
+                certificates.look()
             await asyncio.sleep(1.0)
+
+    listeners = _listeners(host, port)
+    try:
+        await lifespan.startup()
+        if lifespan.should_exit:
+            raise ApnsLiveError("the app did not start; the log says why")
+        # The first tick runs before the first connection, so that every answer has a date.
+        tasks += map(loop.create_task, (tick(), *map(accept, listeners)))
+        scheme = "http" if certificates is None else "https"
+        name = f"[{host}]" if ":" in host else host
+        url = f"{scheme}://{name}:{listeners[0].getsockname()[1]}"
+        if gateway is not None:
+            gateway.address = url
+        yield url
+    finally:
+        # Accept no more connections, let running requests finish, and abort the rest.
+        for task in tasks[1:]:
+            task.cancel()
+        for connection in list(state.connections):
+            connection.shutdown()
+        if state.tasks:
+            _, late = await asyncio.wait(state.tasks, timeout=drain)
+            for request in late:
+                request.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for connection in list(state.connections):
+            connection.transport.abort()
+        waiting = [*tasks, *arriving]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        if tasks and not lifespan.error_occurred:
+            await lifespan.shutdown()
+        for listener in listeners:
+            listener.close()
 
 
 def raise_descriptor_limit() -> int:

@@ -161,6 +161,8 @@ _CARDS: dict[str, type[_Card]] = {
     "countdown": _Steps,
 }
 TYPES = tuple(_CARDS)
+FIELDS = frozenset({"type"}).union(*(kind.__struct_fields__ for kind in _CARDS.values()))
+"""The fields of all cards, as a caller writes them."""
 _NAMED = f"Give one of {', '.join(TYPES[:-2])}."  # the last two are older names
 
 

@@ -498,6 +498,17 @@ def _lock_file(database: Database) -> Path:
     return path.with_name(path.name + "-serving")
 
 
+def lock_is_lost(database: Database) -> bool:
+    """Return True if no process holds the lock file of an SQLite database, or it was deleted."""
+    if fcntl is None or not database.is_sqlite:
+        return False
+    try:
+        with _lock_file(database).open() as file:
+            return _take(file)
+    except OSError:
+        return True
+
+
 def _take(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

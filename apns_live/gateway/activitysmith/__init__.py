@@ -17,9 +17,8 @@ from ..keys import ApiKey
 from ..problems import json_answer
 from ..scopes import Dialect
 from . import live, metrics, pushes
-from .answers import refusal_of
 from .buttons import tap
-from .dialect import Call
+from .dialect import Call, refusal_of
 
 __all__ = ["ActivitySmith"]
 
@@ -73,10 +72,8 @@ class ActivitySmith(Face):
 
     def refuse(self, error: Exception) -> Response:
         """Return the answer to an error."""
-        refused = refusal_of(error)
-        body = {"error": refused.label, "message": refused.message, **refused.extra}
-        headers = {"cache-control": "no-store"}
-        return json_answer(body, refused.status, headers, retry_after=refused.retry_after)
+        refused, headers = refusal_of(error), {"cache-control": "no-store"}
+        return json_answer(refused.body, refused.status, headers, retry_after=refused.retry_after)
 
     async def find(self, call: AnyCall) -> ApiKey | Phone:
         """Return the key. On paths that widgets read, return the phone of a device credential."""

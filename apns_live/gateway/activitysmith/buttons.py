@@ -18,14 +18,12 @@ import msgspec
 from sqlalchemy import delete, insert, select
 
 from ...activities.cards.buttons import Button, TapSigner, WebhookRelay
-from ...activities.cards.buttons import Call as Called
 from ...activities.cards.content_states import State
 from ...activities.store import schema
 from ...activities.store.statements import insert_into
 from ...errors import ActivitiesError, InvalidInput
-from .answers import Refused
-from .dialect import Call
-from .requests import SECONDARY_TYPES, SLOTS
+from .dialect import Call, Refused
+from .requests import SECONDARY_TYPES, SLOTS, LiveCall
 
 TAPS = "taps of buttons"
 """The purpose for which the signing key of tap addresses is derived from the store key."""
@@ -41,10 +39,11 @@ _PRUNED_AT_ONCE = 100
 
 @dataclass(slots=True)
 class TapLinks:
-    """Signs tap addresses below ``base``, and collects the buttons that must be stored in ``used``.
+    """Shows buttons as the phone gets them, with signed tap addresses below ``base`` for webhooks.
 
-    ``place`` says what carries the buttons, for the log: ``activity:ID``, ``stream:KEY`` or
-    ``notification``. ``now`` is the time and ``seconds`` how long an address is valid, both in seconds.
+    ``used`` collects the buttons that must be stored. ``place`` says what carries the buttons, for the log:
+    ``activity:ID``, ``stream:KEY`` or ``notification``. ``now`` is the time and ``seconds`` how long an
+    address is valid, both in seconds.
     """
 
     signer: TapSigner
@@ -55,7 +54,12 @@ class TapLinks:
     seconds: float
     used: dict[str, Button] = field(default_factory=dict)
 
-    def address(self, button: Button, former: object) -> str:
+    def shown(self, button: Button, former: object = None) -> dict[str, Any]:
+        """Return a button for the phone. ``former`` is the same button on the previous card."""
+        url = self._address(button, former) if button.kind == "webhook" else button.url
+        return {"title": button.title, "type": button.kind, "url": url}
+
+    def _address(self, button: Button, former: object) -> str:
         """Return the ``former`` button's address if it is valid for long enough, else a new one."""
         base, digest = self.base.rstrip("/") + PATH, digest_of(button)
         self.used[digest] = button
@@ -74,6 +78,38 @@ class TapLinks:
         expires = self.now + self.seconds
         return base + self.signer.sign(self.app, self.place, digest, expires=expires)
 
+    def drawn(
+        self, state: State, buttons: Mapping[str, Button | None], current: Mapping[str, Any] | None
+    ) -> State:
+        """Return the state with its buttons. A button that is not mentioned stays on the card.
+
+        Raises `InvalidInput` for a second button if this type of card has only one.
+        """
+        result, card = dict(state), current or {}
+        for slot in SLOTS:
+            fits = slot == "action" or state.get("type") in SECONDARY_TYPES
+            if (button := buttons.get(slot)) is None:
+                if slot not in buttons and slot in card and fits:
+                    result[slot] = card[slot]
+            elif fits:
+                result[slot] = self.shown(button, card.get(slot))
+            else:
+                problem = f"is not shown by a card of type {state.get('type')}"
+                remedy = f"Only {', '.join(sorted(SECONDARY_TYPES))} have one."
+                raise InvalidInput(problem, slot, remedy)
+        return result
+
+
+def links_of(call: Call, place: str, seconds: float) -> TapLinks:
+    """Return the maker of tap addresses for buttons on ``place``.
+
+    They begin with the URL at which phones reach this gateway. It never comes from the caller's Host
+    header: phones would send their taps there.
+    """
+    gateway, signer = call.gateway, TapSigner(call.service.apps.sealer.derive(TAPS))
+    base = gateway.settings.public_url or gateway.address
+    return TapLinks(signer, base, call.app.id, place, call.moment, seconds)
+
 
 def digest_of(button: Button) -> str:
     """Return the key of a stored button: SHA-256 of all of it in base64url."""
@@ -81,39 +117,14 @@ def digest_of(button: Button) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()
 
 
-def with_buttons(
-    state: State,
-    buttons: Mapping[str, Button | None],
-    *,
-    current: Mapping[str, Any] | None,
-    links: TapLinks,
+async def draw(
+    call: Call, state: State, said: LiveCall, current: dict[str, Any] | None, place: str
 ) -> State:
-    """Return the state with its buttons. A button that is not mentioned stays on the card.
-
-    Raises `InvalidInput` for a second button if this type of card has only one.
-    """
-    result = dict(state)
-    card = current or {}
-    for slot in SLOTS:
-        fits = slot == "action" or state.get("type") in SECONDARY_TYPES
-        if (button := buttons.get(slot)) is None:
-            if slot not in buttons and slot in card and fits:
-                result[slot] = card[slot]
-        elif fits:
-            result[slot] = shown_button(button, card.get(slot), links)
-        else:
-            raise InvalidInput(
-                f"is not shown by a card of type {state.get('type')}",
-                slot,
-                f"Only {', '.join(sorted(SECONDARY_TYPES))} have one.",
-            )
-    return result
-
-
-def shown_button(button: Button, former: object, links: TapLinks) -> dict[str, Any]:
-    """Return a button as the phone gets it. ``former`` is the same button on the previous card."""
-    url = links.address(button, former) if button.kind == "webhook" else button.url
-    return {"title": button.title, "type": button.kind, "url": url}
+    """Return the state with its buttons, and store their webhooks. Raises `InvalidInput`."""
+    links = links_of(call, place, CARD_SECONDS)
+    drawn = links.drawn(state, said.buttons, current)
+    await keep_buttons(call, links.used)
+    return drawn
 
 
 async def keep_buttons(call: Call, buttons: Mapping[str, Button]) -> None:
@@ -168,7 +179,27 @@ async def tap(call: Call) -> dict[str, bool]:
             hosts = gateway.settings.webhook_hosts
             gateway.relay = WebhookRelay(allow=hosts, clock=gateway.clock)
         called = await gateway.relay.call(button, event_id=service.new_id())
-        await _log_call(call, row.app_id, place, called)
+        # The log has the activity that carried the button, if it is still known.
+        kind, _, name = place.partition(":")
+        activity, activities, streams = None, schema.activities, schema.streams
+        if kind == "activity":
+            found = select(activities.c.id).where(activities.c.public_id == name)
+            activity = found.where(activities.c.app_id == row.app_id).scalar_subquery()
+        elif kind == "stream":
+            found = select(streams.c.activity_id).where(streams.c.key == name)
+            activity = found.where(streams.c.app_id == row.app_id).scalar_subquery()
+        await service.database.change(
+            insert(schema.webhook_calls).values(
+                app_id=row.app_id,
+                activity_id=activity,
+                url_host=called.host[:255],
+                method=called.method,
+                status=called.status or None,
+                error=called.error[:255] or None,
+                attempts=called.attempts,
+                created_at=call.now,
+            )
+        )
     if not called.ok:
         raise Refused(502, "Action failed", "The webhook did not take the call.")
     return {"success": True}
@@ -176,28 +207,3 @@ async def tap(call: Call) -> dict[str, bool]:
 
 def _unknown() -> Refused:
     return Refused(404, "Action not found", "This address names no action.")
-
-
-async def _log_call(call: Call, app: int, place: str, called: Called) -> None:
-    """Log a relayed tap, with the activity that carried the button if it is still known."""
-    kind, _, name = place.partition(":")
-    activities, streams = schema.activities, schema.streams
-    activity = None
-    if kind == "activity":
-        found = select(activities.c.id).where(activities.c.public_id == name)
-        activity = found.where(activities.c.app_id == app).scalar_subquery()
-    elif kind == "stream":
-        found = select(streams.c.activity_id).where(streams.c.key == name)
-        activity = found.where(streams.c.app_id == app).scalar_subquery()
-    await call.service.database.change(
-        insert(schema.webhook_calls).values(
-            app_id=app,
-            activity_id=activity,
-            url_host=called.host[:255],
-            method=called.method,
-            status=called.status or None,
-            error=called.error[:255] or None,
-            attempts=called.attempts,
-            created_at=call.now,
-        )
-    )

@@ -1,24 +1,71 @@
-"""An app's settings for ActivitySmith's API (``app.settings["activitysmith"]``), and its calls."""
+"""The settings, calls and errors of ActivitySmith's API.
+
+An app's settings are in ``app.settings["activitysmith"]``. An error is an object with ``error`` and
+``message``. The labels that ActivitySmith publishes are used word for word; the others follow them.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from starlette.exceptions import HTTPException
 
 from ...activities.accept.idempotency import Key
 from ...activities.apps import App
 from ...activities.times import to_text
-from ...errors import InvalidSetting
+from ...errors import GatewayError, InvalidInput, InvalidSetting
 from ...misfits import misfit
 from ..calls import Call as AnyCall
+from ..problems import classify
+from .requests import FIELDS
 
 DIALECT = "activitysmith"
 ID_ATTRIBUTE = "activity_id"
 """Where the app finds the activity's id, which it hands in its token with."""
-_REMEDY = "See docs/vendors/activitysmith.md for what can be set."
+CHANNELS = "Invalid channel targeting"
+STREAM_KEY = "Invalid stream_key"
+_LABELS = {
+    "stream_key": STREAM_KEY,
+    "target": CHANNELS,
+    "channels": CHANNELS,
+    "content_state": "Invalid content_state",
+    "presentation": "Invalid alert",
+    "custom": "Invalid payload",
+}
+_NAMED = FIELDS | {"key", "notification_id"}
+_NAMED -= {"message", "subtitle", "sound", "interruption_level", "timestamp"}
+"""Fields whose label is their name; ActivitySmith has no label for the excluded ones."""
+_CODES: Mapping[str, tuple[int, str]] = {
+    "payload_too_large": (400, "Payload too large"),
+    "unauthenticated": (401, "Unauthorized"),
+    "forbidden": (403, "Forbidden"),
+    "too_many_requests": (429, "Rate limit exceeded"),
+    "busy": (503, "Service busy"),
+    "not_found": (404, "Not found"),
+    "activity_ended": (404, "Live Activity not found"),
+    "conflict": (409, "Conflict"),
+    "idempotency_key_reused": (409, "Conflict"),
+    "store_unavailable": (503, "Service unavailable"),
+    "apns_unreachable": (503, "Service unavailable"),
+    "not_possible": (400, "Invalid request"),
+    "internal": (500, "Internal server error"),
+}
+"""Status and label of what `classify` finds; what is missing is about the body."""
+_LATER = "The gateway cannot do this now, please try again later."
+_SAID: Mapping[str, str] = {
+    "too_many_requests": "Too many requests, please try again later.",
+    "store_unavailable": _LATER,
+    "apns_unreachable": _LATER,
+    "internal": "The gateway failed. This was logged.",
+}
+_ABSENT: Mapping[int, tuple[str, str]] = {
+    404: ("Not found", "There is no such endpoint."),
+    405: ("Method not allowed", "This endpoint has no such method."),
+}
 
 
 class DialectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +102,8 @@ def settings_of(app: App) -> DialectSettings:
     except msgspec.ValidationError as error:
         wrong = misfit(error)
         field = f"settings.{DIALECT}.{wrong.field}".rstrip(".")
-        raise InvalidSetting(wrong.problem, field, _REMEDY) from None
+        remedy = "See docs/vendors/activitysmith.md for what can be set."
+        raise InvalidSetting(wrong.problem, field, remedy) from None
 
 
 class Call(AnyCall):
@@ -93,9 +141,32 @@ class Call(AnyCall):
             hashlib.sha256(msgspec.json.encode(said, order="deterministic")).digest()
         )
 
-    def base(self) -> str:
-        """Return the URL at which phones reach this gateway, or an empty string.
 
-        Never from the caller's Host header: phones would send their taps there.
-        """
-        return self.gateway.settings.public_url or self.gateway.address
+class Refused(GatewayError):
+    """A refusal with the dialect's own words. ``extra`` are further keys of the answer."""
+
+    def __init__(
+        self, status: int, label: str, message: str, retry_after: float | None = None, **extra: Any
+    ) -> None:
+        super().__init__(message)
+        self.status, self.retry_after = status, retry_after
+        self.body = {"error": label, "message": message, **extra}
+
+
+def refusal_of(error: BaseException) -> Refused:
+    """Convert an error to this dialect. An unknown error's text is not shown to the caller."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, InvalidSetting):
+        return Refused(500, "Gateway misconfigured", str(error))
+    if isinstance(error, HTTPException) and error.status_code in _ABSENT:
+        return Refused(error.status_code, *_ABSENT[error.status_code])
+    found = classify(error)
+    status, label = _CODES.get(found.code, (found.status, "Invalid request body"))
+    if found.code == "invalid":
+        head = found.field.partition(".")[0].partition("[")[0]
+        status = 400
+        label = _LABELS.get(head, f"Invalid {head if head in _NAMED else 'request'}")
+    detail = str(error) if isinstance(error, InvalidInput) else found.detail
+    extra = {"code": "rate_limited"} if status == 429 else {}
+    return Refused(status, label, _SAID.get(found.code) or detail, found.retry_after, **extra)

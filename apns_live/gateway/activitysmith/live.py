@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import select
+
 from ...activities import checks
 from ...activities.requests import End, Presentation, Start, Update
+from ...activities.store import schema
 from ...activities.times import to_text
 from ...errors import ActivityEnded, InvalidInput
-from . import requests, sending, states, store
-from .answers import STREAM_KEY, Refused, answered, await_result, counts, end_answer
-from .dialect import DIALECT, ID_ATTRIBUTE, Call
+from . import requests, sending, states
+from .buttons import draw
+from .dialect import DIALECT, ID_ATTRIBUTE, STREAM_KEY, Call, Refused
 from .requests import LiveCall
+from .results import answered, await_result, end_answer
 
 _KEY_RULE = "stream_key must contain only letters, numbers, underscores, and hyphens"
 
 
-async def start(call: Call, body: Any) -> dict[str, Any]:
+async def start(call: Call, body: Any = None) -> dict[str, Any]:
     """Start an activity on every device of the target."""
     said, once = requests.start(body, lenient=call.lenient), call.once()
     state = states.complete(said.state or {}, phase="start", now=call.moment)
     slugs = await sending.reached(call, said.channels)
     activity = sending.fresh_id(call)
-    state = await sending.draw(call, state, said, None, f"activity:{activity}")
+    state = await draw(call, state, said, None, f"activity:{activity}")
     request = Start(
         id=activity,
         attributes_type=call.chosen.attributes_type,
@@ -36,7 +40,7 @@ async def start(call: Call, body: Any) -> dict[str, Any]:
     )
     ended = None
     async with sending.one_start_at_a_time(call):
-        if not await store.was_told(call, once):
+        if not await sending.was_told(call, once):
             await sending.check_phones(call, slugs)
             ended = await sending.make_room(call, request.audience)
         answer = call.told(await call.service.activities.start(call.app, request, key=once))
@@ -55,20 +59,22 @@ async def start(call: Call, body: Any) -> dict[str, Any]:
     )
 
 
-async def update(call: Call, body: Any) -> dict[str, Any]:
+async def update(call: Call, body: Any = None) -> dict[str, Any]:
     """Give an activity a new state. If its stream now has another activity, update that one instead."""
     said, once = requests.update(body, lenient=call.lenient), call.once()
-    card = await _own_card(call, said.activity, "update")
-    if card.ended and (again := await _put_to_its_stream(call, card, said)) is not None:
-        return again
-    if card.ended and not await store.was_told(call, once):
-        raise ActivityEnded(
-            f"the activity {card.id!r} has ended ({card.end_reason}): start a new one"
-        )
+    card = await sending.own_card(call, said.activity, "update")
+    if card.ended:
+        stream = None if card.stream_key is None else await sending.stream_of(call, card.stream_key)
+        if stream is not None and not stream.paused:
+            put = await _put(call, stream, said, sending.slugs_of(card.audience))
+            return {**put, "previous_activity_id": card.id}
+        if not await sending.was_told(call, once):
+            raise ActivityEnded(
+                f"the activity {card.id!r} has ended ({card.end_reason}): start a new one"
+            )
     state = states.complete(said.state or {}, phase="update", now=call.moment, current=card.state)
-    state = await sending.draw(call, state, said, card.state, card.place)
-    labels: dict[str, Any] = {"tags": said.tags, "metadata": said.metadata}
-    request = Update(id=card.id, content_state=state, dialect=DIALECT, **labels)
+    state = await draw(call, state, said, card.state, card.place)
+    request = Update(id=card.id, content_state=state, **_labels(said))
     answer = call.told(await call.service.activities.update(call.app, request, key=once))
     result = await await_result(call, answer.operation)
     return answered(
@@ -76,18 +82,18 @@ async def update(call: Call, body: Any) -> dict[str, Any]:
         result,
         success=True,
         activity_id=card.id,
-        **counts(result, devices=answer.devices, queued=answer.queued),
+        **result.counts(devices=answer.devices, queued=answer.queued),
         users_notified=result.persons,
         effective_channel_slugs=sending.slugs_of(card.audience),
         tags=card.tags if said.tags is None else said.tags,
     )
 
 
-async def end(call: Call, body: Any) -> dict[str, Any]:
+async def end(call: Call, body: Any = None) -> dict[str, Any]:
     """End an activity. Do nothing if it has ended already."""
     said, once = requests.end(body, lenient=call.lenient), call.once()
-    card = await _own_card(call, said.activity, "end")
-    if card.ended and not await store.was_told(call, once):
+    card = await sending.own_card(call, said.activity, "end")
+    if card.ended and not await sending.was_told(call, once):
         return answered(
             call,
             None,
@@ -100,41 +106,33 @@ async def end(call: Call, body: Any) -> dict[str, Any]:
             end_reason=card.end_reason,
         )
     state = states.complete(said.state or {}, phase="end", now=call.moment, current=card.state)
-    state = await sending.draw(call, state, said, card.state, card.place)
-    stays = states.dismissal(said.state, states.END_DISMISSAL)
-    request = End(
-        id=card.id,
-        content_state=state,
-        presentation=Presentation(dismiss_after=stays),
-        tags=said.tags,
-        metadata=said.metadata,
-        dialect=DIALECT,
-    )
+    state = await draw(call, state, said, card.state, card.place)
+    stays = Presentation(dismiss_after=states.dismissal(said.state, states.END_DISMISSAL))
+    request = End(id=card.id, content_state=state, presentation=stays, **_labels(said))
     answer = call.told(await call.service.activities.end(call.app, request, key=once))
     ignored = True if answer.status == "ignored" else None
     about = {"activity_id": answer.activity, "ignored": ignored}
     return await end_answer(call, answer.operation, answer.devices, answer.queued, about)
 
 
-async def put_stream(call: Call, body: Any) -> dict[str, Any]:
+async def put_stream(call: Call, body: Any = None) -> dict[str, Any]:
     """Update the activity of a stream, or start one if none is running."""
     key, said = _key(call), requests.stream(body, lenient=call.lenient)
-    stream = await store.stream_of(call, key)
-    slugs = await sending.reached(call, said.channels)
-    if stream.running is not None:
-        sending.check_within(call, stream.running, "update")
-    return await _put(call, key, stream, said, slugs)
+    stream = await sending.stream_of(call, key) or sending.Stream(key=key)
+    return await _put(call, stream, said, await sending.reached(call, said.channels))
 
 
-async def end_stream(call: Call, body: Any) -> dict[str, Any]:
+async def end_stream(call: Call, body: Any = None) -> dict[str, Any]:
     """End the activity of a stream, and delete the key."""
     key, said = _key(call), requests.stream_end(body, lenient=call.lenient)
-    once = call.once()
-    stream = await store.stream_of(call, key)
-    if not stream.known and not await store.was_told(call, once):
-        if await store.stream_was(call, key):
-            return _idle(call, key, "ended", ignored=True)
-        raise _unknown(key)
+    once, table = call.once(), schema.activities
+    stream = await sending.stream_of(call, key)
+    if stream is None and not await sending.was_told(call, once):
+        former = select(table.c.id).where(table.c.app_id == call.app.row)
+        former = former.where(table.c.stream_key == key).limit(1)
+        if await call.service.database.scalar(former) is None:
+            raise _unknown(key)
+        return _idle(call, key, "ended", ignored=True)
     final = await _final(call, key, stream, said, "end")
     ended = call.told(await call.service.streams.end(call.app, key, final, key=once))
     if ended.ignored:
@@ -143,11 +141,10 @@ async def end_stream(call: Call, body: Any) -> dict[str, Any]:
     return await end_answer(call, ended.id, ended.devices, ended.queued, about)
 
 
-async def pause_stream(call: Call, body: Any) -> dict[str, Any]:
+async def pause_stream(call: Call, body: Any = None) -> dict[str, Any]:
     """End the activity of a stream. Puts are answered with ``paused`` until it is resumed."""
     key, said = _key(call), requests.stream_end(body, lenient=call.lenient)
-    stream = await store.stream_of(call, key)
-    if not stream.known:
+    if (stream := await sending.stream_of(call, key)) is None:
         raise _unknown(key)
     final = await _final(call, key, stream, said, "pause")
     since = await call.service.streams.pause(call.app, key, final)
@@ -157,48 +154,30 @@ async def pause_stream(call: Call, body: Any) -> dict[str, Any]:
 async def resume_stream(call: Call) -> dict[str, Any]:
     """Resume a stream: the next put starts an activity. This call starts none."""
     key = _key(call)
-    if not (await store.stream_of(call, key)).known:
+    if await sending.stream_of(call, key) is None:
         raise _unknown(key)
     await call.service.streams.resume(call.app, key)
     return _idle(call, key, "resumed")
 
 
-async def _own_card(call: Call, activity: str, verb: str) -> store.Card:
-    """Return the activity that a call names. Raises `Refused`."""
-    card = await store.card_of(call, activity)
-    if card is None:
-        text = "No Live Activity of this app has this activity_id: start it first."
-        raise Refused(404, "Live Activity not found", text)
-    sending.check_within(call, card, verb)
-    return card
-
-
-async def _put_to_its_stream(call: Call, card: store.Card, said: LiveCall) -> dict[str, Any] | None:
-    """Put the state to the stream of an ended activity, if the stream still exists."""
-    key = card.stream_key
-    stream = store.Stream() if key is None else await store.stream_of(call, key)
-    if key is None or not stream.known or stream.paused:
-        return None
-    if stream.running is not None:
-        sending.check_within(call, stream.running, "update")
-    slugs = sending.slugs_of(card.audience)
-    return {**await _put(call, key, stream, said, slugs), "previous_activity_id": card.id}
-
-
 async def _put(
-    call: Call, key: str, stream: store.Stream, said: LiveCall, slugs: tuple[str, ...] | None
+    call: Call, stream: sending.Stream, said: LiveCall, slugs: tuple[str, ...] | None
 ) -> dict[str, Any]:
+    key = stream.key
     if stream.paused:
         return _idle(call, key, "paused")
     once, running, current = call.once(), stream.running, None
     if running is not None:
+        sending.check_within(call, running.audience, "update this Live Activity")
         current = running.state
-    elif stream.card is not None:
-        current = states.last_known(stream.card.state)
+    elif (former := stream.card) is not None:
+        # A new card keeps these fields of an ended one.
+        kept = ("type", "number_of_steps")
+        current = {name: former.state[name] for name in kept if name in former.state}
     state = states.complete(
         said.state or {}, phase="update", now=call.moment, current=current, steady=True
     )
-    drawn = await sending.draw(call, state, said, current, f"stream:{key}")
+    drawn = await draw(call, state, said, current, f"stream:{key}")
     tags = stream.tags if said.tags is None else said.tags
     request = Start(
         id=sending.fresh_id(call),
@@ -213,29 +192,27 @@ async def _put(
         metadata=stream.metadata if said.metadata is None else said.metadata,
         dialect=DIALECT,
     )
-    change = Update(
-        id="",
-        content_state=drawn,
-        presentation=Presentation(alert=states.change_alert(said.alert, state)),
-        tags=said.tags,
-        metadata=said.metadata,
-        dialect=DIALECT,
-    )
+    # Unlike a start, a change needs no alert.
+    alert = None if said.alert is None else states.start_alert(said.alert, state)
+    shown = Presentation(alert=alert)
+    change = Update(id="", content_state=drawn, presentation=shown, **_labels(said))
     ended = None
     async with sending.one_start_at_a_time(call, starts=running is None):
-        if not await store.was_told(call, once):
+        if not await sending.was_told(call, once):
             if running is None or running.audience != request.audience:
                 await sending.check_phones(call, slugs)
-            # A concurrent put may have started the activity. This put then needs no free card.
-            if running is None and (await store.stream_of(call, key)).running is None:
-                ended = await sending.make_room(call, request.audience)
+            if running is None:
+                # A concurrent put may have started the activity. This put then needs no free card.
+                newest = await sending.stream_of(call, key)
+                if newest is None or newest.running is None:
+                    ended = await sending.make_room(call, request.audience)
         done = call.told(await call.service.streams.put(call.app, request, change=change, key=once))
     about = {"operation": done.operation, "stream_key": done.key, "activity_id": done.activity}
     if done.operation in {"noop", "paused"}:
         return {"success": True, **about, "timestamp": call.timestamp}
     result = await await_result(call, done.id)
     if done.operation == "updated":
-        success, counted = True, counts(result, devices=done.devices, queued=done.queued)
+        success, counted = True, result.counts(devices=done.devices, queued=done.queued)
     else:
         success, counted = result.success, {"devices_notified": result.accepted}
     return answered(
@@ -253,11 +230,13 @@ async def _put(
     )
 
 
-async def _final(call: Call, key: str, stream: store.Stream, said: LiveCall, verb: str) -> End:
+async def _final(
+    call: Call, key: str, stream: sending.Stream | None, said: LiveCall, verb: str
+) -> End:
     """Return the end of a stream's activity. Without a state the card keeps its last one."""
-    running, state = stream.running, None
+    running, state = None if stream is None else stream.running, None
     if running is not None:
-        sending.check_within(call, running, verb)
+        sending.check_within(call, running.audience, f"{verb} this Live Activity")
         last = states.without_buttons(running.state)
         if said.state is not None:
             state = states.complete(said.state, phase="end", now=call.moment, current=running.state)
@@ -266,19 +245,21 @@ async def _final(call: Call, key: str, stream: store.Stream, said: LiveCall, ver
             asked = states.without_window(last)
             state = states.complete(asked, phase="end", now=call.moment, current=last)
         if state is not None:
-            state = await sending.draw(call, state, said, running.state, f"stream:{key}")
-    shown = state if state is not None else (running.state if running is not None else {})
-    alert = states.change_alert(said.alert, shown) if shown.get("title") else None
+            state = await draw(call, state, said, running.state, f"stream:{key}")
+    shown = state or (running.state if running is not None else {})
+    alert = states.start_alert(said.alert, shown) if said.alert and shown.get("title") else None
     stays = states.dismissal(said.state, states.STREAM_DISMISSAL)
     return End(
         id="",
         content_state=state,
         presentation=Presentation(alert=alert, dismiss_after=stays),
-        tags=said.tags,
-        metadata=said.metadata,
         reason="requested" if verb == "end" else "paused",
-        dialect=DIALECT,
+        **_labels(said),
     )
+
+
+def _labels(said: LiveCall) -> dict[str, Any]:
+    return {"tags": said.tags, "metadata": said.metadata, "dialect": DIALECT}
 
 
 def _idle(call: Call, key: str, operation: str, **more: Any) -> dict[str, Any]:

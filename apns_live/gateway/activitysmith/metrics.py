@@ -15,30 +15,29 @@ from ...activities.store import schema
 from ...activities.store.statements import insert_into, json_text
 from ...activities.times import to_text
 from . import requests
-from .answers import Refused
-from .dialect import Call
+from .dialect import Call, Refused
 
 MAX_METRICS = 1_000
 """Metrics of one app."""
 _table = schema.metric_values
 
 
-async def give(call: Call, key: str, body: Any) -> dict[str, Any]:
+async def give(call: Call, key: str, body: Any = None) -> dict[str, Any]:
     """Store the newest value of a metric. A value measured before the stored one changes nothing.
 
     Raises `Refused` (404) if the metric does not exist, unless the app's settings create missing ones.
     """
     requests.metric_key(key)
-    said = requests.metric(body, lenient=call.lenient)
-    measured = call.now if said.measured_at is None else said.measured_at
+    value, when = requests.metric(body, lenient=call.lenient)
+    measured = call.now if when is None else when
     if call.chosen.metrics_on_demand:
-        await _make(call, key)
+        await make(call, key)
     last = _table.c.measured_at
     async with call.service.database.write() as connection:
         changed = await connection.execute(
             update(_table)
             .where(_named(call, key), or_(last.is_(None), last <= measured))
-            .values(value=json_text(said.value), measured_at=measured, updated_at=call.now)
+            .values(value=json_text(value), measured_at=measured, updated_at=call.now)
         )
         known = select(_table.c.id).where(_named(call, key))
         if not changed.rowcount and await connection.scalar(known) is None:
@@ -52,11 +51,6 @@ async def make(call: Call, key: str) -> dict[str, Any]:
     Raises `Refused` (400) at the limit of metrics.
     """
     requests.metric_key(key)
-    await _make(call, key)
-    return {"success": True, "key": key}
-
-
-async def _make(call: Call, key: str) -> None:
     app, now = call.app.row, call.now
     async with call.service.database.write() as connection:
         made = await connection.execute(
@@ -69,11 +63,11 @@ async def _make(call: Call, key: str) -> None:
             if (await connection.scalar(count) or 0) > MAX_METRICS:
                 text = f"An app has {MAX_METRICS} metrics at most."
                 raise Refused(400, "Too many metrics", text)
+    return {"success": True, "key": key}
 
 
 async def get(call: Call, key: str) -> dict[str, Any]:
     """Return a metric and its value. Raises `Refused` (404)."""
-    requests.metric_key(key)
     row = await call.service.database.row(select(_table).where(_named(call, key)))
     if row is None:
         raise _unknown(key)
@@ -89,14 +83,13 @@ async def view_all(call: Call) -> dict[str, Any]:
 
 async def remove(call: Call, key: str) -> dict[str, Any]:
     """Delete a metric. Raises `Refused` (404)."""
-    requests.metric_key(key)
     if not await call.service.database.change(delete(_table).where(_named(call, key))):
         raise _unknown(key)
     return {"success": True}
 
 
 def _named(call: Call, key: str) -> ColumnElement[bool]:
-    return and_(_table.c.app_id == call.app.row, _table.c.key == key)
+    return and_(_table.c.app_id == call.app.row, _table.c.key == requests.metric_key(key))
 
 
 def _shown(row: Any) -> dict[str, Any]:

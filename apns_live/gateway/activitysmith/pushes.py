@@ -5,25 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from sqlalchemy import select, update
 
+from ...activities.finding import named
 from ...activities.requests import Audience
 from ...activities.requests.notify import Notify
-from . import requests, sending, store
-from .answers import Refused, answered, await_result
-from .buttons import PUSH_SECONDS, keep_buttons, shown_button
-from .dialect import DIALECT, Call
+from ...activities.store import schema
+from ...activities.store.statements import json_text
+from . import requests, sending
+from .buttons import PUSH_SECONDS, keep_buttons, links_of
+from .dialect import DIALECT, Call, Refused
 from .requests import PushCall
+from .results import Result, answered, await_result
 
 EXPIRY = 24 * 3600.0
 
 
-async def send(call: Call, body: Any) -> dict[str, Any]:
+async def send(call: Call, body: Any = None) -> dict[str, Any]:
     """Send a push notification."""
     said, once = requests.notification(body, lenient=call.lenient), call.once()
     slugs = await sending.reached(call, said.channels, for_pushes=True)
-    if not await store.was_told(call, once):
+    if not await sending.was_told(call, once):
         await sending.check_devices(call, slugs)
-    request = await _notify(call, said, audience=sending.audience_of(slugs))
+    request = await _notify(call, said, sending.audience_of(slugs))
     answer = call.told(await call.service.notifications.send(call.app, request, key=once))
     result = await await_result(call, answer.operation)
     message = None
@@ -42,21 +46,26 @@ async def send(call: Call, body: Any) -> dict[str, Any]:
     )
 
 
-async def replace(call: Call, notification_id: str, body: Any) -> dict[str, Any]:
+async def replace(call: Call, notification_id: str, body: Any = None) -> dict[str, Any]:
     """Replace a notification on the devices that received it, without a sound."""
     said = requests.notification(body, replacement=True, lenient=call.lenient)
     once = call.once()
-    former = await store.labels_of(call, notification_id)
-    if former is None:
+    database, table = call.service.database, schema.operations
+    place = named(call.app, table, notification_id)
+    query = select(table.c.request).where(place, table.c.kind == "notification")
+    if (stored := await database.scalar(query)) is None:
         text = "No Push Notification has this notification_id."
         raise Refused(404, "Push Notification not found", text)
+    former = msgspec.json.decode(stored)
     audience = msgspec.convert(former.get("audience", {}), Audience)
-    sending.check_audience_within(call, audience, "replace this Push Notification")
-    labels = {"tags": said.tags, "metadata": said.metadata}
+    sending.check_within(call, audience, "replace this Push Notification")
+    labels: dict[str, Any] = {"tags": said.tags, "metadata": said.metadata}
     labels = {name: value for name, value in labels.items() if value is not None}
     tags = labels.get("tags", tuple(former.get("tags", ())))
-    request = msgspec.structs.replace(
-        await _notify(call, said, audience=Audience()),
+    request = await _notify(
+        call,
+        said,
+        Audience(),
         replaces=notification_id,
         # A passive notification makes no sound and does not light the screen.
         interruption_level="passive",
@@ -64,7 +73,11 @@ async def replace(call: Call, notification_id: str, body: Any) -> dict[str, Any]
         metadata=labels.get("metadata", former.get("metadata", {})),
     )
     done = await call.service.notifications.send(call.app, request, key=once)
-    await store.relabel(call, notification_id, labels)
+    if labels:  # later replacements keep them
+        async with database.write() as connection:
+            newest = (await connection.scalars(query.with_for_update())).one()
+            changed = json_text({**msgspec.json.decode(newest), **labels})
+            await connection.execute(update(table).where(place).values(request=changed))
     result = await await_result(call, call.told(done).operation)
     return answered(
         call,
@@ -78,11 +91,11 @@ async def replace(call: Call, notification_id: str, body: Any) -> dict[str, Any]
     )
 
 
-async def badge(call: Call, body: Any) -> dict[str, Any]:
+async def badge(call: Call, body: Any = None) -> dict[str, Any]:
     """Set the number on the app's icon."""
     (number, channels), once = requests.badge(body, lenient=call.lenient), call.once()
     slugs = await sending.reached(call, channels, for_pushes=True)
-    if not await store.was_told(call, once):
+    if not await sending.was_told(call, once):
         await sending.check_devices(call, slugs)
     audience = sending.audience_of(slugs)
     request = Notify(audience=audience, badge=number, expire_after=EXPIRY, dialect=DIALECT)
@@ -110,30 +123,19 @@ async def badge(call: Call, body: Any) -> dict[str, Any]:
     return {**counted, **about, **updated, "timestamp": call.timestamp}
 
 
-async def _notify(call: Call, said: PushCall, *, audience: Audience) -> Notify:
-    links = sending.links_of(call, "notification", PUSH_SECONDS)
-    custom = dict(said.custom)
+async def _notify(call: Call, said: PushCall, audience: Audience, **further: Any) -> Notify:
+    links = links_of(call, "notification", PUSH_SECONDS)
+    content = dict(said.content)
     if said.actions:
-        custom["actions"] = [shown_button(button, None, links) for button in said.actions]
+        content["custom"] = {**content["custom"], "actions": [*map(links.shown, said.actions)]}
     await keep_buttons(call, links.used)
+    labels = {"tags": said.tags or (), "metadata": said.metadata or {}}
     return Notify(
-        audience=audience,
-        title=said.title,
-        subtitle=said.subtitle,
-        body=said.message,
-        badge=said.badge,
-        sound=said.sound,
-        interruption_level=said.interruption_level,
-        mutable_content=said.rich,
-        custom=custom,
-        expire_after=EXPIRY,
-        tags=said.tags or (),
-        metadata=said.metadata or {},
-        dialect=DIALECT,
+        audience=audience, expire_after=EXPIRY, dialect=DIALECT, **{**content, **labels, **further}
     )
 
 
-def _counted(result: store.Result) -> dict[str, Any]:
+def _counted(result: Result) -> dict[str, Any]:
     return {
         "success": result.success,
         "devices_notified": result.accepted,

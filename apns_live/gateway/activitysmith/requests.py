@@ -2,7 +2,7 @@
 
 An unknown field is an error, unless the app's settings say otherwise (``lenient``). ``null`` counts as absent,
 except for a button, which it removes from the card, and for a field of the content state that a card keeps.
-Errors have the field's path and a remedy.
+Errors have the field's path and a remedy. Every reader raises `InvalidInput`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import msgspec
 from msgspec import Meta
 
 from ...activities import checks
+from ...activities.cards import content_states
 from ...activities.cards.buttons import Button, check_button
+from ...activities.checks import convert
 from ...errors import InvalidInput
-from ..reading import as_object, moment, read, text
+from ..reading import as_object, moment, text
 
 IGNORED = object()
 """The shape of a field that the vendor's own clients send although it has no meaning."""
@@ -27,7 +29,7 @@ _UNKNOWN = object()
 MAX_URL = 2_048
 MAX_CHANNELS = 100
 MAX_NUMBER = 2**31 - 1
-_WHOLE: Any = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+_WHOLE = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _WEB = frozenset({"http", "https", "shortcuts"})
 BLOCKED_SCHEMES = frozenset(
@@ -47,33 +49,13 @@ BLOCKED_SCHEMES = frozenset(
     }
 )
 """Schemes that execute something or reach into the phone instead of opening an app."""
-STATE = (
-    "title",
-    "subtitle",
-    "type",
-    "number_of_steps",
-    "current_step",
-    "step_color",
-    "step_colors",
-    "percentage",
-    "value",
-    "upper_limit",
-    "metrics",
-    "message",
-    "duration_seconds",
-    "counts_down",
-    "is_running",
-    "icon",
-    "badge",
-    "color",
-)
-DISMISSAL = ("auto_dismiss_minutes", "auto_dismiss_seconds")
+DISMISSAL = {"auto_dismiss_minutes": 60, "auto_dismiss_seconds": 1}
+"""Fields of a final state, with their units in seconds."""
 SLOTS = ("action", "secondary_action")
 SECONDARY_TYPES = frozenset({"alert", "progress", "segmented_progress", "value"})
 MAX_ACTIONS = 4
-_ACTIONS: Any = Annotated[list[Any], Meta(max_length=MAX_ACTIONS)]
-_LEVEL: Any = Literal["passive", "active", "time-sensitive"]
-
+_ACTIONS = Annotated[list[Any], Meta(max_length=MAX_ACTIONS)]
+_LEVEL = Literal["passive", "active", "time-sensitive"]
 _METRIC_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
 
 Metadata = dict[str, str | int | float | bool]
@@ -103,50 +85,30 @@ class LiveCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PushCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A push notification. ``custom`` are the keys besides ``aps``.
+    """A push notification: fields of `Notify`, and buttons, which become keys besides ``aps``."""
 
-    ``rich`` is True if it has media, an icon or buttons, which only a service extension can show.
-    """
-
-    title: str
-    message: str | None = None
-    subtitle: str | None = None
-    badge: int | None = None
-    sound: str | None = None
-    interruption_level: str | None = None
-    custom: dict[str, Any] = {}
+    content: dict[str, Any]
     actions: tuple[Button, ...] = ()
-    rich: bool = False
     channels: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     metadata: Metadata | None = None
 
 
-class MetricCall(msgspec.Struct, frozen=True):
-    """A value of a widget; ``measured_at`` is milliseconds since 1970, None for now."""
-
-    value: str | int | float
-    measured_at: int | None
-
-
 _BUTTON = dict.fromkeys(("title", "type", "url", "method", "body"))
 _TARGET = {"channels": None}
-_STATE = dict.fromkeys(STATE)
-_FINAL = dict.fromkeys((*STATE, *DISMISSAL))
 _CALL: dict[str, Any] = {
-    "content_state": _STATE,
+    "content_state": dict.fromkeys(content_states.FIELDS),
     **dict.fromkeys(SLOTS, _BUTTON),
     "tags": None,
     "metadata": None,
     # ActivitySmith's GitHub Action puts it into every body.
     "activity_id": IGNORED,
 }
+_FINAL = {"content_state": dict.fromkeys((*content_states.FIELDS, *DISMISSAL))}
 _ALERT = {"alert": {"title": None, "body": None}}
 _START = {**_CALL, **_ALERT, "target": _TARGET}
 _UPDATE = {**_CALL, "activity_id": None}
-_END = {**_UPDATE, "content_state": _FINAL}
-_STREAM = {**_START, "content_state": _FINAL, "channels": None}
-_STREAM_END = {**_CALL, **_ALERT, "content_state": _FINAL}
+_STREAM = {**_START, **_FINAL, "channels": None}
 _REPLACEMENT: dict[str, Any] = {
     **dict.fromkeys(
         ("title", "message", "subtitle", "media", "redirection", "payload", "badge", "icon")
@@ -164,51 +126,51 @@ FIELDS = frozenset().union(_STREAM, _UPDATE, _PUSH, _BADGE, _METRIC)
 
 
 def notification(body: object, *, replacement: bool = False, lenient: bool = False) -> PushCall:
-    """Read a push notification or a replacement. Raises `InvalidInput`."""
-    given = _read(body, _REPLACEMENT if replacement else _PUSH, lenient)
+    """Read a push notification or a replacement."""
+    given = _known(body, _REPLACEMENT if replacement else _PUSH, lenient)
     custom: dict[str, Any] = {}
     for name in ("media", "redirection", "icon"):
-        check = tap_target if name == "redirection" else https_address
-        if (address := check(given, name)) is not None:
-            custom[name] = address
+        if (url := address(given, name, opens_apps=name == "redirection")) is not None:
+            custom[name] = url
     if given.get("payload") is not None:
         custom["payload"] = as_object(given["payload"], "payload")
-    several = given.get("actions")
-    actions: tuple[Button, ...] = ()
-    if several is not None:
-        read(several, _ACTIONS, "actions", f"Give a list of at most {MAX_ACTIONS}.")
-        named = {f"actions[{index}]": one for index, one in enumerate(several)}
-        actions = tuple(action(one, at, any_scheme=True) for at, one in named.items())
+    several: Any = given.get("actions")
+    few = f"Give a list of at most {MAX_ACTIONS}."
+    convert([] if several is None else several, _ACTIONS, "actions", remedy=few)
+    actions = tuple(
+        action(one, f"actions[{index}]", any_scheme=True) for index, one in enumerate(several or ())
+    )
     if actions and "media" in custom:
         raise InvalidInput("cannot be combined with actions", "media", "Give one of the two.")
     level = given.get("interruption_level")
     if level is not None:
-        read(level, _LEVEL, "interruption_level", "Give passive, active or time-sensitive.")
-    return PushCall(
-        title=text(given, "title", required=True) or "",
-        message=text(given, "message"),
-        subtitle=text(given, "subtitle"),
-        badge=_integer(given, "badge"),
-        sound=text(given, "sound"),
-        interruption_level=level,
-        custom=custom,
-        actions=actions,
-        rich=bool(actions) or "media" in custom or "icon" in custom,
-        channels=None if replacement else _channels(given),
-        **_labels(given),
-    )
+        remedy = "Give passive, active or time-sensitive."
+        convert(level, _LEVEL, "interruption_level", remedy=remedy)
+    content = {
+        "title": text(given, "title", required=True),
+        "body": text(given, "message"),
+        "subtitle": text(given, "subtitle"),
+        "badge": None if given.get("badge") is None else _badge(given),
+        "sound": text(given, "sound"),
+        "interruption_level": level,
+        "custom": custom,
+        # Only a service extension can show media, an icon or buttons.
+        "mutable_content": bool(actions) or "media" in custom or "icon" in custom,
+    }
+    channels = None if replacement else _channels(given)
+    return PushCall(content=content, actions=actions, channels=channels, **_labels(given))
 
 
 def badge(body: object, *, lenient: bool = False) -> tuple[int, tuple[str, ...] | None]:
-    """Read a number for the app's icon, which 0 removes, and its channels. Raises `InvalidInput`."""
-    given = _read(body, _BADGE, lenient)
-    return _integer(given, "badge", required=True) or 0, _channels(given)
+    """Read a number for the app's icon, which 0 removes, and its channels."""
+    given = _known(body, _BADGE, lenient)
+    return _badge(given), _channels(given)
 
 
-def metric(body: object, *, lenient: bool = False) -> MetricCall:
-    """Read a metric's value. Raises `InvalidInput`."""
-    given = _read(body, _METRIC, lenient)
-    value = given.get("value")
+def metric(body: object, *, lenient: bool = False) -> tuple[str | int | float, int | None]:
+    """Read a metric's value, and when it was measured (milliseconds since 1970; None for now)."""
+    given = _known(body, _METRIC, lenient)
+    value: Any = given.get("value")
     fits = isinstance(value, str) and 1 <= len(value) <= 64 and value.isprintable()
     if isinstance(value, bool) or not (fits or isinstance(value, (int, float))):
         raise InvalidInput(
@@ -219,11 +181,11 @@ def metric(body: object, *, lenient: bool = False) -> MetricCall:
     when = given.get("timestamp")
     if when is not None:
         when = int(moment(when, "timestamp", "2026-05-01T12:00:00.000Z") * 1000)
-    return MetricCall(value, when)  # type: ignore[arg-type]
+    return value, when
 
 
 def metric_key(key: str) -> str:
-    """Return a metric's key. Raises `InvalidInput`."""
+    """Return a metric's key."""
     if not _METRIC_KEY.match(key):
         raise InvalidInput(
             "is not a valid metric key",
@@ -233,31 +195,37 @@ def metric_key(key: str) -> str:
     return key
 
 
-def _read(body: object, shape: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
-    return dict(_known(as_object(body, "body"), shape, lenient=lenient))
-
-
 def _live(
     body: object, *, shape: Mapping[str, Any], required: bool = True, lenient: bool = False
 ) -> LiveCall:
-    """Read the body of a call about a Live Activity. Raises `InvalidInput`.
+    """Read the body of a call about a Live Activity.
 
     A body that is not ``required`` may be absent, or have no state.
     """
-    given = _read({} if body is None and not required else body, shape, lenient)
+    given = _known({} if body is None and not required else body, shape, lenient)
     named = shape["activity_id"] is None
-    state = given.get("content_state")
+    state, alert = given.get("content_state"), None
     if state is not None or required:
-        state = _state(state)
+        state = as_object(state, "content_state")
+        for name, unit in DISMISSAL.items():
+            if (count := _whole(state.get(name))) is not None:
+                most = Annotated[int, Meta(ge=0, le=10**9 // unit)]
+                remedy = "Give 0 to remove the card at once."
+                convert(count, most, f"content_state.{name}", remedy=remedy)
+    identifier = checks.identifier(given.get("activity_id"), "activity_id") if named else ""
+    buttons = {
+        slot: None if given[slot] is None else action(given[slot], slot)
+        for slot in SLOTS
+        if slot in given
+    }
+    if given.get("alert") is not None:
+        words = as_object(given["alert"], "alert")
+        alert = AlertWords(text(words, "title", "alert"), text(words, "body", "alert"))
     return LiveCall(
         state=state,
-        activity=checks.identifier(given.get("activity_id"), "activity_id") if named else "",
-        buttons={
-            slot: None if given[slot] is None else action(given[slot], slot)
-            for slot in SLOTS
-            if slot in given
-        },
-        alert=_alert(given.get("alert")),
+        activity=identifier,
+        buttons=buttons,
+        alert=None if alert == AlertWords() else alert,
         channels=_channels(given),
         **_labels(given),
     )
@@ -265,29 +233,9 @@ def _live(
 
 start = partial(_live, shape=_START)
 update = partial(_live, shape=_UPDATE)
-end = partial(_live, shape=_END)
+end = partial(_live, shape={**_UPDATE, **_FINAL})
 stream = partial(_live, shape=_STREAM)
-stream_end = partial(_live, shape=_STREAM_END, required=False)
-
-
-def _state(value: object) -> dict[str, Any]:
-    state = as_object(value, "content_state")
-    for name, factor in (("auto_dismiss_minutes", 60), ("auto_dismiss_seconds", 1)):
-        given = state.get(name)
-        if isinstance(given, float) and given.is_integer():
-            given = int(given)
-        if given is not None:
-            most = Annotated[int, Meta(ge=0, le=10**9 // factor)]
-            read(given, most, f"content_state.{name}", "Give 0 to remove the card at once.")
-    return state
-
-
-def _alert(value: object) -> AlertWords | None:
-    if value is None:
-        return None
-    given = as_object(value, "alert")
-    words = AlertWords(text(given, "title", "alert"), text(given, "body", "alert"))
-    return None if words == AlertWords() else words
+stream_end = partial(_live, shape={**_CALL, **_ALERT, **_FINAL}, required=False)
 
 
 def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,77 +247,72 @@ def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _known(value: Any, shape: Any, *, lenient: bool = False, field: str = "") -> Any:
-    """Return a value with only the fields of its shape. Raises `InvalidInput`.
+def _known(body: object, shape: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
+    """Return a body with only the fields of its shape.
 
     A shape is a mapping of names to shapes, a list with the shape of all entries, or None for a value that is
     checked elsewhere. Unknown fields are an error unless ``lenient``; `IGNORED` fields are dropped.
     """
-    if isinstance(shape, list) and isinstance(value, list):
-        return [
-            _known(entry, shape[0], lenient=lenient, field=f"{field}[{index}]")
-            for index, entry in enumerate(value)
-        ]
-    if not isinstance(shape, Mapping) or not isinstance(value, dict):
-        return value
-    kept = {}
-    for name, entry in value.items():
-        where = f"{field}.{name[:64]}" if field else name[:64]
-        inner = shape.get(name, _UNKNOWN)
-        if inner is _UNKNOWN and not lenient:
-            names = sorted(name for name, inner in shape.items() if inner is not IGNORED)
-            raise InvalidInput("is unknown", where, f"Known here: {', '.join(names)}.")
-        if inner is not _UNKNOWN and inner is not IGNORED:
-            kept[name] = _known(entry, inner, lenient=lenient, field=where)
-    return kept
+
+    def known(value: Any, shape: Any, field: str) -> Any:
+        if isinstance(shape, list) and isinstance(value, list):
+            return [known(one, shape[0], f"{field}[{index}]") for index, one in enumerate(value)]
+        if not isinstance(shape, Mapping) or not isinstance(value, dict):
+            return value
+        kept = {}
+        for name, entry in value.items():
+            where = f"{field}.{name[:64]}" if field else name[:64]
+            inner = shape.get(name, _UNKNOWN)
+            if inner is _UNKNOWN and not lenient:
+                names = sorted(name for name, inner in shape.items() if inner is not IGNORED)
+                raise InvalidInput("is unknown", where, f"Known here: {', '.join(names)}.")
+            if inner is not _UNKNOWN and inner is not IGNORED:
+                kept[name] = known(entry, inner, where)
+        return kept
+
+    found: dict[str, Any] = known(as_object(body, "body"), shape, "")
+    return found
 
 
-def _integer(body: Mapping[str, Any], name: str, *, required: bool = False) -> int | None:
-    """Return a non-negative integer, or None if it is absent or null. Raises `InvalidInput`."""
-    value = body.get(name)
-    if value is None and not required:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    found: int = read(value, _WHOLE, name, f"Give a whole number from 0 to {MAX_NUMBER}.")
+def _whole(value: Any) -> Any:
+    """Return 3 for 3.0, as some clients write whole numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _badge(body: Mapping[str, Any]) -> int:
+    remedy = f"Give a whole number from 0 to {MAX_NUMBER}."
+    found: int = convert(_whole(body.get("badge")), _WHOLE, "badge", remedy=remedy)
     return found
 
 
 def _channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the channel slugs of ``target.channels`` or of a stream's ``channels``, sorted.
 
-    Both may be given if they name the same channels. None means that the key's scope decides. Raises
-    `InvalidInput`.
+    Both may be given if they name the same channels. None means that the key's scope decides.
     """
-    found: list[tuple[str, ...]] = []
-    target = body.get("target")
-    if target is not None:
-        found.append(_slugs(as_object(target, "target").get("channels"), "target.channels"))
+    given: dict[str, Any] = {}
+    if body.get("target") is not None:
+        given["target.channels"] = as_object(body["target"], "target").get("channels")
     if body.get("channels") is not None:
-        found.append(_slugs(body["channels"], "channels"))
-    if len(set(found)) > 1:
+        given["channels"] = body["channels"]
+    found: set[tuple[str, ...]] = set()
+    for field, slugs in given.items():
+        if not isinstance(slugs, list) or not all(isinstance(slug, str) for slug in slugs):
+            remedy = 'Give a list such as ["ops"].'
+            raise InvalidInput("must be an array of channel slugs", field, remedy)
+        if not slugs:
+            remedy = "Leave it out to reach everyone whom the key reaches."
+            raise InvalidInput("must contain at least one channel", field, remedy)
+        checks.at_most(len(slugs), MAX_CHANNELS, "slugs", field)
+        found.add(tuple(sorted(set(slugs))))
+    if len(found) > 1:
         problem = "names other channels than target.channels"
         raise InvalidInput(problem, "channels", "Give one of them.")
-    return found[0] if found else None
-
-
-def _slugs(value: object, field: str) -> tuple[str, ...]:
-    try:
-        slugs = read(value, list[str], field, 'Give a list such as ["ops"].')
-    except InvalidInput as error:
-        raise InvalidInput("must be an array of channel slugs", field, error.remedy) from None
-    if not slugs:
-        raise InvalidInput(
-            "must contain at least one channel",
-            field,
-            "Leave it out to reach everyone whom the key reaches.",
-        )
-    checks.at_most(len(slugs), MAX_CHANNELS, "slugs", field)
-    return tuple(sorted(set(slugs)))
+    return found.pop() if found else None
 
 
 def action(value: object, field: str, *, any_scheme: bool = False) -> Button:
-    """Return a checked button; ``any_scheme`` lets it open an installed app. Raises `InvalidInput`."""
+    """Return a checked button; ``any_scheme`` lets it open an installed app."""
     body = as_object(value, field)
     # Clients send a method with every button, and null for unset fields.
     given = {name: entry for name, entry in body.items() if entry is not None}
@@ -377,35 +320,38 @@ def action(value: object, field: str, *, any_scheme: bool = False) -> Button:
         given.pop("method", None)
         given.pop("body", None)
     extra: frozenset[str] = frozenset()
-    if any_scheme and isinstance(url := given.get("url"), str):
-        extra = frozenset({scheme}) if (scheme := _app_scheme(url)) else extra
+    if any_scheme and isinstance(url := given.get("url"), str) and _opens_app(_scheme(url)):
+        extra = frozenset({_scheme(url)})
     return check_button(given, field=field, schemes=extra)
 
 
-def tap_target(body: Mapping[str, Any], name: str) -> str | None:
-    """Return the address that a tap on a notification opens. Raises `InvalidInput`."""
-    url = _address(body, name)
+def address(body: Mapping[str, Any], name: str, *, opens_apps: bool = False) -> str | None:
+    """Return an ``https`` address without credentials, or None if it is absent.
+
+    With ``opens_apps`` a tap opens it: an http, https or shortcuts address, or that of an app.
+    """
+    url = text(body, name, limit=MAX_URL)
     if url is None:
         return None
+    if not url.isprintable() or " " in url or "\\" in url:
+        problem = "holds a space, a backslash or a control character"
+        raise InvalidInput(problem, name, "Percent-encode it.")
     scheme = _scheme(url)
-    if scheme in {"http", "https"}:
-        _host(url, name)
-    elif not scheme or (scheme not in _WEB and _app_scheme(url) is None):
-        raise InvalidInput(
-            "opens nothing that may be opened",
-            name,
-            "Give an http, https or shortcuts address, or one of an installed app.",
-        )
-    return url
-
-
-def https_address(body: Mapping[str, Any], name: str) -> str | None:
-    """Return an ``https`` address without credentials. Raises `InvalidInput`."""
-    url = _address(body, name)
-    if url is None:
-        return None
-    parts = _host(url, name)
-    if parts.scheme != "https" or parts.username is not None or parts.password is not None:
+    if opens_apps and scheme not in {"http", "https"}:
+        if scheme not in _WEB and not _opens_app(scheme):
+            remedy = "Give an http, https or shortcuts address, or one of an installed app."
+            raise InvalidInput("opens nothing that may be opened", name, remedy)
+        return url
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # The property parses the port, and raises ValueError for an invalid one.
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise InvalidInput("is not a valid address", name, "Give a full address.")
+    named = parts.username is not None or parts.password is not None
+    if not opens_apps and (parts.scheme != "https" or named):
         problem = "is not an https address, or holds a user name"
         raise InvalidInput(problem, name, "Give https:// and a host.")
     return url
@@ -416,27 +362,6 @@ def _scheme(url: str) -> str:
     return found[1].lower() if found else ""
 
 
-def _app_scheme(url: str) -> str | None:
-    scheme = _scheme(url)
+def _opens_app(scheme: str) -> bool:
     blocked = scheme in BLOCKED_SCHEMES or scheme.startswith(("x-apple", "itms-services"))
-    return None if not scheme or scheme in _WEB or blocked else scheme
-
-
-def _host(url: str, field: str) -> Any:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # The property parses the port, and raises ValueError for an invalid one.
-        host = parts.hostname
-    except ValueError:
-        host = None
-    if not host:
-        raise InvalidInput("is not a valid address", field, "Give a full address.")
-    return parts
-
-
-def _address(body: Mapping[str, Any], name: str) -> str | None:
-    url = text(body, name, limit=MAX_URL)
-    if url is not None and (not url.isprintable() or " " in url or "\\" in url):
-        problem = "holds a space, a backslash or a control character"
-        raise InvalidInput(problem, name, "Percent-encode it.")
-    return url
+    return bool(scheme) and scheme not in _WEB and not blocked

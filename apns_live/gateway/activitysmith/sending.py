@@ -1,4 +1,4 @@
-"""Shared steps of calls that send: recipients, limits, buttons.
+"""Shared steps of calls that send: stored cards and streams, recipients, limits.
 
 ActivitySmith's channels are called groups everywhere else. They are not Apple's broadcast channels.
 """
@@ -8,28 +8,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import func, not_, select
+import msgspec
+from sqlalchemy import Row, func, not_, select
 
+from ...activities.accept.idempotency import Key
 from ...activities.accept.streams import nobody_left
-from ...activities.cards.buttons import TapSigner
-from ...activities.cards.content_states import State
+from ...activities.finding import named
 from ...activities.people.audience import living_tokens
 from ...activities.requests import Audience, End, Presentation
 from ...activities.store import schema
+from ...activities.store.statements import view_of
 from ...errors import NotAllowed
 from ..context import Gateway
 from ..keys import ApiKey
 from ..reach import check_audience, reaches_anyone
-from . import store
-from .answers import CHANNELS, Refused
-from .buttons import CARD_SECONDS, TAPS, TapLinks, keep_buttons, with_buttons
-from .dialect import DIALECT, Call
-from .requests import LiveCall
+from .dialect import CHANNELS, DIALECT, Call, Refused
 
 _GATES: WeakKeyDictionary[Gateway, dict[int, asyncio.Lock]] = WeakKeyDictionary()
 _NO_PHONE = (
@@ -48,12 +46,83 @@ _BEYOND = (
 )
 
 
-class Crowd(NamedTuple):
-    """The devices that have reached their limit of cards."""
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of an activity."""
 
-    active: int
-    blocked: int
-    targeted: int
+    id: str
+    ended: bool
+    state: dict[str, Any]
+    audience: Audience
+    stream_key: str | None
+    tags: tuple[str, ...]
+    end_reason: str | None
+
+    @property
+    def place(self) -> str:
+        """The log's name for the carrier of this card's buttons. It never changes for a card."""
+        return f"activity:{self.id}" if self.stream_key is None else f"stream:{self.stream_key}"
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a stream. ``card`` is its newest activity, which may have ended.
+
+    ``running`` is the same, or None if it has ended or every device has dismissed it.
+    """
+
+    key: str
+    paused: bool = False
+    card: Card | None = None
+    running: Card | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
+
+
+async def stream_of(call: Call, key: str) -> Stream | None:
+    """Return a stream of the app, or None."""
+    streams, activities = schema.streams, schema.activities
+    database = call.service.database
+    row = await database.row(select(streams).where(named(call.app, streams, key)))
+    if row is None:
+        return None
+    query = select(activities, nobody_left().label("gone"))
+    found = await database.row(query.where(activities.c.id == row.activity_id))
+    card = None if found is None else _card(found)
+    return Stream(
+        key=key,
+        paused=row.paused_at is not None,
+        card=card,
+        running=None if found is None or found.gone or found.status == "ended" else card,
+        tags=tuple(msgspec.json.decode(row.tags)),
+        metadata=msgspec.json.decode(row.metadata),
+    )
+
+
+async def was_told(call: Call, key: Key | None) -> bool:
+    """Return whether an idempotency key was used before."""
+    if key is None:
+        return False
+    table = schema.idempotency
+    query = select(table.c.created_at).where(table.c.app_id == call.app.row)
+    query = query.where(table.c.caller == key.caller, table.c.key == key.key)
+    return await call.service.database.scalar(query) is not None
+
+
+async def own_card(call: Call, activity: str, verb: str) -> Card:
+    """Return the activity that a call names. Raises `Refused` if it is unknown, or out of reach."""
+    table = schema.activities
+    row = await call.service.database.row(select(table).where(named(call.app, table, activity)))
+    if row is None:
+        text = "No Live Activity of this app has this activity_id: start it first."
+        raise Refused(404, "Live Activity not found", text)
+    card = _card(row)
+    check_within(call, card.audience, f"{verb} this Live Activity")
+    return card
+
+
+def _card(row: Row[Any]) -> Card:
+    state, tags = msgspec.json.decode(row.content_state), tuple(msgspec.json.decode(row.tags))
+    audience, over = msgspec.json.decode(row.audience, type=Audience), row.status == "ended"
+    return view_of(Card, row, ended=over, state=state, audience=audience, tags=tags)
 
 
 def effective(key: ApiKey, requested: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -77,12 +146,7 @@ def slugs_of(audience: Audience) -> tuple[str, ...] | None:
     return audience.groups or None
 
 
-def check_within(call: Call, card: store.Card, verb: str) -> None:
-    """Raise `Refused` (403) if an activity's audience is outside of the key's channels."""
-    check_audience_within(call, card.audience, f"{verb} this Live Activity")
-
-
-def check_audience_within(call: Call, audience: Audience, what: str) -> None:
+def check_within(call: Call, audience: Audience, what: str) -> None:
     """Raise `Refused` (403) if the key does not reach all of an audience; ``what`` is the action."""
     try:
         check_audience(call.key, audience)
@@ -142,40 +206,52 @@ def nobody(call: Call, slugs: tuple[str, ...] | None, message: str) -> Refused:
     return Refused(status, "No recipients found", message, effective_channel_slugs=slugs)
 
 
-@asynccontextmanager
-async def one_start_at_a_time(call: Call, *, starts: bool = True) -> AsyncIterator[None]:
+def one_start_at_a_time(call: Call, *, starts: bool = True) -> AbstractAsyncContextManager[None]:
     """Serialize the starts of an app, so that two cannot use the same free card."""
     if not starts or call.chosen.live_activities is None:
-        yield
-        return
-    gates = _GATES.setdefault(call.gateway, {})
-    async with gates.setdefault(call.app.row, asyncio.Lock()):
-        yield
+        return nullcontext()
+    return _GATES.setdefault(call.gateway, {}).setdefault(call.app.row, asyncio.Lock())
 
 
 async def make_room(call: Call, audience: Audience) -> str | None:
-    """Enforce the limit of cards: end the oldest and return its id, or raise `Refused` (429)."""
-    service, chosen = call.service, call.chosen
+    """Enforce the limit of cards: end the oldest and return its id, or raise `Refused` (429).
+
+    The oldest is one of this dialect, and of the audience if the limit is one of each device.
+    """
+    chosen, table, members = call.chosen, schema.activities, schema.activity_devices
     full = await _crowd(call, audience)
     if full is None:
         return None
+    active, blocked, targeted = full
     if chosen.at_limit == "end_oldest":
-        oldest = await _oldest_card(call, audience)
+        ours = (table.c.app_id == call.app.row, table.c.dialect == DIALECT)
+        query = select(table.c.public_id).where(*ours, table.c.status == "active")
+        query = query.order_by(table.c.id).limit(1)
+        async with call.service.database.read() as connection:
+            if chosen.counted == "device":
+                clause = await call.service.audiences.clause(connection, call.app, audience)
+                shown_on = (
+                    select(members.c.activity_id)
+                    .join(schema.devices, schema.devices.c.id == members.c.device_id)
+                    .where(members.c.retired_at.is_(None), clause)
+                )
+                query = query.where(table.c.id.in_(shown_on))
+            oldest: str | None = await connection.scalar(query)
         if oldest is not None:
             gone = Presentation(dismiss_after=0)
             end = End(id=oldest, presentation=gone, reason="device limit", dialect=DIALECT)
-            await service.activities.end(call.app, end)
+            await call.service.activities.end(call.app, end)
             return oldest
     most = chosen.live_activities
-    extra: dict[str, Any] = {"limit": most, "active": full.active}
-    if 0 < full.blocked < full.targeted:
-        extra |= {"blocked_devices": full.blocked, "targeted_devices": full.targeted}
+    extra: dict[str, Any] = {"limit": most, "active": active}
+    if 0 < blocked < targeted:
+        extra |= {"blocked_devices": blocked, "targeted_devices": targeted}
     text = f"Only {most} concurrent Live Activities are allowed per {chosen.counted}"
     raise Refused(429, "Live Activity limit reached", text, retry_after=60.0, **extra)
 
 
-async def _crowd(call: Call, audience: Audience) -> Crowd | None:
-    """Return the devices at the limit of this dialect's cards, or None if there is room.
+async def _crowd(call: Call, audience: Audience) -> tuple[int, int, int] | None:
+    """Return the cards, and how many devices are full and are targeted; None if there is room.
 
     A start that is still being sent counts on every device. So two concurrent starts cannot both pass.
     """
@@ -184,34 +260,33 @@ async def _crowd(call: Call, audience: Audience) -> Crowd | None:
     if limit is None:
         return None
     activities, operations, members = schema.activities, schema.operations, schema.activity_devices
+    devices, kind, environment = schema.devices, chosen.attributes_type, call.app.environment
     ours = (
         activities.c.app_id == call.app.row,
         activities.c.status == "active",
         activities.c.dialect == DIALECT,
         not_(nobody_left()),
     )
-    async with call.service.database.read() as connection:
-        running = select(func.count()).select_from(activities).where(*ours)
-        total: int = await connection.scalar(running) or 0
-        if total < limit:
-            return None
-        if chosen.counted == "account":
-            return Crowd(active=total, blocked=0, targeted=0)
-        clause = await call.service.audiences.clause(connection, call.app, audience)
-        sent = select(func.count()).select_from(operations)
-        sent = sent.join(activities, activities.c.id == operations.c.activity_id)
-        unanswered = (operations.c.status == "accepted", operations.c.accepted == 0)
-        starting: int = (
-            await connection.scalar(sent.where(*ours, operations.c.kind == "start", *unanswered))
-            or 0
+    database, audiences = call.service.database, call.service.audiences
+    running = select(func.count()).select_from(activities).where(*ours)
+    total: int = await database.scalar(running) or 0
+    if total < limit:
+        return None
+    if chosen.counted == "account":
+        return total, 0, 0
+    tokens = await audiences.start_tokens(
+        call.app, audience, attributes_type=kind, environment=environment
+    )
+    async with database.read() as connection:
+        sent = (
+            select(func.count())
+            .select_from(operations)
+            .join(activities, activities.c.id == operations.c.activity_id)
+            .where(*ours, operations.c.kind == "start")
+            .where(operations.c.status == "accepted", operations.c.accepted == 0)
         )
-        devices, tokens = schema.devices, schema.start_tokens
-        able = (
-            living_tokens(tokens, call.app, call.app.environment)
-            .where(tokens.c.attributes_type == chosen.attributes_type, clause)
-            .with_only_columns(devices.c.id, maintain_column_froms=True)
-            .distinct()
-        )
+        starting: int = await connection.scalar(sent) or 0
+        able = tokens.with_only_columns(devices.c.id, maintain_column_froms=True).distinct()
         cards = (
             select(func.count().label("cards"))
             .select_from(members)
@@ -227,48 +302,7 @@ async def _crowd(call: Call, audience: Audience) -> Crowd | None:
             return None
         reached = select(func.count()).select_from(able.subquery())
         targeted: int = await connection.scalar(reached) or 0
-    return Crowd(active=most + starting, blocked=blocked or targeted, targeted=targeted)
-
-
-async def _oldest_card(call: Call, audience: Audience) -> str | None:
-    """Return the oldest running activity of this dialect; only of the audience if devices count."""
-    table, members, devices = schema.activities, schema.activity_devices, schema.devices
-    ours = (table.c.app_id == call.app.row, table.c.dialect == DIALECT)
-    query = select(table.c.public_id).where(*ours, table.c.status == "active")
-    query = query.order_by(table.c.id).limit(1)
-    async with call.service.database.read() as connection:
-        if call.chosen.counted == "device":
-            clause = await call.service.audiences.clause(connection, call.app, audience)
-            shown_on = (
-                select(members.c.activity_id)
-                .join(devices, devices.c.id == members.c.device_id)
-                .where(members.c.retired_at.is_(None), clause)
-            )
-            query = query.where(table.c.id.in_(shown_on))
-        found: str | None = await connection.scalar(query)
-    return found
-
-
-async def draw(
-    call: Call, state: State, said: LiveCall, current: dict[str, Any] | None, place: str
-) -> State:
-    """Return the state with its buttons, and store their webhooks. Raises `InvalidInput`."""
-    links = links_of(call, place, CARD_SECONDS)
-    drawn = with_buttons(state, said.buttons, current=current, links=links)
-    await keep_buttons(call, links.used)
-    return drawn
-
-
-def links_of(call: Call, place: str, seconds: float) -> TapLinks:
-    """Return the maker of tap addresses for buttons on ``place``."""
-    return TapLinks(
-        TapSigner(call.service.apps.sealer.derive(TAPS)),
-        base=call.base(),
-        app=call.app.id,
-        place=place,
-        now=call.moment,
-        seconds=seconds,
-    )
+    return most + starting, blocked or targeted, targeted
 
 
 def fresh_id(call: Call) -> str:

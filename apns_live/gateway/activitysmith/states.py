@@ -8,7 +8,7 @@ from typing import Any
 from ...activities.cards.content_states import Phase, State, auto_dismiss_seconds, equal, normalise
 from ...activities.checks import plain_numbers
 from ...activities.requests import AlertText
-from .requests import DISMISSAL, SLOTS, AlertWords
+from .requests import SLOTS, AlertWords
 
 END_DISMISSAL = 180.0
 """Seconds that an ended card stays after an end."""
@@ -33,8 +33,7 @@ def complete(
     ``steady`` (streams) the state is complete, and a timer continues if it is put again unchanged.
     Ending a timer without a duration freezes it. Raises `InvalidPayload`.
     """
-    given = {name: value for name, value in state.items() if name not in DISMISSAL}
-    card = _known(current)
+    given, card = dict(state), _known(current)
     kind = given.get("type") or (None if card is None else card.get("type"))
     if card is not None and not steady and card.get("type") == kind:
         given = {name: card[name] for name in _LOOKS if name in card} | given
@@ -48,17 +47,19 @@ def complete(
             given["is_running"] = False
         return _same_window(checked(given), card)
     made = checked(given)
-    if steady and kind == "timer" and card is not None and _lasts(card, given["duration_seconds"]):
-        again = {name: value for name, value in given.items() if name != "duration_seconds"}
-        kept = _same_window(checked(again), card)
-        if equal(kept, card):
-            return kept
+    if (
+        steady
+        and kind == "timer"
+        and card is not None
+        and card["type"] == kind
+        and "ends_at" in card
+    ):
+        lasts = card["ends_at"] - card["started_at"]
+        if abs(lasts - given.pop("duration_seconds")) < 0.01:
+            kept = _same_window(checked(given), card)
+            if equal(kept, card):
+                return kept
     return made
-
-
-def last_known(ended: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that a new card takes from an ended one: type and number of steps."""
-    return {name: ended[name] for name in ("type", "number_of_steps") if name in ended}
 
 
 def without_buttons(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,14 +78,9 @@ def dismissal(state: Mapping[str, Any] | None, default: float) -> float:
 
 
 def start_alert(words: AlertWords | None, state: Mapping[str, Any]) -> AlertText:
-    """Return the alert of a start. A phone ignores a push-to-start without an alert."""
+    """Return the alert of a start, which a phone ignores without one."""
     words = words or AlertWords()
     return AlertText(title=words.title or state["title"], body=words.body or summary(state))
-
-
-def change_alert(words: AlertWords | None, state: Mapping[str, Any]) -> AlertText | None:
-    """Return the alert of a change, or None. Unlike a start it needs none."""
-    return None if words is None else start_alert(words, state)
 
 
 def summary(state: Mapping[str, Any]) -> str:
@@ -133,12 +129,3 @@ def _same_window(made: State, current: Mapping[str, Any] | None) -> State:
     if still and made["counts_down"] == current.get("counts_down"):
         return without_window(made) | {name: current[name] for name in _WINDOW if name in current}
     return made
-
-
-def _lasts(current: Mapping[str, Any], seconds: object) -> bool:
-    """Whether the running timer has the requested duration."""
-    if current.get("type") != "timer" or "ends_at" not in current:
-        return False
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        return False
-    return bool(abs(current["ends_at"] - current["started_at"] - seconds) < 0.01)

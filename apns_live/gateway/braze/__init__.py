@@ -98,7 +98,7 @@ class Braze(Face):
         found = classify(error)
         status = 400 if found.status in (408, 409, 422) else found.status
         said = str(error) if isinstance(error, InvalidInput) else found.detail
-        return _answer(status, errors=[said] if said else (), retry_after=found.retry_after)
+        return _answer(status, errors=[said], retry_after=found.retry_after)
 
     def after(self, call: Call) -> None:
         """Add headers with the number of calls that the key has left."""
@@ -116,7 +116,8 @@ async def _start(call: Call, body: dict[str, Any]) -> Response:
     _check_app(key, body)
     missing = await reach.check_start(gateway, key, request)
     await gateway.service.activities.start(key.app, request, again=True)
-    return _accepted(missing and _MISSING[missing].format(name=request.attributes_type))
+    minor = _MISSING[missing].format(name=request.attributes_type) if missing else ""
+    return _answer(201, "success", [minor])
 
 
 async def _update(call: Call, body: dict[str, Any]) -> Response:
@@ -134,7 +135,8 @@ async def _update(call: Call, body: dict[str, Any]) -> Response:
         minor = _UNKNOWN_ACTIVITY
     except ActivityEnded:
         minor = _ENDED_ACTIVITY
-    return _accepted(minor.format(activity=request.id))
+    # Accepted, not delivered: the text says why a push may reach no device.
+    return _answer(201, "success", [minor.format(activity=request.id)])
 
 
 def _check_app(key: ApiKey, body: Mapping[str, Any]) -> None:
@@ -146,14 +148,10 @@ def _check_app(key: ApiKey, body: Mapping[str, Any]) -> None:
         )
 
 
-def _accepted(minor: str | None) -> Response:
-    """Return 201: accepted, not delivered. ``minor`` says why a push may reach no device."""
-    return _answer(201, "success", [minor] if minor else ())
-
-
 def _answer(
     status: int, message: str = "", errors: Sequence[str] = (), retry_after: float | None = None
 ) -> Response:
     message = message or _MESSAGES.get(status, _MESSAGES[400 if status < 500 else 500])
-    beside = {"errors": list(errors)} if errors else {}
-    return json_answer({"message": message, **beside}, status, retry_after=retry_after)
+    given = [text for text in errors if text]
+    body = {"message": message, **({"errors": given} if given else {})}
+    return json_answer(body, status, retry_after=retry_after)

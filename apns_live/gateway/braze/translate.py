@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from ...activities import checks
+from ...activities.checks import convert
 from ...activities.requests import (
     AlertText,
     Audience,
@@ -70,12 +71,13 @@ class Alert(msgspec.Struct, frozen=True):
 
     def words(self) -> AlertText | None:
         """Return the alert of the service, or None if it is empty."""
+        title, key = self.title_loc_key, self.loc_key
         text = AlertText(
             title=self.title or "",
             body=self.body or "",
             sound=self.sound or None,
-            title_key=_catalog(self.title_loc_key, self.title_loc_args),
-            body_key=_catalog(self.loc_key, self.loc_args),
+            title_key=CatalogText(key=title, args=self.title_loc_args or ()) if title else None,
+            body_key=CatalogText(key=key, args=self.loc_args or ()) if key else None,
         )
         return None if text == AlertText(title="", body="") else text
 
@@ -130,13 +132,10 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True):
     dismissal_date: Any = None
     stale_date: Any = None
 
-    def dates(self) -> tuple[float | None, float | None]:
-        """Return dismissal date and stale date in seconds since 1970. Raises `InvalidInput`."""
-        dismissal, stale = self.dismissal_date, self.stale_date
-        return (
-            None if dismissal is None else reading.moment(dismissal, "dismissal_date"),
-            None if stale is None else reading.moment(stale, "stale_date"),
-        )
+    def date(self, name: str) -> float | None:
+        """Return a date in seconds since 1970. Raises `InvalidInput`."""
+        value = getattr(self, name)
+        return None if value is None else reading.moment(value, name)
 
 
 class _Start(_Said, frozen=True, kw_only=True):
@@ -159,7 +158,7 @@ def read_start(
     that date only in an end. Raises `InvalidInput`.
     """
     said = reading.body(body, _Start)
-    dismissal, stale = said.dates()
+    dismissal, stale = said.date("dismissal_date"), said.date("stale_date")
     said.notification.check_start()
     activity = checks.identifier(said.activity_id, "activity_id")
     return Start(
@@ -186,23 +185,16 @@ def read_update(body: Mapping[str, Any], *, now: float) -> Update | End:
     seconds since 1970. Raises `InvalidInput`.
     """
     said = reading.body(body, _Update)
-    dismissal, stale = said.dates()
+    dismissal, stale = said.date("dismissal_date"), said.date("stale_date")
     passed = dismissal is not None and dismissal <= now
     presentation = said.notification.presentation(stale)
     activity = checks.identifier(said.activity_id, "activity_id")
+    common: Any = {"id": activity, "content_state": said.content_state, "dialect": "braze"}
     if said.end_activity or passed:
         final = msgspec.structs.replace(presentation, dismissal_date=0.0 if passed else dismissal)
-        return End(
-            id=activity, content_state=said.content_state, presentation=final, dialect="braze"
-        )
-    return Update(
-        id=activity,
-        content_state=said.content_state,
-        presentation=presentation,
-        end_at=dismissal,
-        end_presentation=Presentation() if dismissal is None else GONE,
-        dialect="braze",
-    )
+        return End(presentation=final, **common)
+    gone = Presentation() if dismissal is None else GONE
+    return Update(presentation=presentation, end_at=dismissal, end_presentation=gone, **common)
 
 
 def read_target(
@@ -216,10 +208,6 @@ def read_target(
     if name == "segment_id":
         return Audience(segments=(checks.identifier(body[name], name),))
     return Audience(filter=read_audience(body[name], name, now=now))
-
-
-def _catalog(key: str | None, args: tuple[str, ...] | None) -> CatalogText | None:
-    return CatalogText(key=key, args=args or ()) if key else None
 
 
 class _Custom(msgspec.Struct, frozen=True):
@@ -272,7 +260,7 @@ def read_audience(value: object, field: str, *, now: float, depth: int = 0) -> T
             where,
             f"Use AND, OR, {', '.join(_FILTERS)}.",
         )
-    said = reading.read(inner, _FILTERS[name], where, "")
+    said: Any = convert(inner, _FILTERS[name], where, remedy=reading.PAGE)
     if isinstance(said, _Custom):
         return _custom(said, where)
     if isinstance(said, _Subscription):
@@ -290,7 +278,7 @@ def _custom(said: _Custom, field: str) -> Tree:
         if relation in ("exists", "not_exists"):
             return {**base, "relation": relation}
         if relation in _ORDER:
-            value = reading.read(value, float, where, "Give a number.")
+            value = convert(value, float, where, remedy="Give a number.")
         elif not isinstance(value, (str, int, float)):
             raise InvalidInput("is missing", where, "Give a text, number or boolean.")
         return {**base, "relation": relation, "value": value}
@@ -299,14 +287,10 @@ def _custom(said: _Custom, field: str) -> Tree:
             relation = ">" if comparison == "after" else "<"
             # Dates are stored as milliseconds.
             return {**base, "relation": relation, "value": reading.moment(value, where) * 1000}
-        case "less_than_x_days_ago":
-            return _between(base, past=_days(value, where), future=0.0)
-        case "greater_than_x_days_ago":
-            return {**base, "relation": "time_elapsed_gt", "value": _days(value, where)}
-        case "less_than_x_days_in_the_future":
-            return _between(base, past=0.0, future=_days(value, where))
-        case "greater_than_x_days_in_the_future":
-            return {**base, "relation": "time_elapsed_lt", "value": -_days(value, where)}
+        case "less_than_x_days_ago" | "greater_than_x_days_ago":
+            ahead = 1
+        case "less_than_x_days_in_the_future" | "greater_than_x_days_in_the_future":
+            ahead = -1
         case _:
             raise InvalidInput(
                 f"{comparison!r:.60} is not a comparison of this gateway",
@@ -316,18 +300,10 @@ def _custom(said: _Custom, field: str) -> Tree:
                 "after, before, less_than_x_days_ago, greater_than_x_days_ago, "
                 "less_than_x_days_in_the_future or greater_than_x_days_in_the_future.",
             )
-
-
-def _between(base: Tree, *, past: float, future: float) -> Tree:
-    """Return the condition "at most ``past`` seconds ago and at most ``future`` seconds ahead"."""
-    return {
-        "and": [
-            {**base, "relation": "time_elapsed_lt", "value": past},
-            {**base, "relation": "time_elapsed_gt", "value": -future},
-        ]
-    }
-
-
-def _days(value: object, field: str) -> float:
-    days: float = reading.read(value, _DAYS, field, "Give 0 to 36500 days.")
-    return days * _DAY
+    elapsed = ahead * _DAY * convert(value, _DAYS, where, remedy="Give 0 to 36500 days.")
+    edges = {"time_elapsed_lt": max(0.0, elapsed), "time_elapsed_gt": min(0.0, elapsed)}
+    if comparison.startswith("less"):
+        parts = [{**base, "relation": name, "value": edge} for name, edge in edges.items()]
+        return {"and": parts}
+    relation = "time_elapsed_gt" if ahead > 0 else "time_elapsed_lt"
+    return {**base, "relation": relation, "value": elapsed}

@@ -74,16 +74,6 @@ def violation(field: str, description: str) -> dict[str, Any]:
     }
 
 
-def info(reason: str) -> dict[str, Any]:
-    """Return the detail that says why credentials are refused."""
-    return {
-        "@type": f"{_TYPES}/google.rpc.ErrorInfo",
-        "reason": reason,
-        "domain": "googleapis.com",
-        "metadata": {"service": "fcm.googleapis.com"},
-    }
-
-
 def _quota(subject: str, description: str) -> dict[str, Any]:
     """Return the detail that names the exceeded quota."""
     violated = {"subject": subject, "description": description}

@@ -92,14 +92,24 @@ def read_send(body: object, *, bundle_id: str, now: float) -> Asked:
         aps = payload["aps"]
         kind = "alert" if any(name in aps for name in _SHOWN) else "background"
         scope, event, suffix = "notifications:send", kind, ""
-    headers = _headers(apns.get("headers", {}))
+    headers = {name.lower(): value for name, value in apns.get("headers", {}).items()}
+    for name, value in headers.items():
+        if not _HEADER.match(value):
+            where = f"message.apns.headers.{name[:60]}"
+            raise _wrong(where, "is not a string that a header can hold.")
+    if "apns-channel-id" in headers:
+        raise _wrong("message.apns.headers.apns-channel-id", "cannot be sent to: use the own API.")
     text = msgspec.json.encode(payload)
     if len(text) > MOST_BYTES:
         raise GoogleError(400, INVALID)
+    topic = headers.get("apns-topic", f"{bundle_id}{suffix}")
+    if not topic.startswith(bundle_id):
+        field = "message.apns.headers.apns-topic"
+        raise refused("TopicDisallowed", field, f"is not a topic of {bundle_id}.")
     encoded = EncodedMessage(
         body=text,
         push_type=headers.get("apns-push-type", kind),
-        topic_suffix=_suffix(headers.get("apns-topic"), bundle_id, suffix),
+        topic_suffix=topic.removeprefix(bundle_id),
         priority=_number(headers, "apns-priority", 5 if kind == "background" else 10, 99),
         expiration=_number(headers, "apns-expiration", int(now) + LIFETIME, 10**11),
         collapse_id=headers.get("apns-collapse-id"),
@@ -108,8 +118,17 @@ def read_send(body: object, *, bundle_id: str, now: float) -> Asked:
         # A second copy of an update or end changes nothing. A second start or alert is visible.
         replay_safe=event in ("update", "end", "background"),
     )
+    token = target if live is None else str(live)
+    if not _TOKEN.match(token):
+        if live is not None:
+            field = "message.apns.live_activity_token"
+            raise refused("BadDeviceToken", field, "is not a token in hex.")
+        what = "Invalid registration token: give the device token of APNs in hex."
+        details = [fcm("INVALID_ARGUMENT"), violation("message.token", what)]
+        what = "The registration token is not a valid FCM registration token"
+        raise GoogleError(400, what, details)
     return Asked(
-        token=_token(live if live is not None else target, live is not None),
+        token=token.lower(),
         aps=aps,
         message=encoded,
         scope=scope,
@@ -175,17 +194,6 @@ def _ordinary(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, **payload, "aps": aps}
 
 
-def _headers(given: Mapping[str, str]) -> dict[str, str]:
-    headers = {name.lower(): value for name, value in given.items()}
-    for name, value in headers.items():
-        if not _HEADER.match(value):
-            where = f"message.apns.headers.{name[:60]}"
-            raise _wrong(where, "is not a string that a header can hold.")
-    if "apns-channel-id" in headers:
-        raise _wrong("message.apns.headers.apns-channel-id", "cannot be sent to: use the own API.")
-    return headers
-
-
 def _number(headers: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = headers.get(name)
     if text is None:
@@ -194,26 +202,6 @@ def _number(headers: Mapping[str, str], name: str, default: int, most: int) -> i
         reason = "BadPriority" if name == "apns-priority" else "BadExpirationDate"
         raise refused(reason, f"message.apns.headers.{name}", "is not a number of that kind.")
     return int(text)
-
-
-def _suffix(topic: str | None, bundle_id: str, default: str) -> str:
-    if topic is None:
-        return default
-    if not topic.startswith(bundle_id):
-        field = "message.apns.headers.apns-topic"
-        raise refused("TopicDisallowed", field, f"is not a topic of {bundle_id}.")
-    return topic.removeprefix(bundle_id)
-
-
-def _token(token: str, live: bool) -> str:
-    if _TOKEN.match(token):
-        return token.lower()
-    if live:
-        field = "message.apns.live_activity_token"
-        raise refused("BadDeviceToken", field, "is not a token in hex.")
-    text = "The registration token is not a valid FCM registration token"
-    description = "Invalid registration token: give the device token of APNs in hex."
-    raise GoogleError(400, text, [fcm("INVALID_ARGUMENT"), violation("message.token", description)])
 
 
 def _wrong(field: str, text: str) -> GoogleError:
@@ -229,8 +217,9 @@ def _read(value: object, shape: Shape, path: str = "") -> dict[str, Any]:
         raise _invalid(path or "message", "message", value)
     found: dict[str, Any] = {}
     for name, entry in value.items():
-        known = _snake(name)
-        if known not in shape or name not in (known, _camel(known)):
+        known = re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name)
+        head, *rest = known.split("_")
+        if known not in shape or name not in (known, head + "".join(map(str.capitalize, rest))):
             where = f" at '{path}'" if path else ""
             text = f'Unknown name "{name[:100]}"{where}: Cannot find field.'
             raise bad_field(path, f"Invalid JSON payload received. {text}")
@@ -255,12 +244,3 @@ def _read(value: object, shape: Shape, path: str = "") -> dict[str, Any]:
 
 def _invalid(path: str, kind: str, value: object) -> GoogleError:
     return bad_field(path, f"Invalid value at '{path}' ({kind}), {json.dumps(value)[:100]}")
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name)
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)

@@ -26,6 +26,7 @@ reads = Routes("activities", scope="activities:read")
 lists = Routes("directory", scope="activities:read")
 writes = Routes("activities", status=202, idempotent=True, grouped=True, refusals={409})
 streams = Routes("streams", scope="streams:write", grouped=True)
+_END = shapes.EndBody()
 _SCOPES = {
     shapes.BulkStart: "activities:start",
     shapes.BulkUpdate: "activities:update",
@@ -48,7 +49,7 @@ async def update_activity(call: Call, activity: str, body: shapes.UpdateBody) ->
 
 
 @writes("POST /v1/activities/{activity}/end", "End an activity", scope="activities:end")
-async def end_activity(call: Call, activity: str, body: shapes.EndBody | None) -> Accepted:
+async def end_activity(call: Call, activity: str, body: shapes.EndBody = _END) -> Accepted:
     """Without a body the card keeps its last state. Ending it again is ``ignored``."""
     request = shapes.to_end(activity, body)
     return call.told(await call.service.activities.end(call.app, request, key=call.once()))
@@ -112,8 +113,7 @@ async def _one(
 @reads("GET /v1/activities", "List activities")
 async def list_activities(call: Call, query: shapes.ActivitiesPage) -> PageAnswer[ActivityRow]:
     """Oldest first."""
-    found = await call.service.activities.page(call.app, **asdict(query))
-    return page(found, query.limit)
+    return await page(call.service.activities.page, call.app, query)
 
 
 @reads("GET /v1/activities/{activity}", "Get an activity", grouped=True)
@@ -127,8 +127,7 @@ async def activity_history(
     call: Call, activity: str, query: shapes.Page
 ) -> PageAnswer[OperationView]:
     """The operations of the activity with their counts, oldest first."""
-    found = await call.service.operations.page(call.app, activity=activity, **asdict(query))
-    return page(found, query.limit)
+    return await page(call.service.operations.page, call.app, query, activity=activity)
 
 
 class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,14 +152,14 @@ async def put_stream(call: Call, stream: str, body: shapes.StreamBody) -> shapes
 
 
 @streams("DELETE /v1/streams/{stream}", "End a stream", idempotent=True)
-async def end_stream(call: Call, stream: str, body: shapes.EndBody | None) -> shapes.StreamAnswer:
+async def end_stream(call: Call, stream: str, body: shapes.EndBody = _END) -> shapes.StreamAnswer:
     """Ends the activity and deletes the key. A later put starts a new activity."""
     final = shapes.to_end(stream, body)
     return _answer(call, await call.service.streams.end(call.app, stream, final, key=call.once()))
 
 
 @streams("POST /v1/streams/{stream}/pause", "Pause a stream")
-async def pause_stream(call: Call, stream: str, body: shapes.EndBody | None) -> PausedAnswer:
+async def pause_stream(call: Call, stream: str, body: shapes.EndBody = _END) -> PausedAnswer:
     """Ends the activity. Puts get ``paused`` until the stream is resumed."""
     final = shapes.to_end(stream, body, reason="paused")
     since = await call.service.streams.pause(call.app, stream, final)

@@ -93,15 +93,13 @@ async def list_apps(call: Call) -> PageAnswer[AppAnswer]:
 @routes("GET /v1/apps/{app}", "Get the app", scope="")
 async def get_app(call: Call) -> AppAnswer:
     """A key can read only its own app."""
-    _own(call)
-    return _shown_app(call.app)
+    return _shown_app(_own(call))
 
 
 @routes("PATCH /v1/apps/{app}", "Change settings of the app")
 async def configure_app(call: Call, body: AppBody) -> AppAnswer:
     """Bundle id and name can be set on the command line only."""
-    _own(call)
-    app = await call.service.apps.configure(call.app, body.settings)
+    app = await call.service.apps.configure(_own(call), body.settings)
     call.gateway.keys.forget()
     await call.note("app.configure", app.id, settings=sorted(body.settings))
     return _shown_app(app)
@@ -110,23 +108,21 @@ async def configure_app(call: Call, body: AppBody) -> AppAnswer:
 @routes("GET /v1/apps/{app}/provider-keys", "List provider keys")
 async def list_provider_keys(call: Call) -> PageAnswer[ProviderKeyView]:
     """Without the private keys."""
-    _own(call)
-    found = await call.service.apps.keys(call.app)
+    found = await call.service.apps.keys(_own(call))
     return PageAnswer(items=[shown_times(one) for one in found], next=None)
 
 
 @routes("POST /v1/apps/{app}/provider-keys", "Add a provider key")
 async def add_provider_key(call: Call, body: ProviderKeyBody) -> None:
     """The key is stored encrypted. It replaces the key of the same environment."""
-    _own(call)
-    await call.service.apps.add_key(call.app, **asdict(body))
+    await call.service.apps.add_key(_own(call), **asdict(body))
     await call.note("provider_key.add", body.key_id, environment=body.environment)
 
 
 @routes("GET /v1/keys", "List API keys")
 async def list_keys(call: Call, query: Page) -> PageAnswer[KeyView]:
     """Oldest first, without secrets."""
-    return page(await call.gateway.keys.page(call.app, **asdict(query)), query.limit)
+    return await page(call.gateway.keys.page, call.app, query)
 
 
 @routes("POST /v1/keys", "Make an API key", status=201)
@@ -141,14 +137,12 @@ async def create_key(call: Call, body: KeyBody) -> NewKeyAnswer:
 
 
 @routes("POST /v1/keys/{key}/rotate", "Give a key a new secret", status=201, refusals={409})
-async def rotate_key(call: Call, key: str, body: RotateBody | None) -> NewKeyAnswer:
+async def rotate_key(call: Call, key: str, body: RotateBody = RotateBody()) -> NewKeyAnswer:
     """The old secret works until the overlap ends."""
-    body = body or RotateBody()
-    stored = await call.gateway.keys.get(call.app, key)
-    missing = frozenset(stored["scopes"]) - call.key.scopes
-    if missing:
+    keys = call.gateway.keys
+    if frozenset((await keys.get(call.app, key))["scopes"]) - call.key.scopes:
         raise NotAllowed("this key cannot rotate one that may do more than itself")
-    new, secret = await call.gateway.keys.rotate(call.app, key, overlap=body.overlap)
+    new, secret = await keys.rotate(call.app, key, overlap=body.overlap)
     await call.note("key.rotate", key, replaced_by=new.id)
     return NewKeyAnswer(id=new.id, secret=secret)
 
@@ -163,12 +157,13 @@ async def revoke_key(call: Call, key: str) -> None:
 @routes("GET /v1/audit", "Read the audit log")
 async def read_audit(call: Call, query: Page) -> PageAnswer[AuditView]:
     """Who changed keys, credentials and settings, or imported. Oldest first."""
-    return page(await call.gateway.audit.page(call.app, **asdict(query)), query.limit)
+    return await page(call.gateway.audit.page, call.app, query)
 
 
-def _own(call: Call) -> None:
+def _own(call: Call) -> App:
     if call.parts["app"] != call.app.id:
         raise NotFound(f"there is no app {call.parts['app']!r}")
+    return call.app
 
 
 def _shown_app(app: App) -> AppAnswer:
@@ -196,9 +191,8 @@ class Where(Strict, frozen=True, kw_only=True):
 
 
 @channels("POST /v1/channels", "Create a broadcast channel", status=201, idempotent=True)
-async def create_channel(call: Call, body: ChannelBody | None) -> ChannelView:
+async def create_channel(call: Call, body: ChannelBody = ChannelBody()) -> ChannelView:
     """Creates it at Apple, which allows 10,000 for an app. Start an activity with its id as ``channel``."""
-    body = body or ChannelBody()
     request = CreateChannel(**asdict(body))
     done = await call.service.channels.create(call.app, request, key=call.once())
     await call.note("channel.create", done.answer.id)
@@ -209,25 +203,23 @@ async def create_channel(call: Call, body: ChannelBody | None) -> ChannelView:
 async def list_channels(call: Call, query: ChannelsPage) -> TextPageAnswer[ChannelView]:
     """The channels stored in the gateway, by id. Does not ask Apple."""
     found = await call.service.channels.list(call.app, **asdict(query))
-    full = len(found) == query.limit
-    return text_page((found, found[-1].id if full else None))
+    return text_page((found, found[-1].id if len(found) == query.limit else None))
 
 
 @channels("POST /v1/channels/compare", "Compare with Apple's list")
 async def compare_channels(call: Call, query: Where) -> Reconciled:
     """Compares with Apple's list: adds new channels, and removes those that no longer exist."""
-    return await call.service.channels.reconcile(call.app, environment=query.environment)
+    return await call.service.channels.reconcile(call.app, **asdict(query))
 
 
 @channels("GET /v1/channels/{channel:path}", "Get a broadcast channel")
 async def get_channel(call: Call, channel: str, query: Where) -> ChannelView:
     """An unknown channel is read from Apple."""
-    environment = query.environment
-    return shown_times(await call.service.channels.get(call.app, channel, environment=environment))
+    return shown_times(await call.service.channels.get(call.app, channel, **asdict(query)))
 
 
 @channels("DELETE /v1/channels/{channel:path}", "Delete a broadcast channel")
 async def delete_channel(call: Call, channel: str, query: Where) -> None:
     """Permanent. Cards that follow the channel get no more updates."""
-    await call.service.channels.delete(call.app, channel, environment=query.environment)
+    await call.service.channels.delete(call.app, channel, **asdict(query))
     await call.note("channel.delete", channel)

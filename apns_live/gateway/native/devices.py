@@ -160,8 +160,7 @@ class TokensAnswer(msgspec.Struct, frozen=True, kw_only=True):
 @writes("POST /v1/tokens", "Register tokens")
 async def register_tokens(call: Call, body: TokensBody) -> CountAnswer:
     """Unknown devices are added. An older registration never replaces a newer one."""
-    told = [(token.device, token) for token in body.tokens]
-    return CountAnswer(count=await _register(call, told))
+    return await _register(call, [(token.device, token) for token in body.tokens])
 
 
 @writes("POST /v1/devices", "Tell of devices")
@@ -200,13 +199,14 @@ async def leave_activity(call: Call, activity: str, device: str) -> None:
 
 
 @writes("POST /v1/devices/{device}/credentials", "Mint a credential for a phone", status=201)
-async def mint_credential(call: Call, device: str, body: CredentialBody | None) -> CredentialAnswer:
+async def mint_credential(
+    call: Call, device: str, body: CredentialBody = CredentialBody()
+) -> CredentialAnswer:
     """Your server calls this when a user is logged in, and gives the credential to the phone.
 
     It is valid for that device's calls under /v1/device. ``activities`` limits the activities for
     which the phone may register tokens; without it, all whose id it knows.
     """
-    body = body or CredentialBody()
     if body.user is not None:
         await call.service.devices.tell(call.app, [DeviceRecord(id=device, user=body.user)])
     credential, expires_at = await call.gateway.credentials.mint(
@@ -259,8 +259,7 @@ async def list_tokens(call: Call, device: str) -> TokensAnswer:
 async def register_own_tokens(call: Call, body: PhoneTokensBody) -> CountAnswer:
     """Push-to-start, activity and device tokens, as ActivityKit and UIKit return them."""
     check_joins(call, *(token.activity for token in body.tokens))
-    told = [(call.phone.device, token) for token in body.tokens]
-    return CountAnswer(count=await _register(call, told))
+    return await _register(call, [(call.phone.device, token) for token in body.tokens])
 
 
 @own("PUT /v1/device", "Tell of this phone")
@@ -334,46 +333,40 @@ def _device_record(device: str, facts: DeviceFacts, user: str | None, field: str
     return DeviceRecord(id=device, user=user, **values)
 
 
-def _token_record(call: Call, device: str, facts: TokenFacts, field: str) -> TokenRecord:
-    now = call.now
-    wanted = {"start": "attributes_type", "activity": "activity", "device": ""}[facts.kind]
-    scope = getattr(facts, wanted) if wanted else ""
-    if wanted and not scope:
-        raise InvalidInput("is missing", f"{field}.{wanted}", f"A {facts.kind} token needs it.")
-    for name in ("activity", "card"):
-        if getattr(facts, name) is not None and facts.kind != "activity":
-            raise InvalidInput(
-                f"does not apply to a {facts.kind} token", f"{field}.{name}", "Leave it out."
-            )
-    registered = milliseconds_of(facts.registered_at, f"{field}.registered_at")
-    record = TokenRecord(
-        device=device,
-        kind=facts.kind,
-        token=facts.token,
-        registered_at=now if registered is None else registered,
-        scope=scope or "",
-        environment=facts.environment,
-        card=facts.card,
-    )
-    return check_token(record, now=now, field=field)
-
-
-async def _register(call: Call, told: Sequence[tuple[str, TokenFacts]]) -> int:
-    """Store tokens of all kinds, each with its device; return how many. Raises `InvalidInput`."""
-    others: list[TokenRecord] = []
+async def _register(call: Call, told: Sequence[tuple[str, TokenFacts]]) -> CountAnswer:
+    """Store tokens of all kinds, each with its device. Raises `InvalidInput`."""
+    now, others = call.now, list[TokenRecord]()
     by_type: dict[str, list[TokenRecord]] = {}
     for index, (device, facts) in enumerate(told):
-        record = _token_record(call, device, facts, f"tokens[{index}]")
-        if record.kind == "activity":
-            by_type.setdefault(facts.attributes_type or "", []).append(record)
-        else:
-            others.append(record)
+        field, kind = f"tokens[{index}]", facts.kind
+        wanted = {"start": "attributes_type", "activity": "activity", "device": ""}[kind]
+        scope = getattr(facts, wanted) if wanted else ""
+        if wanted and not scope:
+            raise InvalidInput("is missing", f"{field}.{wanted}", f"A {kind} token needs it.")
+        for name in ("activity", "card"):
+            if getattr(facts, name) is not None and kind != "activity":
+                problem = f"does not apply to a {kind} token"
+                raise InvalidInput(problem, f"{field}.{name}", "Leave it out.")
+        registered = milliseconds_of(facts.registered_at, f"{field}.registered_at")
+        record = TokenRecord(
+            device=device,
+            kind=kind,
+            token=facts.token,
+            registered_at=now if registered is None else registered,
+            scope=scope or "",
+            environment=facts.environment,
+            card=facts.card,
+        )
+        alike = (
+            by_type.setdefault(facts.attributes_type or "", []) if kind == "activity" else others
+        )
+        alike.append(check_token(record, now=now, field=field))
     if others:
         await call.service.devices.register(call.app, others)
-    for kind, some in by_type.items():
+    for named, some in by_type.items():
         tokens = call.service.tokens
-        await tokens.register_activity_tokens(call.app, some, attributes_type=kind)
-    return len(told)
+        await tokens.register_activity_tokens(call.app, some, attributes_type=named)
+    return CountAnswer(count=len(told))
 
 
 def _shown_device(device: DeviceView) -> DeviceView:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import resources
+from inspect import Parameter
 from typing import Any, ClassVar
 
 import msgspec
@@ -80,8 +81,7 @@ def check_joins(call: Call, *activities: str | None) -> None:
 def _examples() -> dict[str, dict[str, dict[str, Any]]]:
     """Return the bodies and answers that the description shows, by operation and then by name."""
     text = resources.files(__package__).joinpath("examples.json").read_bytes()
-    found: dict[str, dict[str, dict[str, Any]]] = msgspec.json.decode(text)
-    return found
+    return msgspec.json.decode(text, type=dict[str, dict[str, dict[str, Any]]])
 
 
 class Routes:
@@ -98,11 +98,8 @@ class Routes:
 
         def add(handler: Handler) -> Handler:
             shown = _examples().get(handler.__name__, {})
-            examples = {
-                "examples": shown.get("body", {}),
-                "answer_examples": shown.get("answer", {}),
-            }
-            given = {"summary": summary, **self._shared, **options, **examples}
+            given = {"summary": summary, **self._shared, **options}
+            given |= {"examples": shown.get("body", {}), "answer_examples": shown.get("answer", {})}
             NATIVE.operations.append(operation(NATIVE, place, handler, **given))
             return handler
 
@@ -143,8 +140,30 @@ def describe(version: str) -> dict[str, Any]:
     found = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for one in NATIVE.operations:
-        path = paths.setdefault(_PART.sub(r"{\1}", one.path), {})
-        path[one.method.lower()] = _operation(one, found, components)
+        text = (one.handler.__doc__ or "").strip()
+        described: dict[str, Any] = {
+            "operationId": one.handler.__name__,
+            "summary": one.summary,
+            "description": f"{text}\n\nNeeds the scope `{one.scope}`." if one.scope else text,
+            "tags": [one.tag],
+            "parameters": list(_parameters(one, found, components)),
+            "responses": _responses(one, found),
+        }
+        if one.scope:
+            described["x-scope"] = one.scope
+        if one.who != "key":
+            described["security"] = [{"device": []}] if one.who == "phone" else []
+        if one.body is not None:
+            content = {JSON: _content(found[one.body], one.examples)}
+            described["requestBody"] = {
+                "required": one.body_default is Parameter.empty,
+                "content": content,
+            }
+        elif one.takes:
+            schema = {"type": "string", "minLength": 1}
+            taken = {media: {"schema": schema, "example": one.takes[media]} for media in one.takes}
+            described["requestBody"] = {"required": True, "content": taken}
+        paths.setdefault(_PART.sub(r"{\1}", one.path), {})[one.method.lower()] = described
     for schema in components.values():
         for name, field in schema.get("properties", {}).items():
             number = next(iter(field.get("anyOf", [field])))
@@ -175,32 +194,6 @@ def describe(version: str) -> dict[str, Any]:
             },
         },
     }
-
-
-def _operation(one: Operation, schemas: Schemas, components: dict[str, Any]) -> dict[str, Any]:
-    text = (one.handler.__doc__ or "").strip()
-    described: dict[str, Any] = {
-        "operationId": one.name,
-        "summary": one.summary,
-        "description": f"{text}\n\nNeeds the scope `{one.scope}`." if one.scope else text,
-        "tags": [one.tag],
-        "parameters": list(_parameters(one, schemas, components)),
-        "responses": _responses(one, schemas),
-    }
-    if one.scope:
-        described["x-scope"] = one.scope
-    if one.who == "phone":
-        described["security"] = [{"device": []}]
-    elif one.who == "anyone":
-        described["security"] = []
-    if one.body is not None:
-        content = {JSON: _content(schemas[one.body], one.examples)}
-        described["requestBody"] = {"required": one.body_required, "content": content}
-    elif one.takes:
-        schema = {"type": "string", "minLength": 1}
-        taken = {media: {"schema": schema, "example": one.takes[media]} for media in one.takes}
-        described["requestBody"] = {"required": True, "content": taken}
-    return described
 
 
 def _content(schema: Any, examples: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,18 +243,10 @@ def _responses(one: Operation, schemas: Schemas) -> dict[str, Any]:
         refusals.add(404)
     if one.body is not None or one.takes:
         refusals.update(_BODY)
+    seconds = {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
+    problem = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}}
     for status in sorted(refusals):
-        responses[str(status)] = _refusal(status)
+        refusal = responses[str(status)] = {"description": _MEANINGS[status], "content": problem}
+        if status in (429, 503):
+            refusal["headers"] = {"Retry-After": seconds}
     return responses
-
-
-def _refusal(status: int) -> dict[str, Any]:
-    refusal: dict[str, Any] = {
-        "description": _MEANINGS[status],
-        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
-    }
-    if status in (429, 503):
-        refusal["headers"] = {
-            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
-        }
-    return refusal

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from prometheus_client import generate_latest
 from starlette.responses import Response
 
 from ...activities.read.diagnosis import diagnose
@@ -42,14 +43,13 @@ async def ready(call: Call) -> Any:
 
     With ``warnings`` the gateway still serves; an example is a system clock that was set.
     """
-    readiness = call.gateway.readiness
-    if call.gateway.leaving:
-        problems = ["this gateway is about to stop: call another one"]
-    else:
-        problems = await readiness.problems()
+    problems = ["this gateway is about to stop: call another one"]
+    if not call.gateway.leaving:
+        problems = await call.gateway.readiness.problems()
     if problems:
         return respond(problem("store_unavailable", 503, "; ".join(problems), retry_after=5.0))
-    return HealthAnswer(status="ready", warnings=readiness.warnings())
+    warning = call.service.scheduler.time.warning()
+    return HealthAnswer(status="ready", warnings=[warning] if warning else [])
 
 
 @routes(
@@ -72,7 +72,7 @@ async def metrics(call: Call) -> Response:
         if not hmac.compare_digest(given.encode(), settings.metrics_token.encode()):
             call.refused()
             raise NotAllowed("give the token of the figures as Authorization: Bearer", status=401)
-    return Response(Figures(call.gateway).text(), media_type=MEDIA_TYPE)
+    return Response(generate_latest(Figures(call.gateway)), media_type=MEDIA_TYPE)
 
 
 @routes("GET /openapi.json", "This description", refusals={404})
@@ -141,5 +141,5 @@ async def examine_device(call: Call, device: str) -> dict[str, Any]:
     """Checks its tokens, cards, budgets, receipts and APNs' last answers, and says what to do."""
     service = call.service
     found = await diagnose(service.database, service.devices, call.app, device, call.now)
-    ok = not any(each.state == "fail" for each in found)
-    return {"ok": ok, "findings": [each._asdict() for each in found]}
+    findings = [each._asdict() for each in found]
+    return {"ok": all(each["state"] != "fail" for each in findings), "findings": findings}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import msgspec
@@ -15,8 +13,7 @@ from ...activities.people.imports.fields import KINDS, Kind
 from ...activities.people.imports.importer import Layout, LineError
 from ...activities.people.imports.reading import Form
 from ...errors import BadBody
-from ..admission import Visit
-from ..calls import Call, Handler
+from ..calls import Call
 from ..problems import problem, respond
 from .face import Routes
 from .shapes import Moment, Strict, milliseconds_of
@@ -72,67 +69,51 @@ class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
 _COUNTS = set(ImportAnswer.__struct_fields__) - {"ignored", "problems"}
 
 
-def _route(kind: Kind, csv: str, lines: str) -> Callable[[Handler], Handler]:
-    return routes(
+def _route(kind: Kind, csv: str, lines: str, text: str) -> None:
+    """Add the operation that imports a kind of records; ``text`` describes it to callers."""
+
+    async def handler(call: Call, query: ImportQuery) -> Any:
+        return await _import(call, query, kind)
+
+    handler.__name__, handler.__doc__ = f"import_{kind}", text
+    routes(
         f"POST {_PATHS[kind]}",
         f"Import {kind}",
         scope="devices:write",
         takes={"text/csv": csv, "application/x-ndjson": lines, "application/jsonl": lines},
         answer=ImportAnswer,
-    )
+    )(handler)
 
 
-@_route(
+_route(
     "devices",
     "id,user,language,start_token.MatchAttributes,tag.team\nphone-17,user-1,de,80e1ad44,red\n",
     '{"id": "phone-17", "user": "user-1", "start_tokens": {"MatchAttributes": "80e1ad44"}}\n',
-)
-async def import_devices(call: Call, query: ImportQuery) -> Any:
     """Devices with tags, attributes, groups and tokens, one per line.
 
     A refused line is reported and does not affect the others. Importing the same body twice changes
     nothing, so repeat it after a 503 or a lost answer.
-    """
-    return await _import(call, query, "devices")
-
-
-@_route(
+    """,
+)
+_route(
     "users",
     "id,alias.crm,tag.team,groups\nuser-1,C-881,red,operators\n",
     '{"id": "user-1", "aliases": {"crm": "C-881"}, "tags": {"team": "red"}}\n',
+    "Users with aliases, tags, attributes and groups, one per line; otherwise as for devices.",
 )
-async def import_users(call: Call, query: ImportQuery) -> Any:
-    """Users with aliases, tags, attributes and groups, one per line; otherwise as for devices."""
-    return await _import(call, query, "users")
-
-
-@_route(
+_route(
     "tokens",
     "device,attributes_type,token,registered_at\n"
     "phone-17,MatchAttributes,80e1ad44,2027-01-15T08:00:00Z\n",
     '{"device": "phone-17", "attributes_type": "MatchAttributes", "token": "80e1ad44"}\n',
+    "Push-to-start and device tokens, one per line; otherwise as for devices.",
 )
-async def import_tokens(call: Call, query: ImportQuery) -> Any:
-    """Push-to-start and device tokens, one per line; otherwise as for devices."""
-    return await _import(call, query, "tokens")
 
 
 class _Upload(io.BufferedReader):
     """A body on disk, read as a file."""
 
     name = "body"  # error messages show this name
-
-
-@asynccontextmanager
-async def _spooled(visit: Visit, limit_bytes: int) -> AsyncIterator[_Upload]:
-    """Keep a body in an unnamed temporary file until the block ends.
-
-    Nothing is read from it before it is complete. Raises as `Visit.receive_body`.
-    """
-    with tempfile.TemporaryFile(buffering=0) as file:
-        await visit.receive_body(limit_bytes, _SECONDS, _USED_SECONDS, file.write)
-        file.seek(0)
-        yield _Upload(file)
 
 
 async def _import(call: Call, query: ImportQuery, kind: Kind) -> ImportAnswer | Response:
@@ -142,19 +123,23 @@ async def _import(call: Call, query: ImportQuery, kind: Kind) -> ImportAnswer | 
         text = "the body is not declared as CSV or JSON Lines, or it is compressed"
         remedy = f"Send {' or '.join(_FORMS)}, not compressed."
         return respond(problem("media_type", 415, text, remedy=remedy))
-    with gateway.one_import(call.app.row):
-        async with _spooled(call.visit, gateway.settings.import_bytes) as body:
-            if not (begin := body.peek(2)[:2]):
-                raise BadBody("the body is empty, and this call needs one")
-            if begin == _GZIP:
-                raise BadBody("the body is compressed: send it as it is", status=400)
-            moment = milliseconds_of(query.registered_at, "registered_at")
-            layout = Layout(form=form, vendor=query.vendor, ignore_unknown=query.ignore_unknown)
-            if moment is not None:
-                layout = msgspec.structs.replace(layout, registered_at=moment)
-            report = await call.service.imports.run(
-                call.app, kind, body, layout=layout, dry_run=query.dry_run
-            )
+    # The body is kept in an unnamed file, and nothing is read from it before it is complete.
+    with gateway.one_import(call.app.row), tempfile.TemporaryFile(buffering=0) as file:
+        limit_bytes = gateway.settings.import_bytes
+        await call.visit.receive_body(limit_bytes, _SECONDS, _USED_SECONDS, file.write)
+        file.seek(0)
+        body = _Upload(file)
+        if not (begin := body.peek(2)[:2]):
+            raise BadBody("the body is empty, and this call needs one")
+        if begin == _GZIP:
+            raise BadBody("the body is compressed: send it as it is", status=400)
+        moment = milliseconds_of(query.registered_at, "registered_at")
+        layout = Layout(form=form, vendor=query.vendor, ignore_unknown=query.ignore_unknown)
+        if moment is not None:
+            layout = msgspec.structs.replace(layout, registered_at=moment)
+        report = await call.service.imports.run(
+            call.app, kind, body, layout=layout, dry_run=query.dry_run
+        )
     if not query.dry_run:
         await call.note("import", kind, accepted=report.accepted, refused=report.refused)
     return ImportAnswer(

@@ -81,8 +81,7 @@ class OutcomesPage(Page, frozen=True, kw_only=True):
 @reads("GET /v1/operations", "List operations", refusals={404})
 async def list_operations(call: Call, query: OperationsPage) -> PageAnswer[OperationView]:
     """Oldest first, of one activity or of the app."""
-    found = await call.service.operations.page(call.app, **asdict(query))
-    return page(found, query.limit)
+    return await page(call.service.operations.page, call.app, query)
 
 
 @reads("GET /v1/operations/{operation}", "Get an operation", grouped=True)
@@ -94,9 +93,9 @@ async def get_operation(call: Call) -> OperationView:
 @reads("GET /v1/operations/{operation}/outcomes", "List the outcome on each device", grouped=True)
 async def list_outcomes(call: Call, query: OutcomesPage) -> PageAnswer[OutcomeView]:
     """In the order in which APNs answered."""
-    operation, limit = (await _operation(call))["id"], query.limit
-    outcomes = call.service.operations.outcomes
-    return page(await outcomes(call.app, operation, after=query.after, limit=limit), limit)
+    operation = (await _operation(call))["id"]
+    where = Page(after=query.after, limit=query.limit)
+    return await page(call.service.operations.outcomes, call.app, where, public_id=operation)
 
 
 @reads(
@@ -112,14 +111,14 @@ async def export_outcomes(call: Call) -> StreamingResponse:
     outcomes = call.service.operations.export(call.app, operation)
 
     async def lines() -> AsyncIterator[bytes]:
-        kept: list[bytes] = []
+        kept: list[object] = []
         async for outcome in outcomes:
-            kept.append(msgspec.json.encode(shown_times(outcome)))
+            kept.append(shown_times(outcome))
             if len(kept) == 200:
-                yield b"\n".join(kept) + b"\n"
+                yield msgspec.json.Encoder().encode_lines(kept)
                 kept.clear()
         if kept:
-            yield b"\n".join(kept) + b"\n"
+            yield msgspec.json.Encoder().encode_lines(kept)
 
     return StreamingResponse(lines(), media_type=JSON_LINES)
 
@@ -127,8 +126,7 @@ async def export_outcomes(call: Call) -> StreamingResponse:
 @reads("GET /v1/receipts", "List receipts", refusals={404})
 async def list_receipts(call: Call, query: ReceiptsPage) -> PageAnswer[ReceiptView]:
     """Oldest first, of one activity, of one operation or of the app."""
-    found = await call.service.receipts.page(call.app, **asdict(query))
-    return page(found, query.limit)
+    return await page(call.service.receipts.page, call.app, query)
 
 
 @reads("POST /v1/receipts", "Hand in receipts that devices reported", scope="devices:write")

@@ -72,9 +72,8 @@ class GroupBody(Strict, frozen=True, kw_only=True):
 
 
 @writes("PUT /v1/users/{user:path}", "Add a user, or add to one")
-async def put_user(call: Call, user: str, body: UserBody | None) -> UserAnswer:
+async def put_user(call: Call, user: str, body: UserBody = UserBody()) -> UserAnswer:
     """Adds or changes a user. A device that names an unknown user adds it too."""
-    body = body or UserBody()
     people = call.service.people
     public_id = await people.add_user(call.app, user, aliases=body.aliases)
     await people.set_tags(call.app, "user", user, body.tags)
@@ -102,10 +101,9 @@ async def set_device_attributes(call: Call, device: str, body: AttributesBody) -
 
 
 @writes("PUT /v1/groups/{group}", "Add a group, or rename it")
-async def put_group(call: Call, group: str, body: GroupBody | None) -> None:
+async def put_group(call: Call, group: str, body: GroupBody = GroupBody()) -> None:
     """A group is a fixed list of devices and users; a segment is a rule."""
-    name = None if body is None else body.name
-    await call.service.people.add_group(call.app, group, name=name)
+    await call.service.people.add_group(call.app, group, name=body.name)
 
 
 @writes("DELETE /v1/groups/{group}", "Delete a group")

@@ -6,7 +6,7 @@ ISO 8601 in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
 
+from ...activities.apps import App
 from ...activities.requests import (
     Accepted,
     AlertText,
@@ -190,37 +191,33 @@ def seconds(value: float | datetime | None, field: str) -> float | None:
 
 def milliseconds_of(value: float | datetime | None, field: str) -> int | None:
     """Return a moment as milliseconds since 1970. Raises `InvalidInput` as `seconds`."""
-    moment = seconds(value, field)
-    return None if moment is None else int(moment * 1000)
+    return None if value is None else int((seconds(value, field) or 0) * 1000)
 
 
-def presentation(body: _Shown) -> Presentation:
+def _presentation(body: _Shown) -> Presentation:
     """Return the presentation of a state."""
-    alert = body.alert
-    ends: dict[str, Any] = {}
-    if isinstance(body, EndBody):
-        given = body.dismissal_date
-        # A dismissal in the past is intended: it removes the card at once.
-        moment = given.timestamp() if isinstance(given, datetime) else given
-        ends = {"dismissal_date": moment, "dismiss_after": body.dismiss_after}
-    return Presentation(
-        alert=None if alert is None else AlertText(**asdict(alert)),
-        stale_date=seconds(body.stale_date, "stale_date"),
-        stale_after=body.stale_after,
-        relevance_score=body.relevance_score,
-        urgency=body.urgency,
-        **ends,
-    )
+    shown = _same(Presentation, body)
+    if body.alert is not None:
+        shown["alert"] = AlertText(**asdict(body.alert))
+    shown["stale_date"] = seconds(body.stale_date, "stale_date")
+    # A dismissal in the past is intended: it removes the card at once.
+    if isinstance(given := shown.get("dismissal_date"), datetime):
+        shown["dismissal_date"] = given.timestamp()
+    return Presentation(**shown)
 
 
 def _request(kind: type[Request], body: _Shown, **further: Any) -> Request:
     """Return the service's request: the fields of equal name, and the presentation of the state."""
-    same = {name: getattr(body, name) for name in _same(kind, type(body))}
-    return kind(**{**same, "presentation": presentation(body), **further})
+    return kind(**{**_same(kind, body), "presentation": _presentation(body), **further})
+
+
+def _same(kind: type[msgspec.Struct], body: msgspec.Struct) -> dict[str, Any]:
+    """Return the values of a body that have a field of the same name in the other type."""
+    return {name: getattr(body, name) for name in _names(kind, type(body))}
 
 
 @cache
-def _same(kind: type[msgspec.Struct], body: type[msgspec.Struct]) -> tuple[str, ...]:
+def _names(kind: type[msgspec.Struct], body: type[msgspec.Struct]) -> tuple[str, ...]:
     return tuple(name for name in kind.__struct_fields__ if name in body.__struct_fields__)
 
 
@@ -237,10 +234,8 @@ def to_update(activity: str, body: UpdateBody) -> Update:
     return _request(Update, body, id=activity)
 
 
-def to_end(activity: str, body: EndBody | None, *, reason: str = "requested") -> End:
+def to_end(activity: str, body: EndBody, *, reason: str = "requested") -> End:
     """Return the request of the service."""
-    if body is None:
-        return End(id=activity, reason=reason)
     return _request(End, body, id=activity, reason=reason)
 
 
@@ -300,9 +295,12 @@ class CountAnswer(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-def page(items: Sequence[Item], limit: int) -> PageAnswer[Item]:
-    """Return a page's answer for records. A page with fewer than the limit is the last one."""
-    last: Any = items[-1] if len(items) == limit else {"row": None}
+async def page(
+    read: Callable[..., Awaitable[Sequence[Item]]], app: App, query: Page, **further: Any
+) -> PageAnswer[Item]:
+    """Return a page of records that ``read`` returns for a query, the last one if it is not full."""
+    items = await read(app, **asdict(query), **further)
+    last: Any = items[-1] if len(items) == query.limit else {"row": None}
     return PageAnswer(items=[shown_times(one) for one in items], next=last["row"])
 
 

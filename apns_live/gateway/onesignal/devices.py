@@ -13,9 +13,9 @@ These calls carry no key, so anyone who knows an app's id could make them. The a
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -30,7 +30,6 @@ from ...activities.people.records import TokenKind
 from ...activities.store import schema
 from ...errors import InvalidInput, NotAllowed, NotFound
 from ..calls import Call
-from ..context import Gateway
 from ..credentials import HEAD
 from ..reach import is_named
 from ..reading import text
@@ -67,22 +66,72 @@ _ANSWER = {"success": True}
 
 
 async def _read(call: Call, body: Mapping[str, Any], action: str, token: str = "") -> DeviceCall:
-    """Return an admitted device call. ``token`` is the field of the token in its body."""
-    parts = call.parts
+    """Return an admitted device call. ``token`` is the field of the token in its body.
+
+    Raises `NotAllowed` unless the caller may act for this subscription.
+    """
+    parts, gateway, apps = call.parts, call.gateway, call.service.apps
     name = parts.get("app_id") or text(body, "app_id", required=True) or ""
     subscription = parts.get("subscription_id") or text(
         body, "subscription_id" if token else "player_id", required=True
     )
+    try:
+        app = await apps.get(name)
+    except NotFound:
+        named = (one for one in await apps.list() if is_named(one, name, APP_SETTING))
+        if (found := next(named, None)) is None:
+            raise NotFound("app_id not found") from None
+        app = found
     said = DeviceCall(
         call=call,
-        app=await _find_app(call.gateway, name),
+        app=app,
         subscription=checks.identifier(subscription, "subscription_id", limit=64),
         token=checks.token(body.get(token), token) if token else "",
         activity=parts.get("activity_id") or body.get("live_activity_id"),
     )
-    if await _admit(said, action):
-        said = replace(said, guard=functools.partial(_stop_if_owned, said))
-    return said
+    mode, secret = app.settings.get(SETTING, "off"), call.secret()
+    if secret.startswith(f"{HEAD}."):
+        phone = await gateway.credentials.check(secret)
+        if phone is None:
+            call.refused()
+            raise NotAllowed(words.CALLS_SIGNED)
+        await call.arrived(phone)
+        if mode not in MODES[1:]:
+            raise NotAllowed(words.CALLS_OFF)
+        mine = phone.app.row == app.row and phone.device == said.subscription
+        if not mine or not (said.activity is None or phone.claims.may_join(said.activity)):
+            raise NotAllowed(words.CALLS_SIGNED)
+        with gateway.limits.enter(phone):
+            return said
+    key = await gateway.keys.find(secret)
+    if key is not None and key.dialect == "onesignal":
+        await call.arrived(key)
+        if key.app.row != app.row:
+            raise NotAllowed(words.WRONG_APP)
+        call.need("devices:write")
+        if key.groups is not None:
+            raise NotAllowed("This API key is restricted to groups")
+        with gateway.limits.enter(key):
+            return said
+    if mode not in ("open", "demo"):
+        call.refused()
+        raise NotAllowed(words.CALLS_SIGNED if mode == "signed" else words.CALLS_OFF)
+    with gateway.limits.enter_as(
+        f"address {call.visit.address}", gateway.settings.device_per_minute
+    ):
+        if mode == "open":
+            async with call.service.database.read() as connection:
+                await _stop_if_owned(said, connection)
+        await gateway.audit.note(
+            app,
+            actor="address",
+            action=action,
+            subject=said.subscription,
+            detail={name: value for name, value in parts.items() if name != "app_id"},
+            address=call.visit.address,
+        )
+    # The write of a call without a key or credential checks the device again.
+    return said if mode == "demo" else replace(said, guard=partial(_stop_if_owned, said))
 
 
 async def enter(call: Call, activity_id: str, body: dict[str, Any]) -> dict[str, bool]:
@@ -134,56 +183,6 @@ async def confirm(call: Call, notification_id: str, body: dict[str, Any]) -> dic
     return _ANSWER
 
 
-async def _admit(said: DeviceCall, action: str) -> bool:
-    """Raise `NotAllowed` unless the caller may act for this subscription.
-
-    Return True if the call has no key or credential, so that its write must check the device again.
-    """
-    call, app = said.call, said.app
-    limits = call.gateway.limits
-    mode = app.settings.get(SETTING, "off")
-    secret = call.secret()
-    if secret.startswith(f"{HEAD}."):
-        phone = await call.gateway.credentials.check(secret)
-        if phone is None:
-            call.refused()
-            raise NotAllowed(words.CALLS_SIGNED)
-        await call.arrived(phone)
-        if mode not in MODES[1:]:
-            raise NotAllowed(words.CALLS_OFF)
-        mine = phone.app.row == app.row and phone.device == said.subscription
-        if not mine or not (said.activity is None or phone.claims.may_join(said.activity)):
-            raise NotAllowed(words.CALLS_SIGNED)
-        with limits.enter(phone):
-            return False
-    key = await call.gateway.keys.find(secret)
-    if key is not None and key.dialect == "onesignal":
-        await call.arrived(key)
-        if key.app.row != app.row:
-            raise NotAllowed(words.WRONG_APP)
-        call.need("devices:write")
-        if key.groups is not None:
-            raise NotAllowed("This API key is restricted to groups")
-        with limits.enter(key):
-            return False
-    if mode not in ("open", "demo"):
-        call.refused()
-        raise NotAllowed(words.CALLS_SIGNED if mode == "signed" else words.CALLS_OFF)
-    with limits.enter_as(f"address {call.visit.address}", call.gateway.settings.device_per_minute):
-        if mode == "open":
-            async with call.service.database.read() as connection:
-                await _stop_if_owned(said, connection)
-        await call.gateway.audit.note(
-            app,
-            actor="address",
-            action=action,
-            subject=said.subscription,
-            detail={name: value for name, value in call.parts.items() if name != "app_id"},
-            address=call.visit.address,
-        )
-    return bool(mode == "open")
-
-
 async def _stop_if_owned(said: DeviceCall, connection: AsyncConnection) -> None:
     """Raise `NotAllowed` if subscription or token belong to a device with its own credential.
 
@@ -202,15 +201,3 @@ async def _stop_if_owned(said: DeviceCall, connection: AsyncConnection) -> None:
     secrets = await connection.scalars(query.order_by(devices.c.id).with_for_update())
     if any(secret is not None for secret in secrets):
         raise NotAllowed(words.OWNED)
-
-
-async def _find_app(gateway: Gateway, name: str) -> App:
-    """Return the app by its id or by its id at OneSignal. Raises `NotFound`."""
-    apps = gateway.service.apps
-    try:
-        return await apps.get(name)
-    except NotFound:
-        for app in await apps.list():
-            if is_named(app, name, APP_SETTING):
-                return app
-        raise NotFound("app_id not found") from None

@@ -16,6 +16,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from ...activities import Key, checks
+from ...activities.checks import convert
 from ...activities.read.operations import OperationView
 from ...activities.requests import (
     CANCELLED,
@@ -40,7 +41,7 @@ MAX_IDS = 20_000
 MAX_NAME = 128
 _TARGETS = ("include_aliases", "include_subscription_ids", "included_segments", "filters")
 _URGENCIES: Mapping[int, Urgency] = {5: "quiet", 10: "urgent"}
-_DATE: Any = Annotated[float, Meta(ge=0, lt=1e11)]
+_DATE = Annotated[float, Meta(ge=0, lt=1e11)]
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _ANY_BODY = hashlib.sha256(b"onesignal").digest()
 """A repeated key gets the first answer, whatever else is in the body."""
@@ -260,14 +261,12 @@ def read_target(body: Mapping[str, Any]) -> Audience:
 
 def _aliases(value: object) -> Audience:
     field = "include_aliases"
-    given = reading.read(value, dict[str, Any], field, "Give labels, each with its ids.")
-    by_label = {
-        checks.identifier(label, field, limit=128): reading.ids(
-            ids, f"{field}.{label}", most=MAX_IDS
-        )
-        for label, ids in given.items()
-        if ids is not None
-    }
+    remedy = "Give labels, each with its ids."
+    by_label: dict[str, tuple[str, ...]] = {}
+    for label, ids in convert(value, dict[str, Any], field, remedy=remedy).items():
+        if ids is not None:
+            checks.identifier(label, field, limit=128)
+            by_label[label] = reading.ids(ids, f"{field}.{label}", most=MAX_IDS)
     count = sum(len(ids) for ids in by_label.values())
     checks.at_most(count, MAX_IDS, "ids", field)
     if not count:
@@ -287,7 +286,7 @@ def _texts(given: Mapping[str, Any] | None, field: str) -> dict[str, str] | None
     for tag, text in given.items():
         where = f"{field}.{tag}"[:80]
         if text is not None:
-            texts[checks.language(tag, where)] = reading.read(text, str, where, "Give a text.")
+            texts[checks.language(tag, where)] = convert(text, str, where, remedy="Give a text.")
     if not texts.get("en"):
         raise InvalidInput("has no text for en", field, "Give one: it is the default.")
     return texts
@@ -297,7 +296,7 @@ def _date(value: object, field: str) -> float | None:
     """Return seconds since 1970; a text of ten digits counts as seconds, any other as an ISO date."""
     if isinstance(value, str) and len(value) == 10 and value.isdecimal():
         value = int(value)
-    return None if value is None else reading.read(value, _DATE, field, "Give whole seconds.")
+    return None if value is None else convert(value, _DATE, field, remedy="Give whole seconds.")
 
 
 def _with(values: Mapping[str, Any], name: str, value: str) -> dict[str, Any]:

@@ -14,18 +14,17 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from starlette.responses import Response
 
-from ...activities.checks import identifier
+from ...activities.checks import convert, identifier
 from ...activities.people.audience import DEFAULTS, Segment
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer
-from ..reading import read
 
 MAX_NAME = 128
 MOST = 300
 MAX_ENTRIES = 200
-_ENTRIES: Any = Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_ENTRIES)]
-_OPERATOR: Any = Literal["AND", "OR"]
+_ENTRIES = Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_ENTRIES)]
+_OPERATOR = Literal["AND", "OR"]
 _KEYS = ("key", "relation", "value", "hours_ago", "radius", "lat", "long")
 
 Tree = dict[str, Any]
@@ -105,7 +104,8 @@ def read_filters(value: object, field: str = "filters") -> Tree:
 
     Fields, relations and values are checked where the tree is compiled.
     """
-    entries = read(value, _ENTRIES, field, f"Give 1 to {MAX_ENTRIES} filters and operators.")
+    remedy = f"Give 1 to {MAX_ENTRIES} filters and operators."
+    entries: list[dict[str, Any]] = convert(value, _ENTRIES, field, remedy=remedy)
     groups: list[list[Tree]] = [[]]
     expected = True  # a condition must come before an operator
     for index, entry in enumerate(entries):
@@ -114,7 +114,7 @@ def read_filters(value: object, field: str = "filters") -> Tree:
             groups[-1].append(_condition(entry))
             expected = False
             continue
-        read(operator, _OPERATOR, f"{where}.operator", "Use OR or AND.")
+        convert(operator, _OPERATOR, f"{where}.operator", remedy="Use OR or AND.")
         if expected:
             problem = "is an operator where a condition is expected"
             raise InvalidInput(problem, where, "Put it between two.")
@@ -129,19 +129,16 @@ def read_filters(value: object, field: str = "filters") -> Tree:
 
 def write_filters(tree: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Return the list that `read_filters` reads to an equal tree, or None if there is none."""
-    groups = tree.get("or", [tree])
     entries: list[dict[str, Any]] = []
-    for group in groups:
+    for group in tree.get("or", [tree]):
         parts = group.get("and", [group])
         if any("field" not in part for part in parts):
             return None
         if entries:
             entries.append({"operator": "OR"})
         for part in parts:
-            entry = dict(part)
-            if entry.get("relation") == "within":
-                del entry["relation"]
-            entries.append(entry)
+            implied = {"relation"} if part.get("relation") == "within" else set()
+            entries.append({name: part[name] for name in part if name not in implied})
     return entries
 
 

@@ -17,14 +17,13 @@ from sqlalchemy import Row, delete, select, update
 from starlette.responses import Response
 
 from ...activities import DeviceRecord, TokenRecord
-from ...activities.checks import identifier, token
+from ...activities.checks import convert, identifier, token
 from ...activities.finding import id_named
 from ...activities.people.people import public_id_of
 from ...activities.store import schema
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer
-from ..reading import read
 
 EXTERNAL = "external_id"
 OWN = "onesignal_id"
@@ -74,8 +73,8 @@ async def create_user(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/users: 201 for a new user, 200 for a known one."""
     identity = _read_identity(body.get("identity") or {})
     given, remedy = body.get("subscriptions"), f"Give at most 20 of {_TYPE}."
-    many: Any = _Subscriptions
-    subscriptions = [] if given is None else read(given, many, "subscriptions", remedy)
+    given = [] if given is None else given
+    subscriptions = convert(given, _Subscriptions, "subscriptions", remedy=remedy)
     external = await _external_of(call, identity)
     known = await _find(call, EXTERNAL, external)
     if (conflict := await _claimed(call, external, identity)) is not None:
@@ -94,9 +93,15 @@ async def view_user(call: Call) -> dict[str, Any]:
 
 async def change_user(call: Call, body: dict[str, Any]) -> Response:
     """PATCH of the same address."""
-    external, deltas = await _named(call), _read_deltas(body.get("deltas"))
+    external, more = await _named(call), _read_deltas(body.get("deltas"))
     await _set_properties(call, external, body.get("properties"))
-    await _add_deltas(call, external, deltas)
+    if more:
+        devices, now = schema.devices, call.now
+        changes: dict[str, Any] = {name: devices.c[name] + amount for name, amount in more.items()}
+        if "session_count" in more:
+            changes["last_session"] = now
+        theirs = update(devices).where(*_owned(call, external))
+        await call.service.database.change(theirs.values(**changes, updated_at=now))
     return answer({"properties": (await _shown(call, external))["properties"]}, 202)
 
 
@@ -139,7 +144,7 @@ async def remove_alias(call: Call, label: str) -> dict[str, Any]:
 async def create_subscription(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/users/by/{alias_label}/{alias_id}/subscriptions."""
     external = await _named(call)
-    name = await _add(call, _read_one(body.get("subscription")), external)
+    name = await _add(call, _read_one(body), external)
     found = (await _shown(call, external))["subscriptions"]
     mine = next((one for one in found if one["id"] == name), {"id": name})
     return answer({"subscription": mine}, 201)
@@ -150,7 +155,7 @@ async def change_subscription(
 ) -> dict[str, Any]:
     """PATCH /apps/{app_id}/subscriptions/{subscription_id}."""
     await call.service.devices.get(call.app, subscription_id)
-    await _tell(call, subscription_id, _read_one(body.get("subscription")))
+    await _tell(call, subscription_id, _read_one(body))
     return {}
 
 
@@ -192,9 +197,8 @@ async def _find(call: Call, label: str, value: str) -> Row[Any] | None:
     users, aliases = schema.users, schema.user_aliases
     query = select(users).where(users.c.app_id == call.app.row)
     if label in (EXTERNAL, OWN):
-        query = query.where(
-            (users.c.external_id if label == EXTERNAL else users.c.public_id) == value
-        )
+        column = users.c.external_id if label == EXTERNAL else users.c.public_id
+        query = query.where(column == value)
     else:
         query = query.join(aliases, aliases.c.user_id == users.c.id).where(
             aliases.c.app_id == call.app.row, aliases.c.label == label, aliases.c.value == value
@@ -204,7 +208,7 @@ async def _find(call: Call, label: str, value: str) -> Row[Any] | None:
 
 def _read_identity(value: object) -> dict[str, str]:
     """Return ids by label. Raises `InvalidInput`."""
-    given = read(value, dict[str, Any], "identity", "Give labels.")
+    given = convert(value, dict[str, Any], "identity", remedy="Give labels.")
     return {
         identifier(label, "identity", limit=128): identifier(one, f"identity.{label}"[:80])
         for label, one in given.items()
@@ -250,7 +254,7 @@ async def _set_properties(call: Call, external: str, value: object) -> None:
     """Set the tags of a user, and language, country and place of the user's devices."""
     if value is None:
         return
-    told = asdict(read(value, _Properties, "properties", "See its type."))
+    told = asdict(convert(value, _Properties, "properties", remedy="See its type."))
     if (tags := told.pop("tags")) is not None:
         await call.service.people.set_tags(call.app, "user", external, tags)
     if any(one is not None for one in told.values()):
@@ -261,7 +265,8 @@ async def _set_properties(call: Call, external: str, value: object) -> None:
 
 def _read_deltas(value: object) -> dict[str, float]:
     """Return the increment of each fact of a device. Raises `InvalidInput`."""
-    given = read({} if value is None else value, _Deltas, "deltas", "Give how many more.")
+    value = {} if value is None else value
+    given: _Deltas = convert(value, _Deltas, "deltas", remedy="Give how many more.")
     spent = 0.0
     for index, one in enumerate(given.purchases or ()):
         try:
@@ -273,18 +278,6 @@ def _read_deltas(value: object) -> dict[str, float]:
             raise InvalidInput("is not an amount", where, 'Give one such as "0.99".')
     more = {"session_count": given.session_count, "session_time": given.session_time}
     return {name: amount for name, amount in {**more, "amount_spent": spent}.items() if amount}
-
-
-async def _add_deltas(call: Call, external: str, more: Mapping[str, float]) -> None:
-    """Add sessions and purchases to the facts of the user's devices."""
-    if not more:
-        return
-    devices, now = schema.devices, call.now
-    changes: dict[str, Any] = {name: devices.c[name] + amount for name, amount in more.items()}
-    if "session_count" in more:
-        changes["last_session"] = now
-    theirs = update(devices).where(*_owned(call, external))
-    await call.service.database.change(theirs.values(**changes, updated_at=now))
 
 
 def _owned(call: Call, external: str) -> tuple[Any, Any]:
@@ -326,25 +319,25 @@ async def _shown(call: Call, external: str) -> dict[str, Any]:
     return {
         "identity": {**named, EXTERNAL: external, OWN: public_id_of(call.app, external)},
         "properties": properties,
-        "subscriptions": [_shown_subscription(call, one) for one in devices],
+        "subscriptions": [
+            {
+                "id": one.public_id,
+                "app_id": call.app.id,
+                "type": _TYPE,
+                "enabled": bool(one.push_enabled),
+                "session_count": one.session_count,
+                "session_time": one.session_time,
+                **({"app_version": one.app_version} if one.app_version is not None else {}),
+                **({"device_os": one.os_version} if one.os_version is not None else {}),
+            }
+            for one in devices
+        ],
     }
 
 
-def _shown_subscription(call: Call, device: Row[Any]) -> dict[str, Any]:
-    facts = {"app_version": device.app_version, "device_os": device.os_version}
-    return {
-        "id": device.public_id,
-        "app_id": call.app.id,
-        "type": _TYPE,
-        "enabled": bool(device.push_enabled),
-        "session_count": device.session_count,
-        "session_time": device.session_time,
-        **{name: value for name, value in facts.items() if value is not None},
-    }
-
-
-def _read_one(value: object) -> _Subscription:
-    return read(value, _Subscription, "subscription", f"Give a subscription of {_TYPE}.")
+def _read_one(body: Mapping[str, Any]) -> _Subscription:
+    remedy = f"Give a subscription of {_TYPE}."
+    return convert(body.get("subscription"), _Subscription, "subscription", remedy=remedy)  # type: ignore[no-any-return]
 
 
 async def _add(call: Call, given: _Subscription, external: str) -> str:

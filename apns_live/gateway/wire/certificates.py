@@ -20,13 +20,9 @@ class Certificates:
     def __init__(self, certificate: Path, key: Path | None) -> None:
         self._certificate = certificate
         self._key = key
-        self._context = self._load()
+        self.context = self._load()
         self._seen = self._stamp()
         self._ticks = 0
-
-    def context(self) -> ssl.SSLContext:
-        """Return the newest context."""
-        return self._context
 
     def look(self) -> None:
         """Reload the files if they changed. Called once a second."""
@@ -38,7 +34,7 @@ class Certificates:
         """Reload the files. Keep the old certificate, and log an error, if they cannot be used."""
         self._seen = self._stamp()
         try:
-            self._context = self._load()
+            self.context = self._load()
         except InvalidSetting as error:
             logger.error("keeping the old certificate: %s", error)
         else:

@@ -36,14 +36,9 @@ class _HeadTooLargeError(Exception):
 class _Cycle(RequestResponseCycle):
     """A request and its answer. A body that was cut short can still be answered."""
 
-    _cut = False
+    cut = False
+    """True if the rest of the request will not come."""
     _read = False
-
-    def cut_short(self) -> None:
-        """Note that the rest of the request will not come. The connection closes after the answer."""
-        self.keep_alive = False
-        self._cut = True
-        self.message_event.set()
 
     async def run_asgi(self, app: Any) -> None:
         """Run the app. Close the connection if the answer is incomplete, so that the client notices."""
@@ -58,7 +53,7 @@ class _Cycle(RequestResponseCycle):
 
     async def receive(self) -> Any:
         """Return the next piece of the body, or a disconnect after the last one."""
-        if self._cut and not self.body and (self.more_body or self._read):
+        if self.cut and not self.body and (self.more_body or self._read):
             return {"type": "http.disconnect"}
         message = await super().receive()
         self._read = not message.get("more_body", False)
@@ -176,19 +171,15 @@ class Http1(HttpToolsProtocol):
             # Upgrades are ignored (RFC 9110, 7.8). The parser takes the body for another protocol, so a
             # new parser reads the request again.
             self.parser = httptools.HttpRequestParser(self)
-            head = self._head_without_upgrade()
+            lines = [self._upgrading + b" " + self.url + b" HTTP/1.1"]
+            for name, value in self.headers:
+                if name == b"connection":
+                    kept = b"close" if b"close" in value.lower() else b"keep-alive"
+                    lines.append(b"connection: " + kept)
+                elif name not in {b"upgrade", b"http2-settings"}:
+                    lines.append(name + b": " + value)
             self._upgrading = b""
-            self._feed(head + data[upgrade.args[0] :])
-
-    def _head_without_upgrade(self) -> bytes:
-        lines = [self._upgrading + b" " + self.url + b" HTTP/1.1"]
-        for name, value in self.headers:
-            if name == b"connection":
-                kept = b"close" if b"close" in value.lower() else b"keep-alive"
-                lines.append(b"connection: " + kept)
-            elif name not in {b"upgrade", b"http2-settings"}:
-                lines.append(name + b": " + value)
-        return b"\r\n".join((*lines, b"", b""))
+            self._feed(b"\r\n".join((*lines, b"", data[upgrade.args[0] :])))
 
     def on_message_begin(self) -> None:
         """Note that a head begins."""
@@ -223,7 +214,15 @@ class Http1(HttpToolsProtocol):
             self._upgrading = method
             return
         version = parser.get_http_version()
-        self._check_head(version)
+        # A proxy may read such a head differently (RFC 9112, sections 3.2 and 6.1).
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or (version == "1.1" and not hosts) or not all(map(_HOST.match, hosts)):
+            raise httptools.HttpParserError("not one Host")
+        if version not in _VERSIONS:
+            raise httptools.HttpParserError("no such version")
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if any(coding.lower() != b"chunked" for coding in codings):
+            raise httptools.HttpParserError("not chunked alone")
         url = httptools.parse_url(self.url)
         scope["method"] = method.decode("ascii")
         scope["http_version"] = version
@@ -255,24 +254,13 @@ class Http1(HttpToolsProtocol):
             self._drained = 0
             self._door.works(self)
 
-    def _check_head(self, version: str) -> None:
-        """Refuse a head that a proxy may read differently (RFC 9112, sections 3.2 and 6.1)."""
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) > 1 or (version == "1.1" and not hosts) or not all(map(_HOST.match, hosts)):
-            raise httptools.HttpParserError("not one Host")
-        if version not in _VERSIONS:
-            raise httptools.HttpParserError("no such version")
-        if any(
-            name == b"transfer-encoding" and value.lower() != b"chunked"
-            for name, value in self.headers
-        ):
-            raise httptools.HttpParserError("not chunked alone")
-
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for the answer if the client only closed its side. TLS cannot do that."""
         if not self._busy or self.scheme == "https" or self.cycle.response_started:
             return False  # the client of an event stream has closed
-        self.cycle.cut_short()
+        self.cycle.keep_alive = False
+        self.cycle.cut = True
+        self.cycle.message_event.set()
         return True
 
     def on_body(self, body: bytes) -> None:

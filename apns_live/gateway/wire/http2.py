@@ -93,47 +93,44 @@ class Http2(asyncio.Protocol):
             return
         self._take(events)
         for exchange in self._exchanges.values():
-            exchange.wake_sender()
+            exchange.room.set()  # the client may have granted room
         self.flush()
 
     def _take(self, events: Iterable[object]) -> None:
         for event in events:
             if isinstance(event, RequestStarted):
-                self._begin(event)
+                if self._running >= RUNNING or self._ends:
+                    self.wire.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
+                    continue
+                scope = {**_scope(event, self._base), "state": self._app_state.copy()}
+                exchange = self._exchanges[event.stream_id] = Exchange(self, event.stream_id, scope)
+                if self._running == 0:
+                    self._door.works(self)
+                self._running += 1
+                task = asyncio.get_running_loop().create_task(exchange.run(self._app))
+                self.state.tasks.add(task)
+                task.add_done_callback(self._ended)
                 continue
             if not isinstance(event, DataReceived | RequestReceived | StreamReset):
                 continue
-            exchange = self._exchanges.get(event.stream_id)
-            if exchange is None:
+            known = self._exchanges.get(event.stream_id)
+            if known is None:
                 self._drain(event)
             elif isinstance(event, DataReceived):
-                exchange.feed(event.content, event.size)
+                known.feed(event.content, event.size)
             elif isinstance(event, RequestReceived):
-                exchange.complete()
+                known.more_body = False
+                known.news.set()
             else:
                 del self._exchanges[event.stream_id]
-                exchange.disconnect()
-
-    def _begin(self, event: RequestStarted) -> None:
-        if self._running >= RUNNING or self._ends:
-            self.wire.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
-            return
-        scope = _scope(event, self._base)
-        scope["state"] = self._app_state.copy()
-        exchange = self._exchanges[event.stream_id] = Exchange(self, event.stream_id, scope)
-        if self._running == 0:
-            self._door.works(self)
-        self._running += 1
-        task = asyncio.get_running_loop().create_task(exchange.run(self._app))
-        self.state.tasks.add(task)
-        task.add_done_callback(self._ended)
+                known.disconnect()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.state.tasks.discard(task)
         self._running -= 1
         if self._running == 0 and not self.transport.is_closing():
             if self._ends:
-                self._close()
+                self.shutdown()
             else:
                 self._door.waits(self)
 
@@ -175,11 +172,6 @@ class Http2(asyncio.Protocol):
         if self._running == 0:
             self.transport.close()
 
-    def _close(self) -> None:
-        self.wire.goaway()
-        self.flush()
-        self.transport.close()
-
     def pause_writing(self) -> None:
         """Stop reading from a peer that does not read. Close if that lasts too long."""
         self.writable.clear()
@@ -209,7 +201,7 @@ class Http2(asyncio.Protocol):
     def close_now(self) -> None:
         """Close without waiting for the peer. An idle connection sends GOAWAY first."""
         if self._running == 0 and not self.transport.is_closing():
-            self._close()
+            self.shutdown()
         if self.transport.get_write_buffer_size():
             self.transport.abort()
 
@@ -224,9 +216,9 @@ class Exchange:
         self._scope = scope
         self._body = bytearray()
         self._unread = 0
-        self._more_body = True
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
+        self.more_body = True
+        self.news = asyncio.Event()
+        self.room = asyncio.Event()
         self._gone = False
         self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
         self._started = False
@@ -248,28 +240,19 @@ class Exchange:
         """Store a piece of the body."""
         self._body += content
         self._unread += size
-        self._news.set()
-
-    def complete(self) -> None:
-        """Note that the request is complete."""
-        self._more_body = False
-        self._news.set()
+        self.news.set()
 
     def disconnect(self) -> None:
         """Note that the client is gone or has reset the stream."""
         self._gone = True
-        self._news.set()
-        self._room.set()
-
-    def wake_sender(self) -> None:
-        """Try again to send: the client may have granted room."""
-        self._room.set()
+        self.news.set()
+        self.room.set()
 
     async def receive(self) -> dict[str, Any]:
         """Return the next piece of the body, or that the client is gone."""
         if not self._gone and not self._answered:
-            await self._news.wait()
-            self._news.clear()
+            await self.news.wait()
+            self.news.clear()
         if self._gone or self._answered:
             return {"type": "http.disconnect"}
         body = bytes(self._body)
@@ -277,7 +260,7 @@ class Exchange:
         self._wire.grant_window(self._stream_id, self._unread)
         self._unread = 0
         self._connection.flush()
-        return {"type": "http.request", "body": body, "more_body": self._more_body}
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Send a piece of the answer."""
@@ -305,22 +288,22 @@ class Exchange:
             await self._send_piece(body, end=not more)
         if not more:
             self._answered = True
-            self._news.set()
+            self.news.set()
             self._wire.grant_window(self._stream_id, self._unread)
-            self._connection.done(self._stream_id, more_body=self._more_body)
+            self._connection.done(self._stream_id, more_body=self.more_body)
         self._connection.flush()
 
     async def _send_piece(self, data: bytes, *, end: bool) -> None:
         try:
             async with asyncio.timeout(STUCK_SECONDS):
                 while True:
-                    self._room.clear()
+                    self.room.clear()
                     sent = self._wire.send_data(self._stream_id, data, end=end)
                     self._connection.flush()
                     data = data[sent:]
                     if not data or self._gone:
                         return
-                    await self._room.wait()
+                    await self.room.wait()
         except TimeoutError:
             self._wire.reset_stream(self._stream_id)
             self.disconnect()

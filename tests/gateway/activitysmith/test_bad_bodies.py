@@ -8,7 +8,7 @@ import pytest
 
 from apns_live.errors import InvalidInput
 from apns_live.gateway.activitysmith import requests, states
-from apns_live.gateway.activitysmith.answers import refusal_of
+from apns_live.gateway.activitysmith.dialect import refusal_of
 from tests.gateway.activitysmith.test_translators import HOOK, LIVE, NOW, OPEN, STEPS
 
 BAD_STATES: list[tuple[str, Any, str]] = [
@@ -98,7 +98,7 @@ def test_bad_states(phase: Any, state: Any, field: str) -> None:
         states.complete(read(body).state, phase=phase, now=NOW)
     assert refused.value.field == field
     assert refused.value.remedy
-    assert refusal_of(refused.value).label == "Invalid content_state"
+    assert refusal_of(refused.value).body["error"] == "Invalid content_state"
 
 
 BAD_BODIES: list[tuple[Any, Any, str, str]] = [
@@ -319,4 +319,4 @@ def test_bad_bodies(read: Any, body: Any, field: str, label: str) -> None:
         read(body)
     assert refused.value.field == field
     answer = refusal_of(refused.value)
-    assert (answer.status, answer.label) == (400, label)
+    assert (answer.status, answer.body["error"]) == (400, label)

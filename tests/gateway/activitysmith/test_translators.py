@@ -10,11 +10,15 @@ from apns_live.activities.apps import App
 from apns_live.activities.cards.buttons import Button, TapSigner
 from apns_live.errors import InvalidInput, InvalidSetting
 from apns_live.gateway.activitysmith import requests, states
-from apns_live.gateway.activitysmith.answers import Refused, counts, refusal_of
-from apns_live.gateway.activitysmith.buttons import TapLinks, digest_of, with_buttons
-from apns_live.gateway.activitysmith.dialect import DialectSettings, settings_of
+from apns_live.gateway.activitysmith.buttons import TapLinks, digest_of
+from apns_live.gateway.activitysmith.dialect import (
+    DialectSettings,
+    Refused,
+    refusal_of,
+    settings_of,
+)
+from apns_live.gateway.activitysmith.results import Result
 from apns_live.gateway.activitysmith.sending import audience_of, effective
-from apns_live.gateway.activitysmith.store import Result
 from apns_live.gateway.keys import ApiKey
 
 NOW = 1_800_000_000.0
@@ -254,7 +258,7 @@ def test_what_a_tap_on_a_notification_may_open(url: str) -> None:
             "actions": [{"title": "a", "type": "open_url", "url": url}],
         }
     )
-    assert read.custom == {"redirection": url}
+    assert read.content["custom"] == {"redirection": url}
     assert read.actions == (Button("a", "open_url", url),)
 
 
@@ -262,7 +266,7 @@ def test_blocked_schemes_are_blocked_however_they_are_written() -> None:
     for scheme in sorted(requests.BLOCKED_SCHEMES):
         for url in (f"{scheme}://x", f"{scheme.upper()}:x"):
             with pytest.raises(InvalidInput):
-                requests.tap_target({"redirection": url}, "redirection")
+                requests.address({"redirection": url}, "redirection", opens_apps=True)
             with pytest.raises(InvalidInput):
                 requests.action({**OPEN, "url": url}, "action", any_scheme=True)
 
@@ -293,13 +297,9 @@ def test_metric_keys() -> None:
         with pytest.raises(InvalidInput):
             requests.metric_key(key)
     assert (
-        requests.metric({"value": 3, "timestamp": "2026-05-01T12:00:00.500Z"}).measured_at
-        == 1777636800500
+        requests.metric({"value": 3, "timestamp": "2026-05-01T12:00:00.500Z"})[1] == 1777636800500
     )
-    assert (
-        requests.metric({"value": 3, "timestamp": "2026-05-01T12:00:00"}).measured_at
-        == 1777636800000
-    )
+    assert requests.metric({"value": 3, "timestamp": "2026-05-01T12:00:00"})[1] == 1777636800000
 
 
 def a_key(*groups: str, bound: bool = True) -> ApiKey:
@@ -326,7 +326,7 @@ def test_channels_against_the_keys_scope() -> None:
     assert effective(bound, ("b",)) == ("b",)
     with pytest.raises(Refused) as refused:
         effective(bound, ("a", "c"))
-    assert (refused.value.status, refused.value.label) == (403, "Invalid channel targeting")
+    assert (refused.value.status, refused.value.body["error"]) == (403, "Invalid channel targeting")
     assert audience_of(None).everyone
     assert audience_of(("a",)).groups == ("a",)
 
@@ -345,7 +345,7 @@ def links(now: float = NOW, *, place: str = "stream:k", secret: bytes = b"s" * 3
 def test_a_webhook_never_reaches_the_phone() -> None:
     made = links()
     button = requests.action(HOOK, "action")
-    state = with_buttons(STEPS, {"action": button}, current=None, links=made)
+    state = made.drawn(STEPS, {"action": button}, None)
     shown = state["action"]
     assert shown["title"] == "Stop"
     assert shown["type"] == "webhook"
@@ -356,7 +356,7 @@ def test_a_webhook_never_reaches_the_phone() -> None:
 
 def test_a_button_keeps_its_address_while_it_is_the_same() -> None:
     button = requests.action(HOOK, "action")
-    first = with_buttons(STEPS, {"action": button}, current=None, links=links())
+    first = links().drawn(STEPS, {"action": button}, None)
     for later, place, other, same in (
         (3600.0, "stream:k", button, True),
         (43_199.0, "stream:k", button, True),
@@ -364,25 +364,21 @@ def test_a_button_keeps_its_address_while_it_is_the_same() -> None:
         (60.0, "stream:other", button, False),
         (60.0, "stream:k", requests.action({**HOOK, "body": {}}, "action"), False),
     ):
-        again = with_buttons(
-            STEPS, {"action": other}, current=first, links=links(NOW + later, place=place)
-        )
+        again = links(NOW + later, place=place).drawn(STEPS, {"action": other}, first)
         assert (again == first) is same, (later, place)
-    forged = with_buttons(STEPS, {"action": button}, current=first, links=links(secret=b"t" * 32))
+    forged = links(secret=b"t" * 32).drawn(STEPS, {"action": button}, first)
     assert forged != first
 
 
 def test_a_button_that_is_not_mentioned_stays_and_null_removes_it() -> None:
     card = {**STEPS, "action": OPEN, "secondary_action": OPEN}
-    assert with_buttons(STEPS, {}, current=card, links=links()) == card
-    assert "action" not in with_buttons(STEPS, {"action": None}, current=card, links=links())
+    assert links().drawn(STEPS, {}, card) == card
+    assert "action" not in links().drawn(STEPS, {"action": None}, card)
     metrics = {"title": "T", "type": "metrics", "metrics": []}
-    kept = with_buttons(metrics, {}, current=card, links=links())
+    kept = links().drawn(metrics, {}, card)
     assert kept == {**metrics, "action": OPEN}
     with pytest.raises(InvalidInput) as refused:
-        with_buttons(
-            metrics, {"secondary_action": requests.action(OPEN, "x")}, current=None, links=links()
-        )
+        links().drawn(metrics, {"secondary_action": requests.action(OPEN, "x")}, None)
     assert refused.value.field == "secondary_action"
 
 
@@ -424,5 +420,5 @@ def test_bad_settings(given: Any) -> None:
 def test_a_device_is_notified_or_queued(accepted: int, failed: int, told: tuple[int, int]) -> None:
     """A device whose token comes while the answer waits for APNs is no longer queued."""
     result = Result(finished=True, targeted=6, accepted=accepted, failed=failed, persons=6)
-    said = counts(result, devices=5, queued=1)
+    said = result.counts(devices=5, queued=1)
     assert (said["devices_notified"], said["devices_queued"]) == told

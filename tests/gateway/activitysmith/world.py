@@ -60,7 +60,7 @@ class SmithWorld(World):
         known = self.app.settings.get("activitysmith", {})
         merged = {**known, **settings}
         self.app = await self.service.apps.configure(self.app, {"activitysmith": merged})
-        self.gateway.keys._known.clear()
+        self.gateway.keys.forget()
 
     async def key(self, **changes: Any) -> str:
         values: dict[str, Any] = {"dialect": "activitysmith", "scopes": ALL, "name": "server"}

@@ -30,7 +30,7 @@ from urllib3.util import retry
 
 from apns_live.activities.store.database import Database
 from apns_live.cli.store_access import connect_proxy
-from apns_live.gateway.service_accounts import with_token_uri
+from apns_live.gateway.keys import with_token_uri
 from apns_live.gateway.serving import serving
 from apns_live.gateway.wire.certificates import Certificates
 from apns_live.testing import FakeApns, SimulatedClock

@@ -173,7 +173,7 @@ async def test_size_and_number_are_bounded(live: Live) -> None:
     one = asyncio.create_task(
         live.http.post("/v1/imports/devices", content=slow(), headers=CSV, timeout=60)
     )
-    await live.until(lambda: live.gateway.imports == 1)
+    await live.until(lambda: live.gateway.importing.total() == 1)
     busy = await send(live.http, "devices", "id\nd2\n", CSV)
     assert busy.status_code == 503
     assert busy.headers["retry-after"] == "5"
@@ -181,7 +181,7 @@ async def test_size_and_number_are_bounded(live: Live) -> None:
     assert (await live.http.put("/v1/devices/d3", json={})).status_code == 204
     go_on.set()
     assert (await one).json()["accepted"] == 1
-    assert live.gateway.imports == 0
+    assert live.gateway.importing.total() == 0
 
 
 async def test_one_app_leaves_a_place_to_the_others(live: Live) -> None:
@@ -195,7 +195,7 @@ async def test_one_app_leaves_a_place_to_the_others(live: Live) -> None:
     one = asyncio.create_task(
         live.http.post("/v1/imports/devices", content=slow(), headers=CSV, timeout=60)
     )
-    await live.until(lambda: live.gateway.imports == 1)
+    await live.until(lambda: live.gateway.importing.total() == 1)
     assert (await send(live.http, "devices", "id\nd2\n", CSV)).status_code == 503
     async with live.caller(live.other_key) as other:
         assert (await send(other, "devices", "id\nd2\n", CSV)).status_code == 200

@@ -175,6 +175,7 @@ async def test_at_the_same_time(room: Room) -> None:
     with limits.enter(key), limits.enter(key), pytest.raises(TooManyRequests) as found:
         limits.enter(key)
     assert found.value.retry_after == 1.0
+    assert str(found.value) == "this key has 2 requests in progress, and may have 2"
     assert limits.remaining(key) == (60, 58, pytest.approx(2.0))
     with limits.enter(key):
         pass
@@ -391,20 +392,21 @@ async def test_many_first_calls_of_a_key_look_it_up_a_few_times(
     secret = await live.make_key(*ALL)
     keys = live.gateway.keys
     keys.forget()
-    load, asked = keys._load, 0
+    load, asked = keys._known.load, 0
 
     async def counted(lookup: str) -> Any:
         nonlocal asked
         asked += 1
         return await load(lookup)
 
-    monkeypatch.setattr(keys, "_load", counted)
+    monkeypatch.setattr(keys._known, "load", counted)
     found = await asyncio.gather(*(keys.find(secret) for _ in range(100)))
     assert None not in found
     assert asked <= 16
     # What is known is looked up again after some seconds, by one of the calls.
-    [known] = keys._known.values()
-    known.until = asked = 0
+    [(name, (known, _))] = keys._known.entries.items()
+    keys._known.entries[name] = known, 0.0
+    asked = 0
     found = await asyncio.gather(*(keys.find(secret) for _ in range(100)))
     assert None not in found
     assert asked == 1

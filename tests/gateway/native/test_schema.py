@@ -133,7 +133,7 @@ def test_every_operation_is_described() -> None:
         for method in methods
     }
     assert len(described) == len(NATIVE.operations)
-    names = [one.name for one in NATIVE.operations]
+    names = [one.handler.__name__ for one in NATIVE.operations]
     assert len(names) == len(set(names))
     for path, methods in description["paths"].items():
         for method, one in methods.items():

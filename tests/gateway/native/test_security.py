@@ -42,7 +42,7 @@ def operation_of(method: str, path: str) -> str:
     for one in NATIVE.operations:
         pattern = re.sub(r"{\w+(:path)?}", "[^/]+", one.path)
         if one.method == method and re.fullmatch(pattern, plain):
-            return one.name
+            return one.handler.__name__
     raise AssertionError(f"{method} {path} is no operation")
 
 
@@ -106,7 +106,9 @@ async def test_another_apps_things_are_not_there(live: Live) -> None:
         ("DELETE", f"/v1/keys/{key}", None),
     ]
     tried = {operation_of(method, path) for method, path, _ in calls}
-    named = {one.name for one in NATIVE.operations if "{" in one.path and one.who == "key"}
+    named = {
+        one.handler.__name__ for one in NATIVE.operations if "{" in one.path and one.who == "key"
+    }
     assert named - tried == MADE_BY_NAMING
     async with live.caller(live.other_key) as other:
         for method, path, body in calls:
@@ -220,7 +222,7 @@ async def test_every_route_asks_who_calls(live: Live) -> None:
             tried["the other kind"] = {"authorization": f"Bearer {wrong}"}
             for headers in tried.values():
                 answer = await caller.request(one.method, path, headers=headers)
-                assert answer.status_code in {401, 429}, (one.name, headers)
+                assert answer.status_code in {401, 429}, (one.path, headers)
                 assert answer.headers["content-type"] == PROBLEM
                 live.gateway.limits._states.clear()
 

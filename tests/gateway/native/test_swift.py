@@ -10,8 +10,7 @@ import pytest
 import tree_sitter
 import tree_sitter_swift
 
-from apns_live.activities.cards.content_states import COLORS, TYPES
-from apns_live.gateway.activitysmith.requests import STATE
+from apns_live.activities.cards.content_states import COLORS, FIELDS, TYPES
 from apns_live.gateway.native import describe
 
 SWIFT = (
@@ -149,5 +148,5 @@ def test_it_draws_every_kind_of_activitysmiths_states() -> None:
     times = {"started_at", "ends_at", "frozen_remaining", "frozen_elapsed"}
     buttons = {"action", "secondary_action"}
     state = fields(block("struct", "ContentState", attributes))
-    assert state == set(STATE) | times | buttons
+    assert state == set(FIELDS) | times | buttons
     assert fields(attributes) >= {"activity_id", "stream_key"}
