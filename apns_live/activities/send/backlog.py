@@ -171,7 +171,7 @@ class Backlog:
                 after = page[-1].id
 
     async def try_again(self, app: App) -> None:
-        """Reopen the operations of an app that failed for lack of a key."""
+        """Reopen the operations of an app that failed for lack of a key, in owned partitions."""
         table = schema.operations
         reopened = (
             update(table)
@@ -180,6 +180,7 @@ class Backlog:
                 table.c.status == "failed",
                 table.c.finished_at.is_(None),
                 table.c.kind.in_(self._kinds),
+                self._ownership.mine(table),
             )
             .values(
                 # The status is not "accepted", because some devices may have got the push. A start

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Row
+from sqlalchemy import Row, Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...client import Client, Endpoint
@@ -26,6 +26,7 @@ from ..people.audience import Audiences
 from ..read.watch import Watchers
 from ..requests import Member
 from ..settings import ServiceSettings
+from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import PARTITIONS, Ownership
@@ -489,12 +490,34 @@ class Courier:
     # Provider keys.
 
     async def _look_after_keys(self) -> None:
+        seen: dict[int, int] = {}
         while True:
             await self.setting.clock.sleep(self.limits.settings.key_check)
             self.carriers.make_room()
             self.apps.clear()  # another process may have changed their settings
             for app in {carrier.app.row: carrier.app for carrier in self.carriers}.values():
                 await self._refresh(app)
+            try:
+                rows = await self.setting.database.rows(self._newer_keys())
+            except STORE_FAILURES as error:
+                self.setting.database.outage.failed("provider keys could not be read", error)
+                continue
+            found = {row.app_id: row.newest for row in rows}
+            for row, _ in found.items() - seen.items():
+                self._use_keys_of(row)
+            seen = found
+
+    def _newer_keys(self) -> Select[Any]:
+        """Return the query for apps with a key that is newer than an operation which failed for now.
+
+        Another process may have stored it.
+        """
+        keys, operations = schema.credentials.c, schema.operations
+        query = select(keys.app_id, func.max(keys.created_at).label("newest"))
+        query = query.group_by(keys.app_id).join(operations, operations.c.app_id == keys.app_id)
+        failed = operations.c.status == "failed", operations.c.finished_at.is_(None)
+        newer = keys.created_at > operations.c.created_at
+        return query.where(*failed, newer, self.setting.ownership.mine(operations))
 
     def _use_keys_of(self, row: int) -> None:
         self._jobs.begin(("key", row), lambda: self._use_key(row))

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from apns_live.activities import Audience, Notify, Service, TokenRecord
 from apns_live.activities.store.database import Database
+from apns_live.activities.store.ownership import partition_of
 from apns_live.errors import Conflict
 from tests.activities.send.cluster import Cluster, run_out, share
 from tests.activities.send.world import TYPE, a_start, an_end, an_update
@@ -111,6 +112,25 @@ async def test_what_a_dead_worker_held_goes_on_with_another(cluster: Cluster) ->
     await cluster.until(
         lambda: all(cluster.state_of(phone, name) == 5 for phone in phones for name in names)
     )
+
+
+async def test_a_key_that_another_process_stores_is_used(cluster: Cluster) -> None:
+    cluster.settings = dataclasses.replace(cluster.settings, key_check=1.0)
+    other = await cluster.beside()
+    await share(cluster.service, other)
+    keyless = await cluster.add_app("keyless", with_key=False)
+    [phone] = await cluster.add_phones(1, keyless)
+    owned = other.ownership.partitions
+    name = next(f"m-{n}" for n in range(99) if partition_of(keyless.row, f"m-{n}") in owned)
+    await cluster.service.activities.start(keyless, a_start(name))
+
+    async def failed() -> None:
+        while [row.status for row in await cluster.operations()] != ["failed"]:
+            await cluster.clock.sleep(0.1)
+
+    await cluster.result_of(failed())
+    await cluster.add_key(keyless)
+    await cluster.until(lambda: cluster.shown([phone]) == [("active", 0)], at_most=10.0)
 
 
 async def test_what_a_worker_releases_is_taken_up_at_once(cluster: Cluster) -> None:
