@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from apns_live.activities import Service
+from apns_live.activities.send.backlog import ActivityBacklog
+from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
+from apns_live.activities.store.ownership import PARTITIONS
 from apns_live.testing import FakeApns, SimulatedClock
 from tests.activities.send.world import World, phone_settings
 
@@ -42,21 +46,67 @@ class Cluster(World):
         )
 
 
+Kind = TypeVar("Kind", bound=Cluster)
+
+
 @asynccontextmanager
-async def a_cluster(postgres_store: str) -> AsyncIterator[Cluster]:
+async def a_cluster(
+    postgres_store: str,
+    kind: type[Kind] = Cluster,  # type: ignore[assignment]
+) -> AsyncIterator[Kind]:
     clock = SimulatedClock()
     async with (
         Database.open(postgres_store) as database,
         FakeApns(clock=clock, devices="strict", phone_settings=phone_settings()) as fake,
         AsyncExitStack() as stack,
     ):
-        cluster = Cluster(fake, clock, database)
+        cluster = kind(fake, clock, database)
         cluster.address, cluster.stack = postgres_store, stack
         await cluster.open()
         cluster.app = await cluster.add_app()
         yield cluster
         await stack.aclose()
         await cluster.close()
+
+
+class ThreeWorkers(Cluster):
+    """A world whose tests need not know that two more workers share the database."""
+
+    stride = 0.1
+    patience = 60.0
+    """Seconds of the clock that may pass until everything is sent."""
+
+    def __init__(self, fake: FakeApns, clock: SimulatedClock, database: Database) -> None:
+        super().__init__(fake, clock, database)
+        self.others: list[Service] = []
+
+    async def open(self, **changes: Any) -> Service:
+        service = await super().open(**changes)
+        while len(self.others) < 2:
+            self.others.append(await self.beside())
+        await share(service, *self.others)
+        return service
+
+    async def settled(self) -> None:
+        """Let time pass until no worker has work, and no work waits for one in the store."""
+        give_up = self.clock.monotonic() + self.patience
+        while True:
+            for service in (self.service, *self.others):
+                await self.result_of(service.settled())
+            if self.handed_in and self.registering:
+                await self.hand_in()
+            elif not await self.waiting():
+                return
+            assert self.clock.monotonic() < give_up, await self.waiting()
+            await self.step(give_up)
+
+    async def waiting(self) -> list[Any]:
+        """Return unfinished operations, and activities with a token that lacks the newest state."""
+        table = schema.operations
+        query = select(table.c.public_id, table.c.kind).where(table.c.finished_at.is_(None))
+        open_ = await self.database.rows(query.where(table.c.status != "failed"))
+        behind = ActivityBacklog._behind(frozenset(range(PARTITIONS)))
+        return [*open_, *await self.database.rows(behind)]
 
 
 async def share(*services: Service) -> None:
