@@ -103,15 +103,13 @@ def next_step(row: Reason, seen: Circumstances) -> Step:
         case Retry.TWO_TRIES:
             return _two_tries(row, policy, seen)
         case Retry.NEW_LINK:
-            return _delayed(row, policy.delay(seen.tries), seen, Link.RETIRE)
+            return _delayed(row, policy.backoff(seen.tries), seen, Link.RETIRE)
         case _:
-            delay = policy.delay(seen.tries) if seen.backoff is None else seen.backoff
+            delay = policy.backoff(seen.tries) if seen.backoff is None else seen.backoff
             return _delayed(row, delay, seen, Link.KEEP)
 
 
-def _delayed(row: Reason, delay: float | None, seen: Circumstances, link: Link) -> Step:
-    if delay is None:
-        return Step(False, None, row.verdict, link)
+def _delayed(row: Reason, delay: float, seen: Circumstances, link: Link) -> Step:
     return Step(seen.may_retry, max(delay, seen.retry_after or 0.0), row.verdict, link)
 
 

@@ -97,12 +97,12 @@ async def test_another_type_or_target_rotates(world: World, change: dict[str, An
 
 
 async def test_a_stream_keeps_its_activity_for_days(world: World) -> None:
-    """Over 48 simulated hours, a put each ten minutes: its cards are handed over, not the activity."""
+    """Over 48 simulated hours, a put each half hour: its cards are handed over, not the activity."""
     operations = []
-    for number in range(48 * 6):
+    for number in range(48 * 2):
         operations.append((await world.put({"percentage": number})).operation)
-        world.clock.advance_sync(600)
-    assert operations == ["started"] + ["updated"] * (48 * 6 - 1)
+        world.clock.advance_sync(1800)
+    assert operations == ["started"] + ["updated"] * (48 * 2 - 1)
     assert len(await world.living()) == 1
 
 
@@ -115,6 +115,15 @@ async def test_too_many_updates_are_warned_of_and_sent(world: World) -> None:
     assert answers[-1].operation == "updated"
     world.clock.advance_sync(3600)
     assert (await world.put({"n": 99})).warning == ""
+
+
+async def test_an_update_in_two_minutes_is_not_too_many(world: World) -> None:
+    for number in range(13):
+        assert (await world.put({"n": number})).warning == ""
+    world.clock.advance_sync(13 * 120 - 1)
+    assert (await world.put({"n": 13})).warning
+    world.clock.advance_sync(121)
+    assert (await world.put({"n": 14})).warning == ""
 
 
 async def test_pause_ends_and_resume_lets_the_next_put_start(world: World) -> None:
