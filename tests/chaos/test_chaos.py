@@ -34,7 +34,7 @@ ROUNDS = int(os.environ.get("APNS_LIVE_TAKEOVERS", "2"))
 ONLY = os.environ.get("APNS_LIVE_TAKEOVER_ROUND")
 SEED = os.environ.get("APNS_LIVE_TAKEOVER_SEED", "1")
 LONG = len(FAULTS) < ROUNDS
-LEASE = 3.0 if LONG else 2.0
+LEASE = 3.0 if LONG else 1.0
 TAKEOVER = float(os.environ.get("APNS_LIVE_TAKEOVER_SECONDS", "inf"))
 """Seconds within which what a dead process should have sent leaves, on a machine that has the CPU for it."""
 PHONES, PATIENCE = 6, 600.0 if LONG else 90.0

@@ -38,7 +38,9 @@ LONGEST = 1.0 if RATE >= 200 else None
 """Seconds that sending may pause."""
 ACTIVITIES = 2 * RATE
 LAWS = PhoneSettings(token_delay=(0.0, 0.1), budget=None, start_budget=None)
-WORDS = ("--stop-delay", "5", "--drain", "0.5", "--log-level", "warning")
+DELAY = "5" if RATE >= 200 else "2"
+"""Seconds that a stopping gateway still serves; HAProxy notices within two checks."""
+WORDS = ("--stop-delay", DELAY, "--drain", "0.5", "--log-level", "warning")
 ROOT = Path(__file__).parents[2]
 UPGRADE = "apns_live/activities/store/upgrade.py"
 

@@ -66,7 +66,8 @@ class Outage:
             self._began = self._last
         self._failed[what] += 1
         if self._failed[what] == 1:
-            logger.error("%s; trying again until it works: %.300s", what, error)
+            cause = str(error) or type(error).__name__
+            logger.error("%s; trying again until it works: %.300s", what, cause)
 
     def works(self) -> None:
         """Note that a transaction worked."""
