@@ -95,6 +95,7 @@ def _walk(node: dict[str, Any], small: set[str], without: set[str]) -> Iterable[
     if (
         kind in {"Index Scan", "Index Only Scan"}
         and "Index Cond" not in node
+        and table not in small
         and not node["Index Name"].endswith(PARTIAL)
     ):
         yield f"{kind} on {table} reads all of {node['Index Name']}"
@@ -102,5 +103,5 @@ def _walk(node: dict[str, Any], small: set[str], without: set[str]) -> Iterable[
         yield from _walk(inner, small, without)
 
 
-PARTIAL = ("_retired", "_missing", "_ending", "_deleted")
+PARTIAL = ("_retired", "_missing", "_ending", "_replaced", "_deleted")
 """Indexes over few rows, which may be read from their beginning."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from sqlalchemy import select
 
@@ -87,6 +88,8 @@ class Scheduler(Part):
             MissingTokens(core),
             self._unanswered,
         )
+        self._built: tuple[frozenset[int], Any] | None = None
+        """The partitions for which the statement of `_firsts` was built, and the statement."""
         self._longest = min(LONGEST, core.settings.token_wait)
         self._woken = asyncio.Event()
         self._sleeping = self._resting = False
@@ -141,7 +144,11 @@ class Scheduler(Part):
 
     async def _firsts(self) -> dict[Step, int | None]:
         """Return when each step is next due, with one statement."""
-        row = await self.database.row(select(*(step.first() for step in self._steps)))
+        partitions = self.core.ownership.partitions
+        if self._built is None or self._built[0] != partitions:
+            # Building it takes longer than running it.
+            self._built = partitions, select(*(step.first() for step in self._steps))
+        row = await self.database.row(self._built[1])
         return dict(zip(self._steps, row or (), strict=True))
 
     def _tell(self, done: Done) -> None:

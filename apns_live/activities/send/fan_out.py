@@ -21,10 +21,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...client import WorkItem
@@ -41,7 +40,9 @@ from .refusals import refusal_of, refuses_credentials
 from .results import Batch, advance, unsettled, write
 
 PAGE = 2_000
-"""Tokens of a shard."""
+"""Tokens of a shard, about."""
+MOST = PAGE + PAGE // 4
+"""Tokens of a shard at most. It is sent in parts if it has more."""
 AHEAD = 3 * PAGE
 """Tokens that are intended and not recorded: bounds the unknown outcomes after a crash."""
 ROOM = 10 * PAGE
@@ -262,43 +263,67 @@ class FanOut:
             shard = part.shard
             if shard is None:
                 await self.keep(connection)
-            elif await self._shards.guard(connection, {shard.row: shard.epoch}):
-                raise NotOwner(shards=frozenset({shard.row}))
             first = self.leads and not (self.sent or self.kind.operation.cursor)
-            intended: Intended | None = Intended((), tuple)
+            intended: Intended | None = None
             if page:
                 intended = await self.kind.intend(connection, page, first=first)
+            over = bool(page) and intended is None
             devices: Sequence[int] = () if intended is None else intended.devices
             coded = encode_devices(devices)
             more = len(devices) - part.before
+            put = self._shards.put
             if shard is not None:
-                await self._shards.address(connection, shard, coded)
+                if not await self._shards.address(connection, shard, coded):
+                    raise NotOwner(shards=frozenset({shard.row}))
+                if part.until < shard.until and not over:
+                    await put(connection, self.operation, [(part.until, shard.until)])
                 await advance(connection, self.operation, more=more)
-            elif intended is not None:
+            elif not over:
                 ends = [(part.until, part.until)]
-                put = self._shards.put
                 [shard] = await put(connection, self.operation, ends, coded, mine=True)
                 await advance(connection, self.operation, more=more, cursor=part.until)
-            if intended is None:
+            if over:
                 await self._shards.drop(connection, self.operation)
         if shard is not None and part.shard is None:
             self._shards.hold(shard)
             part.shard = shard
         part.addressed = True
-        items = []
-        if intended is not None:
+        items: list[WorkItem] = []
+        try:
+            messages = () if intended is None else await intended.messages()
+            if messages is None and shard is not None:
+                over = True
+                await self._undo(part, shard, devices)
             ids = self.kind.apns_ids
             items = [
                 WorkItem(one.token, message, (part, one.device), f"{ids}{one.device:012x}")
-                for one, message in intended.messages()
+                for one, message in messages or ()
             ]
-        part.unanswered = len(items)
-        if part.shard is None:
-            self._parts.discard(part)
-        self._ended = self._ended or intended is None
-        self._close({part})
-        self._changed.set()
+        except BaseException:
+            part.taken_back += devices
+            raise
+        finally:
+            part.unanswered = len(items)
+            if part.shard is None:
+                self._parts.discard(part)
+            self._ended = self._ended or over
+            self._close({part})
+            self._changed.set()
         return items
+
+    async def _undo(self, part: Part, shard: Shard, devices: Sequence[int]) -> None:
+        """Delete a shard and what was stored of its devices: they must not get the push any more."""
+        batch = Batch()
+        self.kind.put_back(batch, devices)
+        batch.sent.append((shard.row,))
+        async with self._setting.database.write() as connection:
+            if await self._shards.guard(connection, {shard.row: shard.epoch}):
+                raise NotOwner(shards=frozenset({shard.row}))
+            await write(connection, batch, now=self.kind.now)
+            await advance(connection, self.operation, more=-len(devices))
+            await self._shards.drop(connection, self.operation)
+        self._shards.forget([shard.row])
+        self._parts.discard(part)
 
     async def keep(self, connection: AsyncConnection) -> None:
         """Lock the operation's partition until the transaction ends. Raises `NotOwner`."""
@@ -380,57 +405,50 @@ class FanOut:
 
         Yields None if shards were cut and none was claimed.
         """
-        begun = self.kind.operation.cursor > 0
         for each in self._passes:
-            after, more = max(self.kind.operation.cursor - each.behind, 0), True
+            after, more, span = max(self.kind.operation.cursor - each.behind, 0), True, 0
             while more and not (self.left or self._ended):
-                if begun and not self._setting.ownership.whole:
-                    cut, more = await self._cut(each, after)
-                    after = cut or after
-                    yield await self._claim() if cut else None
+                if span and not self._setting.ownership.whole:
+                    after, more = await self._cut(each, after, span)
+                    yield await self._claim()
                     continue
-                page = await self._recipients(each, after)
+                page = await self._recipients(each, after, PAGE)
                 more = len(page) >= PAGE
                 if page:
-                    begun, after = True, page[-1].row
+                    span, after = page[-1].row - page[0].row + 1, page[-1].row
                     part = Part(each.chosen(page), after + each.behind)
                     self._parts.add(part)
                     yield part
 
-    async def _recipients(
-        self, each: Pass, after: int, until: int | None = None
-    ) -> list[Recipient]:
-        """Read a page of recipients, or those up to a row."""
-        if until is None:
-            query, given = each.page, {"after": after, "most": PAGE}
-        else:
-            query, given = each.part, {"after": after, "until": until}
+    async def _recipients(self, each: Pass, after: int, most: int) -> list[Recipient]:
+        """Read a page of recipients."""
         async with self._setting.database.read(once=True) as connection:
-            found = await page_of(connection, query, given, Recipient)
+            given = {"after": after, "most": most}
+            found = await page_of(connection, each.page, given, Recipient)
         found.sort(key=lambda recipient: recipient.row)
         return found
 
-    async def _cut(self, each: Pass, after: int) -> tuple[int, bool]:
-        """Cut shards that any worker may claim; return their end, 0 for none, and whether more may follow."""
+    async def _cut(self, each: Pass, after: int, span: int) -> tuple[int, bool]:
+        """Cut shards that any worker may claim; return their end, and whether more may follow.
+
+        Each takes as many rows as the page before. Only its worker counts the tokens of the
+        audience in it, and leaves the rest of a dense one to others.
+        """
         while any(part.shard is None for part in self._parts):
             await self._wait()  # the cursor moves past what was read before
-        rows = each.query.with_only_columns(each.place.label("row"), maintain_column_froms=True)
-        rows = rows.where(each.place > after).order_by(each.place).limit(PAGE * CUT)
-        listed = rows.subquery()
-        number = (func.row_number().over(order_by=listed.c.row) - 1).label("number")
-        numbered = select(listed.c.row, number).subquery()
-        last = func.max(numbered.c.row)
-        shards = select(last, func.count()).group_by(numbered.c.number // PAGE).order_by(last)
-        found: Sequence[Sequence[int]] = await self._setting.database.rows(shards)
-        if not found:
-            return 0, False
-        ends = [after + each.behind, *(row[0] + each.behind for row in found)]
+        row = each.query.with_only_columns(each.place, maintain_column_froms=True)
+        row = row.where(each.place > after).order_by(each.place.desc()).limit(1)
+        last = await self._setting.database.scalar(row)
+        if last is None:
+            return after, False
+        ends = [*islice(range(after, last, span), CUT), min(after + span * CUT, last)]
+        behind = [end + each.behind for end in ends]
         async with self._setting.database.write() as connection:
             await self.keep(connection)
-            await self._shards.put(connection, self.operation, list(pairwise(ends)))
-            await advance(connection, self.operation, cursor=ends[-1])
+            await self._shards.put(connection, self.operation, list(pairwise(behind)))
+            await advance(connection, self.operation, cursor=behind[-1])
         self._shards.told(self.operation)
-        return found[-1][0], sum(row[1] for row in found) == PAGE * CUT
+        return ends[-1], ends[-1] < last
 
     async def _claim(self) -> Part | None:
         """Claim a shard and read its recipients; None if there is none."""
@@ -446,8 +464,10 @@ class FanOut:
             return part
         reached = (one for one in self._passes if one.behind <= shard.after)
         each = max(reached, key=lambda one: one.behind)
-        page = await self._recipients(each, shard.after - each.behind, shard.until - each.behind)
-        part.page = each.chosen(page)
+        page = await self._recipients(each, shard.after - each.behind, MOST)
+        if len(page) == MOST:
+            part.until = min(page[-1].row + each.behind, shard.until)
+        part.page = each.chosen([one for one in page if one.row + each.behind <= part.until])
         return part
 
     async def _left_of(

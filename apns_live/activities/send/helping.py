@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,13 +26,11 @@ logger = logging.getLogger("apns_live.activities")
 
 AT_ONCE = 8
 """Operations of other workers that are sent in parallel."""
-_MOST = 100
-"""Operations that are read together."""
 
 
 @dataclass(eq=False, repr=False)
 class Helping:
-    """Finds operations of other workers with claimable shards, and sends those shards."""
+    """Claims and sends shards of operations that other workers own."""
 
     setting: Setting
     jobs: Jobs
@@ -40,15 +38,11 @@ class Helping:
     carriers: Carriers
     pauses: Pauses
 
-    async def look(self) -> None:
-        """Begin to send claimable shards. Raises as `Database.read`."""
-        ownership = self.setting.ownership
-        if ownership.whole or ownership.fenced:
+    def begin(self, operations: Iterable[int]) -> None:
+        """Begin to send shards of operations that have claimable ones."""
+        if self.setting.ownership.fenced:
             return
-        waiting = await ownership.shards.waiting(
-            self.setting.database, ownership.partitions, limit=_MOST
-        )
-        for row in waiting:
+        for row in operations:
             place = ("shards", row)
             if place in self.jobs or place in self.pauses:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -115,14 +115,15 @@ class Pass:
     only: Sequence[Any] | None = None
     """Rows of outcomes with the devices to send to; None for all devices that are read."""
     page: Select[Any] = field(init=False)
-    """The query for the first ``most`` rows after ``after``."""
-    part: Select[Any] = field(init=False)
-    """The query for the rows after ``after`` up to ``until``."""
+    """The query for the first ``most`` rows after ``after``.
+
+    It has no upper end: PostgreSQL then follows the index and stops. For a range with two ends it
+    may scan all devices.
+    """
 
     def __post_init__(self) -> None:
         behind = self.query.where(self.place > bindparam("after")).order_by(self.place)
         self.page = behind.limit(bindparam("most"))
-        self.part = behind.where(self.place <= bindparam("until"))
 
     def chosen(self, page: Sequence[Recipient]) -> Sequence[Recipient]:
         """Return the recipients of a page that belong to this pass."""
@@ -134,10 +135,14 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Intended:
-    """Devices that are about to get a push. After the commit ``messages`` yields each and its message."""
+    """Devices that are about to get a push.
+
+    After the commit ``messages`` returns each with its message, or None if they must not get it any
+    more.
+    """
 
     devices: Sequence[int]
-    messages: Callable[[], Iterable[tuple[Recipient, Any]]]
+    messages: Callable[[], Awaitable[Sequence[tuple[Recipient, Any]] | None]]
 
 
 class Kind(ABC):

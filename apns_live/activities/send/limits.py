@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ... import payload
@@ -31,7 +32,7 @@ from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import NOT_HELD, NotOwner, Ownership
-from ..store.statements import hold, insert_into, rows_of, with_rows
+from ..store.statements import among, hold, insert_into, with_rows
 from ..times import milliseconds
 from .apns_clients import Carriers, NoKey
 from .results import Batch, write
@@ -202,41 +203,35 @@ class Limits:
 
     async def _send(self) -> float | None:
         """Send due ends; return when to look again, in seconds since 1970."""
-        times = [await self._send_kind(kind) for kind in _KINDS]
-        return min((time for time in times if time is not None), default=None)
-
-    async def _send_kind(self, kind: str) -> float | None:
-        members, activities = schema.activity_devices, schema.activities
-        due_at, token, since = (members.c[name] for name in _KINDS[kind])
-        shown = (token.label("token"), due_at.label("due_at"), since.label("since"))
-        same = (members.c.id, members.c.activity_id, members.c.device_id, members.c.environment)
-        query = (
-            select(*same, *shown)
-            .where(due_at.is_not(None), token.is_not(None))
-            .order_by(due_at)
-            .limit(PAGE)
-        )
-        if not self.ownership.whole:
-            query = query.join(activities, activities.c.id == members.c.activity_id).where(
-                self.ownership.mine(activities)
-            )
+        whole = self.ownership.whole
+        given = {} if whole else {"partitions": sorted(self.ownership.partitions)}
         while True:
             now = milliseconds(self.clock)
-            async with self.database.read() as connection:
-                rows = await rows_of(connection, query)
-                due = [row for row in rows if row.due_at <= now]
-                if not due:
-                    return rows[0].due_at / 1000 if rows else None
-                wanted = {row.activity_id for row in due}
-                found = select(activities).where(activities.c.id.in_(wanted))
-                states = {row.id: row for row in await connection.execute(found)}
-                apps = await apps_of(connection, (row.app_id for row in states.values()))
-            groups: dict[tuple[int, str], list[Row[Any]]] = {}
-            for row in due:
-                groups.setdefault((row.activity_id, row.environment), []).append(row)
-            for (activity, environment), group in groups.items():
-                state = states[activity]
-                await self._end(kind, apps[state.app_id], state, environment, group)
+            firsts = await self.database.row(_firsts(whole=whole), given)
+            times = dict(zip(_KINDS, firsts or (), strict=True))
+            known = [first for first in times.values() if first is not None]
+            if not known or min(known) > now:
+                return min(known) / 1000 if known else None
+            for kind, first in times.items():
+                if first is not None and first <= now:
+                    await self._send_kind(_owed(kind, whole=whole), {**given, "now": now}, kind)
+
+    async def _send_kind(self, owed: Select[Any], given: Mapping[str, object], kind: str) -> None:
+        """Send a page of due ends of one kind."""
+        activities = schema.activities
+        owed = owed.where(owed.selected_columns.due_at <= bindparam("now")).limit(PAGE)
+        async with self.database.read() as connection:
+            due = (await connection.execute(owed, given)).all()
+            wanted = {row.activity_id for row in due}
+            found = select(activities).where(activities.c.id.in_(wanted))
+            states = {row.id: row for row in await connection.execute(found)}
+            apps = await apps_of(connection, (row.app_id for row in states.values()))
+        groups: dict[tuple[int, str], list[Row[Any]]] = {}
+        for row in due:
+            groups.setdefault((row.activity_id, row.environment), []).append(row)
+        for (activity, environment), group in groups.items():
+            state = states[activity]
+            await self._end(kind, apps[state.app_id], state, environment, group)
 
     async def _end(
         self, kind: str, app: App, activity: Row[Any], environment: str, rows: Sequence[Row[Any]]
@@ -293,6 +288,33 @@ class Limits:
             noted = _OWED.replace("DUE", due_at).replace("TOKEN =", f"{token} =")
             await with_rows(connection, noted, owed)
         self.changed([activity.id])
+
+
+def _owed(kind: str, *, whole: bool) -> Select[Any]:
+    """Return the query for the pending ends of a kind, the first due first; ``whole`` as in `Ownership`."""
+    members, activities = schema.activity_devices.c, schema.activities
+    due_at, token, since = (members[name] for name in _KINDS[kind])
+    shown = (due_at.label("due_at"), token.label("token"), since.label("since"))
+    same = (members.id, members.activity_id, members.device_id, members.environment)
+    query = select(*shown, *same).where(due_at.is_not(None), token.is_not(None)).order_by(due_at)
+    if whole:
+        return query
+    mine = among(activities.c.partition, bindparam("partitions"))
+    return query.join(activities, activities.c.id == members.activity_id).where(mine)
+
+
+@lru_cache
+def _firsts(*, whole: bool) -> Select[Any]:
+    """Return the query for when the first end of each kind is due, or NULL."""
+    kinds = [_owed(kind, whole=whole).limit(1) for kind in _KINDS]
+    return select(
+        *(
+            query.with_only_columns(
+                query.selected_columns.due_at, maintain_column_froms=True
+            ).scalar_subquery()
+            for query in kinds
+        )
+    )
 
 
 def _state_of(activity: Row[Any]) -> dict[str, Any]:

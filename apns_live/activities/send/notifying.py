@@ -85,9 +85,9 @@ class NotificationKind(Kind):
         self, connection: AsyncConnection, page: Sequence[Recipient], *, first: bool
     ) -> Intended:
         """Accept the whole page."""
-        return Intended([one.device for one in page], lambda: self._messages(page))
+        return Intended([one.device for one in page], partial(self._messages, page))
 
-    def _messages(self, page: Sequence[Recipient]) -> list[tuple[Recipient, Any]]:
+    async def _messages(self, page: Sequence[Recipient]) -> list[tuple[Recipient, Any]]:
         now = self.setting.clock.time()
         message_in = self._worded(
             int(now),

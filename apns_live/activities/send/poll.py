@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnElement, Select, bindparam, func, select
 
 from ..requests.notify import KIND
@@ -21,7 +23,8 @@ from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import Ownership
-from ..store.statements import among, page_of
+from ..store.shards import CLAIMABLE
+from ..store.statements import among, as_json
 from ..store.wakeups import POLL
 from .courier import Courier
 
@@ -36,20 +39,32 @@ _FAR = 20
 """Polls until one goes back all the way."""
 
 
-def _after(*columns: ColumnElement[Any]) -> Select[Any]:
-    """Return the query for a page of rows after a row."""
-    return select(*columns).where(columns[0] > bindparam("after")).order_by(columns[0]).limit(PAGE)
+def _after(name: str, *columns: ColumnElement[Any]) -> Select[Any]:
+    """Return the query for a page of rows after the row that is bound to ``name``."""
+    behind = select(*columns).where(columns[0] > bindparam(name))
+    return behind.order_by(columns[0]).limit(PAGE)
 
 
-# Built once: building the statements takes longer than running them.
 _operations, _tokens = schema.operations.c, schema.token_changes.c
 _ACCEPTED = _after(
-    _operations.id, _operations.kind, _operations.activity_id, _operations.version
+    "accepted_after", _operations.id, _operations.kind, _operations.activity_id, _operations.version
 ).where(_operations.status == "accepted")
-_ACCEPTED_OF = _ACCEPTED.where(among(_operations.partition, bindparam("partitions")))
-_CHANGED = _after(_tokens.id, _tokens.activity_id, _tokens.token, _tokens.behind).where(
-    _tokens.origin != bindparam("origin")
-)
+_CHANGED = _after(
+    "changed_after", _tokens.id, _tokens.activity_id, _tokens.token, _tokens.behind
+).where(_tokens.origin != bindparam("origin"))
+
+
+@lru_cache
+def _poll(dialect: str, *, whole: bool) -> Select[Any]:
+    """Return the statement of a poll: each column is a list of rows as JSON text.
+
+    It is built once: building it takes longer than running it.
+    """
+    lists = [_ACCEPTED, _CHANGED]
+    if not whole:
+        lists[0] = _ACCEPTED.where(among(_operations.partition, bindparam("partitions")))
+        lists.append(CLAIMABLE)
+    return select(*(as_json(dialect, each).scalar_subquery() for each in lists))
 
 
 class _Window:
@@ -93,8 +108,7 @@ class Poll:
 
     def __post_init__(self) -> None:
         look_back = 0.0 if self.database.is_sqlite else _LOOK_BACK
-        self._operations = _Window(look_back)
-        self._tokens = _Window(look_back)
+        self._windows = _Window(look_back), _Window(look_back)
         self._looks = 0
         self._woken = asyncio.Event()
 
@@ -121,10 +135,8 @@ class Poll:
     async def _begin(self) -> None:
         """Begin at the newest rows: older work is found when partitions are gained."""
         async with self.database.read() as connection:
-            for window, table in (
-                (self._operations, schema.operations),
-                (self._tokens, schema.token_changes),
-            ):
+            tables = schema.operations, schema.token_changes
+            for window, table in zip(self._windows, tables, strict=True):
                 newest = await connection.scalar(select(func.max(table.c.id)))
                 window.base = max((newest or 0) - PAGE, 0)
 
@@ -135,36 +147,34 @@ class Poll:
         if not self._looks % _SECOND:
             self.now_and_then()
         back = _NEARLY_ALL if self._looks % _FAR else _LOOK_BACK
-        accepted, given = _ACCEPTED, {}
-        if not self.ownership.whole:
-            accepted, given = _ACCEPTED_OF, {"partitions": sorted(self.ownership.partitions)}
-        found = await self._fresh(self._operations, accepted, given, now, back)
-        for row, kind, activity, version in found:
-            if kind == KIND:
-                self.courier.notifier.found(row)
-            elif activity is not None:
-                self.courier.accepted(activity, version)
-        heard = await self._fresh(self._tokens, _CHANGED, {"origin": self.origin}, now, back)
-        for _, activity, token, behind in heard:
-            self.courier.heard(activity, token, behind=bool(behind))
-        await self.courier.helping.look()
+        after = [window.floor(now, back) for window in self._windows]
+        more = True
+        while more:
+            accepted, changed, claimable = await self._read(*after)
+            more = PAGE in {len(accepted), len(changed)}
+            pages: list[list[Any]] = []
+            for index, page in enumerate((accepted, changed)):
+                page.sort()
+                new = self._windows[index].fresh([row[0] for row in page], now)
+                pages.append([row for row in page if row[0] in new])
+                after[index] = page[-1][0] if page else after[index]
+            for row, kind, activity, version in pages[0]:
+                if kind == KIND:
+                    self.courier.notifier.found(row)
+                elif activity is not None:
+                    self.courier.accepted(activity, version)
+            for _, activity, token, behind in pages[1]:
+                self.courier.heard(activity, token, behind=bool(behind))
+            self.courier.helping.begin(operation for (operation,) in claimable)
 
-    async def _fresh(
-        self,
-        window: _Window,
-        query: Select[Any],
-        given: Mapping[str, object],
-        now: float,
-        back: float,
-    ) -> list[Sequence[Any]]:
-        """Return the rows of a query that were not seen before. Their first column is the id."""
-        rows: list[Sequence[Any]] = []
-        after = window.floor(now, back)
+    async def _read(self, accepted_after: int, changed_after: int) -> list[list[Any]]:
+        """Return pages of new operations and token changes, and operations with claimable shards."""
+        whole = self.ownership.whole
+        given: dict[str, object] = {"accepted_after": accepted_after}
+        given |= {"changed_after": changed_after, "origin": self.origin}
+        if not whole:
+            given["partitions"] = sorted(self.ownership.partitions)
         async with self.database.read(once=True) as connection:
-            while page := sorted(await page_of(connection, query, {**given, "after": after})):
-                rows += page
-                if len(page) < PAGE:
-                    break
-                after = page[-1][0]
-        fresh = window.fresh([row[0] for row in rows], now)
-        return [row for row in rows if row[0] in fresh]
+            query = _poll(connection.dialect.name, whole=whole)
+            lists = (await connection.execute(query, given)).one()
+        return [*(msgspec.json.decode(each or "[]") for each in lists), *([[]] if whole else [])]

@@ -328,8 +328,14 @@ INSERT INTO activity_devices
     by_channel)
 SELECT :app, :activity, given.device, :environment, :now, :version, :version, :by_channel = 1
 FROM {*device} WHERE true
-ON CONFLICT (activity_id, device_id) DO NOTHING
+ON CONFLICT (activity_id, device_id) DO NOTHING RETURNING device_id
 """
+
+
+async def unstarted(connection: AsyncConnection, activity: int, devices: Sequence[int]) -> set[int]:
+    """Return the devices that do not belong to an activity."""
+    known = await with_rows(connection, _KNOWN, devices, activity=activity)
+    return set(devices).difference(known.scalars())
 
 
 async def intend(
@@ -339,21 +345,18 @@ async def intend(
     *,
     version: int,
     now: int,
-    leaves: bool = True,
     following: Collection[int] = (),
 ) -> set[int]:
     """Store that a start is about to be sent to devices; return those not stored before.
 
-    With ``leaves=False`` nothing is stored. From here on a device counts as started. Devices
-    in ``following`` are on the activity's channel. The caller has locked the activity's row, so no
-    other process stores a start of it. ``now`` is milliseconds since 1970.
+    From here on a device counts as started. Devices in ``following`` are on the activity's channel.
+    Of two processes only one stores a device. ``now`` is milliseconds since 1970.
     """
-    known = await with_rows(connection, _KNOWN, devices, activity=activity.id)
-    fresh = set(devices).difference(known.scalars())
-    on_it = fresh.intersection(following)
-    for some in (fresh - on_it, on_it) if leaves else ():
+    fresh: set[int] = set()
+    on_it = set(devices).intersection(following)
+    for some in (set(devices) - on_it, on_it):
         if some:
-            await with_rows(
+            stored = await with_rows(
                 connection,
                 _INTEND,
                 sorted(some),
@@ -364,6 +367,7 @@ async def intend(
                 now=now,
                 by_channel=some is on_it,
             )
+            fresh.update(stored.scalars())
     return fresh
 
 

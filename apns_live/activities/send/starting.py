@@ -39,7 +39,7 @@ from .fan_out import PAGE, FanOut
 from .jobs import Jobs
 from .kind import Intended, Kind, Pass, Setting
 from .refusals import Pauses
-from .results import Batch, advance, intend, left_open, refusal, write
+from .results import Batch, advance, intend, left_open, refusal, unstarted, write
 
 AT_ONCE = 10.0
 """Seconds after a start within which an end still lets the first page be sent."""
@@ -135,9 +135,7 @@ class StartKind(Kind):
         activity, now, batch = self.activity, self.now, Batch()
         await hold(connection, schema.activities, [activity.id])
         devices = [one.device for one in page]
-        fresh = await intend(
-            connection, activity, devices, version=activity.version, now=now, leaves=False
-        )
+        fresh = await unstarted(connection, activity.id, devices)
         for one in page:
             if one.device in fresh:
                 outcome = Outcome(one.token, Verdict.NOT_SENT, reason=SUSPECT_TOKEN)
@@ -151,25 +149,28 @@ class StartKind(Kind):
         self, connection: AsyncConnection, page: Sequence[Recipient], *, first: bool
     ) -> Intended | None:
         """Store the devices of a page that are not started yet, and end older cards if needed."""
-        setting, table = self.setting, schema.activities
-        # The row is locked: an end that came first is visible here, and a later end finds these
-        # devices.
-        activity = await row_of(
-            connection, select(table).where(table.c.id == self.activity.id).with_for_update()
-        )
-        # A state that is accepted after this moment gets a later timestamp than this page.
-        now = setting.clock.time()
+        setting, now = self.setting, self.setting.clock.time()
+        activity = await row_of(connection, self._read())
         if activity is None or not self._may_start(activity, now, first):
             return None
         fresh = await self._note_intent(connection, activity, page, int(now * 1000))
         new = [(activity.id, device) for device in fresh]
         evicted = await setting.limits.within(connection, self.app, new, int(now * 1000))
 
-        def messages() -> list[tuple[Recipient, Any]]:
+        async def messages() -> list[tuple[Recipient, Any]] | None:
             setting.limits.tell(evicted)
+            # Not read under a lock above, because workers would wait for each other. An end that is
+            # not visible now finds the devices, which are committed.
+            activity = await setting.database.row(self._read().with_for_update(read=True))
+            now = setting.clock.time()
+            if activity is None or not self._may_start(activity, now, first):
+                return None
             return self._messages(activity, page, fresh, now)
 
         return Intended(list(fresh), messages)
+
+    def _read(self) -> Select[Any]:
+        return select(schema.activities).where(schema.activities.c.id == self.activity.id)
 
     def _messages(
         self, activity: Row[Any], page: Sequence[Recipient], fresh: dict[int, bool], now: float
@@ -249,6 +250,9 @@ class HandOverKind(StartKind):
     """Second cards that replace old ones; for a stream also cards that its audience lacks."""
 
     nobody = "no card was left that could be handed over"
+
+    def _read(self) -> Select[Any]:
+        return super()._read().with_for_update()
 
     def _whom(self) -> tuple[Audience, int | None]:
         if self.activity.stream_key is not None:

@@ -53,18 +53,17 @@ class Batch(Generic[Item, Result]):
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A request in the queue: a separate piece of work, or an item of a batch."""
+    """A request in the queue."""
 
-    work: Work[Any] | None = None
-    committed: Callable[[Any], object] | None = None
-    batch: Batch[Any, Any] | None = None
-    item: Any = None
+    batch: Batch[Any, Any]
+    item: Any
     future: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
 
-_Result = tuple[_Waiting, Any, BaseException | None]
+_Results = list[tuple[_Waiting, Any]]
+"""Requests, each with its result or its exception."""
 
 
 class GroupCommit:
@@ -101,8 +100,12 @@ class GroupCommit:
         If its turn has come already, the work and ``committed`` still run.
         """
         if self._database.is_sqlite:
-            done: Result = await self._wait(_Waiting(work, committed))
-            return done
+
+            async def alone(connection: AsyncConnection, _: object) -> list[Result]:
+                return [await work(connection)]
+
+            batch: Batch[None, Result] = Batch(alone, lambda results: committed(results[0]))
+            return await self.run_with(batch, None)
         async with self._database.write() as connection:
             result = await work(connection)
         committed(result)
@@ -110,17 +113,15 @@ class GroupCommit:
 
     async def run_with(self, batch: Batch[Item, Result], item: Item) -> Result:
         """Handle ``item`` together with others of its kind. As `run`."""
-        result: Result = await self._wait(_Waiting(batch=batch, item=item))
-        return result
-
-    async def _wait(self, waiting: _Waiting) -> Any:
         if len(self._queue) >= self._waiting_limit:
             raise Busy(f"{len(self._queue)} writes wait for the database", retry_after=1.0)
+        waiting = _Waiting(batch, item)
         self._queue.append(waiting)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         try:
-            return await waiting.future
+            result: Result = await waiting.future
+            return result
         finally:
             # The traceback of an error refers to this frame. A reference to the future, which has
             # the error, would be a cycle that keeps the request until the garbage collector runs.
@@ -141,26 +142,23 @@ class GroupCommit:
 
     async def _commit(self, taken: list[_Waiting]) -> None:
         """Run one group, which is added to ``taken``. The waiting callers get its errors."""
-        results: list[_Result] = []
-        batch: Batch[Any, Any] | None = None
+        results: _Results = []
+        groups: dict[Batch[Any, Any], list[_Waiting]] = {}
         try:
             async with self._database.write() as connection:
                 if not taken:
                     self._take(taken)  # only now: more requests arrived during the last commit
-                batches = {waiting.batch for waiting in taken}
-                batch = batches.pop() if len(batches) == 1 else None
-                # A single request in its transaction needs no savepoint.
-                if batch is None and len(taken) == 1 and (work := taken[0].work) is not None:
-                    results.append((taken[0], await work(connection), None))
-                elif batch is None:
-                    await _run_group(connection, taken, results)
-                else:
-                    items = [waiting.item for waiting in taken]
-                    results += _answered(taken, await batch.together(connection, items))
+                for waiting in taken:
+                    groups.setdefault(waiting.batch, []).append(waiting)
+                for batch, some in groups.items():
+                    if len(groups) == 1:  # one kind in its transaction needs no savepoint
+                        results = await _answers(connection, batch, some)
+                    else:
+                        results += await _behind_savepoint(connection, batch, some)
         except Exception as error:  # noqa: BLE001 - those who wait are told
             if not taken:
                 self._take(taken)
-            if batch is not None and not results and len(taken) > 1:
+            if len(groups) == 1 and not results and len(taken) > 1:
                 for waiting in taken:  # One bad item must not fail the other writes.
                     await self._commit([waiting])
                 return
@@ -171,15 +169,15 @@ class GroupCommit:
         self.commits += 1
         self.requests += len(results)
         _announce(results)
-        for waiting, result, failure in results:
+        for waiting, result in results:
             if waiting.future.done():
                 continue
-            if isinstance(failure, SQLAlchemyError | OSError):
+            if isinstance(result, SQLAlchemyError | OSError):
                 # Database errors are converted as `Database.write` does. The savepoint was rolled
                 # back.
-                waiting.future.set_exception(explained(failure, self._database))
-            elif failure is not None:
-                waiting.future.set_exception(failure)
+                waiting.future.set_exception(explained(result, self._database))
+            elif isinstance(result, Exception):
+                waiting.future.set_exception(result)
             else:
                 waiting.future.set_result(result)
 
@@ -194,62 +192,38 @@ class GroupCommit:
         self._queue.extendleft(reversed(left))
 
 
-def _announce(results: Sequence[_Result]) -> None:
+def _announce(results: _Results) -> None:
     """Call the callbacks that follow the commit, once for each batch."""
     batches: dict[Batch[Any, Any], list[Any]] = {}
-    calls: list[tuple[Callable[[Any], object], Any]] = []
-    for waiting, result, failure in results:
-        if failure is None and waiting.batch is not None:
+    for waiting, result in results:
+        if not isinstance(result, Exception):
             batches.setdefault(waiting.batch, []).append(result)
-        elif failure is None and waiting.committed is not None:
-            calls.append((waiting.committed, result))
-    for committed, given in (*calls, *((batch.committed, some) for batch, some in batches.items())):
+    for batch, some in batches.items():
         try:
-            committed(given)
+            batch.committed(some)
         except Exception:
             logger.exception("a task after a commit failed")
 
 
-async def _run_group(
-    connection: AsyncConnection, taken: Sequence[_Waiting], results: list[_Result]
-) -> None:
-    batches: dict[Batch[Any, Any], list[_Waiting]] = {}
-    for waiting in taken:
-        if waiting.batch is not None:
-            batches.setdefault(waiting.batch, []).append(waiting)
-    for waiting in taken:
-        if (work := waiting.work) is not None:
-            results.append(await _alone(connection, waiting, work))  # noqa: PERF401 - one by one
-    for batch, some in batches.items():
-        results.extend(await _together(connection, batch, some))
-
-
-async def _alone(connection: AsyncConnection, waiting: _Waiting, work: Work[Any]) -> _Result:
-    try:
-        async with connection.begin_nested():
-            return waiting, await work(connection), None
-    except Exception as error:  # noqa: BLE001 - it is the requester's
-        return waiting, None, error
-
-
-async def _together(
+async def _answers(
     connection: AsyncConnection, batch: Batch[Any, Any], some: Sequence[_Waiting]
-) -> list[_Result]:
+) -> _Results:
+    answers = await batch.together(connection, [waiting.item for waiting in some])
+    return list(zip(some, answers, strict=True))
+
+
+async def _behind_savepoint(
+    connection: AsyncConnection, batch: Batch[Any, Any], some: Sequence[_Waiting]
+) -> _Results:
     try:
         async with connection.begin_nested():
-            answers = await batch.together(connection, [waiting.item for waiting in some])
+            return await _answers(connection, batch, some)
     except Exception as error:  # noqa: BLE001 - the requester is told
         if len(some) == 1:
-            return [(some[0], None, error)]
+            return [(some[0], error)]
         # One bad item must not fail the other writes.
         return [
-            entry for waiting in some for entry in await _together(connection, batch, [waiting])
+            entry
+            for waiting in some
+            for entry in await _behind_savepoint(connection, batch, [waiting])
         ]
-    return _answered(some, answers)
-
-
-def _answered(some: Sequence[_Waiting], answers: Sequence[Any]) -> list[_Result]:
-    return [
-        (waiting, None, answer) if isinstance(answer, Exception) else (waiting, answer, None)
-        for waiting, answer in zip(some, answers, strict=True)
-    ]

@@ -140,10 +140,10 @@ class Database:
         async with self.read(once=True) as connection:
             return (await connection.execute(query)).all()
 
-    async def row(self, query: Executable) -> Row[Any] | None:
+    async def row(self, query: Executable, values: Any = None) -> Row[Any] | None:
         """Read one row, or None. Raises as `write`."""
         async with self.read(once=True) as connection:
-            return (await connection.execute(query)).one_or_none()
+            return (await connection.execute(query, values)).one_or_none()
 
     async def scalar(self, query: Executable) -> Any:
         """Read the first column of the first row, or None. Raises as `write`."""
@@ -251,6 +251,10 @@ def _postgres_engine(url: URL, size: int, timeout: float | None) -> AsyncEngine:
         if not pooled:
             milliseconds = str(int(timeout * 1000))
             options["server_settings"] = {
+                # Every process has a few cores' worth of statements. For one of some milliseconds,
+                # starting parallel workers or a compiler costs more than the statement.
+                "max_parallel_workers_per_gather": "0",
+                "jit": "off",
                 "statement_timeout": milliseconds,
                 "lock_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": str(int(min(timeout, IDLE_TIMEOUT) * 1000)),
@@ -260,6 +264,7 @@ def _postgres_engine(url: URL, size: int, timeout: float | None) -> AsyncEngine:
         connect_args=options,
         pool_size=size,
         pool_timeout=timeout or _FOR_EVER,
+        pool_use_lifo=True,  # a connection prepares each statement once: few shall be in use
         hide_parameters=True,
     )
 

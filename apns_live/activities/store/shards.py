@@ -17,7 +17,7 @@ Results of a shard are stored under `guard`, so a worker that lost the shard can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import BigInteger, bindparam, delete, insert, literal_column, select, text, update
@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from . import schema
 from .database import Database
-from .statements import among, change_row, json_text
+from .statements import among, json_text
 
 NOW = "(SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
 """PostgreSQL's clock in milliseconds since 1970, the same throughout a statement."""
@@ -64,10 +64,19 @@ EXTEND = (
 HELD = f"SELECT array_agg(ARRAY[id, epoch]) {_HELD}"
 """Reads the shards among those given that the owner still holds, with their epochs."""
 _LEFT = text(f"SELECT count(*) {_OF} WHERE shards.operation_id = :operation")
-_WAITING = text(
-    f"SELECT DISTINCT shards.operation_id {_OF} WHERE {_FREE} "
-    "AND operations.partition <> ALL(CAST(:partitions AS SMALLINT[])) LIMIT :most"
+_operations = schema.operations.c
+CLAIMABLE = (
+    select(_table.c.operation_id)
+    .distinct()
+    .join(schema.operations)
+    .where(
+        _operations.status == schema.SHARDED,
+        text(_FREE),
+        ~among(_operations.partition, bindparam("partitions")),
+    )
+    .limit(100)
 )
+"""Operations outside of ``partitions`` with shards that can be claimed now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,24 +142,28 @@ class ShardQueue:
 
     async def claim(self, database: Database, operation: int) -> Shard | None:
         """Claim a free shard of an operation and return it, or None. It is held from here on."""
-        given: dict[str, object] = {"owner": self._owner, "lease": self._lease}
-        async with database.write() as connection:
-            if database.is_sqlite:  # there is no other worker
-                given = {"operation": operation, "held": json_text(list(self.held))}
-                found = await connection.execute(_CLAIM_SQLITE, given)
-            else:
-                found = await connection.execute(_CLAIM, {**given, "operation": operation})
-            row = found.one_or_none()
+        if database.is_sqlite:  # there is no other worker
+            async with database.write() as connection:
+                given: dict[str, object] = {"operation": operation}
+                given["held"] = json_text(list(self.held))
+                row = (await connection.execute(_CLAIM_SQLITE, given)).one_or_none()
+        else:
+            given = {"owner": self._owner, "lease": self._lease, "operation": operation}
+            row = await database.row(_CLAIM, given)
         if row is None:
             return None
         shard = Shard(*row)
         self.hold(shard)
         return shard
 
-    async def address(self, connection: AsyncConnection, shard: Shard, devices: bytes) -> None:
-        """Store the devices that are about to get a push. Renews the lease: a renewal may have skipped it."""
+    async def address(self, connection: AsyncConnection, shard: Shard, devices: bytes) -> bool:
+        """Store the devices that are about to get a push; return False if another worker has the shard.
+
+        Renews the lease: a renewal may have skipped it.
+        """
+        mine = update(_table).where(_table.c.id == shard.row, _table.c.epoch == shard.epoch)
         values = {"devices": devices, "owner": self._owner, "expires_at": self._end(connection)}
-        await change_row(connection, _table, shard.row, **values)
+        return bool((await connection.execute(mine.values(values))).rowcount)
 
     async def guard(self, connection: AsyncConnection, shards: Mapping[int, int]) -> frozenset[int]:
         """Lock shards until the transaction ends; return those whose given epoch is out of date."""
@@ -188,14 +201,6 @@ class ShardQueue:
         """Return the number of unfinished shards of an operation; 0 if it failed."""
         async with database.read(once=True) as connection:
             return int(await connection.scalar(_LEFT, {"operation": operation}) or 0)
-
-    async def waiting(
-        self, database: Database, partitions: Collection[int], *, limit: int
-    ) -> Sequence[int]:
-        """Return operations of other partitions than these with claimable shards."""
-        given = {"partitions": sorted(partitions), "most": limit}
-        async with database.read(once=True) as connection:
-            return (await connection.scalars(_WAITING, given)).all()
 
     async def drop(self, connection: AsyncConnection, operation: int) -> None:
         """Delete the unclaimed shards of an operation that is being stopped."""

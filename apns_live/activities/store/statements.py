@@ -207,13 +207,14 @@ async def page_of(
     The database encodes them as one JSON text, so on SQLite booleans are 0 and 1. Build the query
     once and pass parameters.
     """
-    whole = await connection.scalar(_whole(connection.dialect.name, query), parameters)
+    whole = await connection.scalar(as_json(connection.dialect.name, query), parameters)
     rows: list[Any] = _decoder(kind).decode(whole or "[]")  # type: ignore[arg-type]
     return rows
 
 
 @lru_cache(maxsize=64)
-def _whole(dialect: str, query: Select[Any]) -> Select[Any]:
+def as_json(dialect: str, query: Select[Any]) -> Select[Any]:
+    """Return the query for the rows of a query as one JSON text, or NULL if there are none."""
     columns = query.subquery().c
     if dialect == "sqlite":
         return select(func.json_group_array(func.json_array(*columns)))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from apns_live.activities import Audience, Notify, Service
-from apns_live.activities.send import fan_out, recorder
+from apns_live.activities.send import fan_out, recorder, starting
 from apns_live.activities.store import reached, schema
 from apns_live.activities.store.ownership import partition_of
 from apns_live.activities.store.shards import decode_devices, encode_devices
@@ -35,6 +35,7 @@ def test_neighbouring_devices_take_a_byte_each() -> None:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fan_out, "PAGE", 5)
+    monkeypatch.setattr(fan_out, "MOST", 6)
     monkeypatch.setattr(fan_out, "AHEAD", 10)
     monkeypatch.setattr(fan_out, "CUT", 3)
     monkeypatch.setattr(reached, "LEAST", 2)
@@ -214,6 +215,77 @@ def name_in(cluster: Cluster, service: Service) -> str:
     names = (f"match-{number}" for number in range(1_000))
     owned = service.ownership.partitions
     return next(name for name in names if partition_of(cluster.app.row, name) in owned)
+
+
+async def test_a_shard_with_too_many_tokens_is_sent_in_parts(cluster: Cluster) -> None:
+    """The first page has few devices of the audience, so its rows say little of the others."""
+    services = await workers(cluster, 2)
+    others = await cluster.add_phones(40)
+    some = await cluster.add_phones(20, first=40)
+    wanted = [*others[::8], *some]
+    sizes: list[int] = []
+    for service in services:
+        queue: Any = service.ownership.shards
+
+        async def address(
+            connection: Any, shard: Any, coded: bytes, address: Any = queue.address
+        ) -> bool:
+            sizes.append(len(decode_devices(coded)))
+            return await address(connection, shard, coded)
+
+        queue.address = address
+    audience = Audience(devices=[phone.id for phone in wanted])
+    await cluster.service.activities.start(cluster.app, a_start(audience=audience))
+    start = await finished(cluster)
+    assert (start.status, start.targeted, start.accepted) == ("done", 25, 25)
+    assert sorted(starts(cluster).values()) == [1] * 25
+    assert (sum(sizes), max(sizes)) == (20, 6)
+    assert await cluster.count(schema.shards) == 0
+
+
+async def test_a_worker_that_stores_devices_delays_no_call(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not lock the activity for as long as it takes to store a shard's devices."""
+    await cluster.add_phones(3)
+    stored, go_on = asyncio.Event(), asyncio.Event()
+    intend = starting.intend
+
+    async def stop(*args: Any, **options: Any) -> Any:
+        fresh = await intend(*args, **options)
+        stored.set()
+        await go_on.wait()
+        return fresh
+
+    monkeypatch.setattr(starting, "intend", stop)
+    await cluster.service.activities.start(cluster.app, a_start())
+    await cluster.result_of(stored.wait())
+    update = await cluster.service.activities.update(cluster.app, an_update(1))
+    go_on.set()
+    assert (await finished(cluster)).accepted == 3
+    assert update.answer.version == 2
+
+
+async def test_an_end_that_comes_while_devices_are_stored_stops_them(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.add_phones(8)
+    intend, calls = starting.intend, 0
+
+    async def end_first(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            await cluster.service.activities.end(cluster.app, an_end(1))
+        return await intend(*args, **options)
+
+    monkeypatch.setattr(starting, "intend", end_first)
+    await cluster.service.activities.start(cluster.app, a_start())
+    start = await finished(cluster)
+    assert (start.status, start.targeted, start.accepted, start.failed) == ("done", 5, 5, 0)
+    assert len(starts(cluster)) == 5
+    assert await cluster.count(schema.activity_devices) == 5
+    assert await cluster.count(schema.shards) == 0
 
 
 async def test_an_end_stops_what_nobody_has_claimed(cluster: Cluster) -> None:
