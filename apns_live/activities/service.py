@@ -149,8 +149,8 @@ class Service(Known):
         if database.is_sqlite:
             self._works.append(self._checkpoints)
         if self.sends:
-            self._works += [limits.run, self.courier.run, self.courier.notifier.run]
-            self._works += [own.run, self.scheduler.run, self.pruning.run, self.poll.run]
+            self._works += [limits.run, self.courier.run, own.run]
+            self._works += [self.scheduler.run, self.pruning.run, self.poll.run]
 
     @classmethod
     @asynccontextmanager

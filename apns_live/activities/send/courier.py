@@ -25,6 +25,7 @@ from ..apps import App, Apps
 from ..people.audience import Audiences
 from ..read.watch import Watchers
 from ..requests import Member
+from ..requests.notify import KIND as NOTIFICATION
 from ..settings import ServiceSettings
 from ..store import schema
 from ..store.database import Database
@@ -149,21 +150,10 @@ class Courier:
         self._lives.on_channel = self._broadcasting.result
         self._pauses = Pauses(clock, self._pause_over)
         self._jobs = Jobs(clock, ownership, database.outage, ended=self._ended, broken=self._broken)
-        self.failing = Failing(self._recorder, self.carriers, self._backlog)
-        self.notifier = Notifier(
-            self.setting,
-            self.apps,
-            self.failing,
-            changed=lambda rows: watchers.changed(operations=rows),
-            moved=self._moved,
-        )
+        self.failing = Failing(self._recorder, self.carriers, self._backlog, self._pauses)
+        self.notifier = Notifier(self.setting, self._jobs, self.apps, self.failing, self._moved)
         self.starts = Starts(
-            self.setting,
-            self._jobs,
-            self.failing,
-            self._pauses,
-            self._backlog,
-            settings.starts_at_once,
+            self.setting, self._jobs, self.failing, self._backlog, settings.starts_at_once
         )
         self.helping = Helping(self.setting, self._jobs, self.apps, self.carriers, self._pauses)
         self._reading = Reading(
@@ -227,7 +217,7 @@ class Courier:
     async def gained(self, partitions: frozenset[int]) -> None:
         """Start work on partitions, including unfinished work of an earlier owner."""
         self._backlog.take_over(partitions)
-        self.notifier.gained(partitions)
+        self.notifier.backlog.take_over(partitions)
         self.carriers.wake()
 
     async def lost(self, partitions: frozenset[int]) -> bool:
@@ -284,10 +274,12 @@ class Courier:
             live.takes = Takes.NOTHING
             self.setting.ownership.handed_over -= {live.partition}
         self._backlog.take_over(self.setting.ownership.partitions)
+        self.notifier.backlog.take_over(self.setting.ownership.partitions)
         async with asyncio.TaskGroup() as group:
             self._jobs.group = group
             group.create_task(self._recorder.run())
             group.create_task(self._look_after_keys())
+            group.create_task(self.notifier.run())
             try:
                 await self._look()
             finally:
@@ -303,7 +295,7 @@ class Courier:
             or len(self.starts)
             or self._recorder.busy
             or self._lives.busy
-            or self.notifier.busy
+            or not self.notifier.backlog.empty
         )
 
     async def settled(self) -> None:
@@ -434,17 +426,23 @@ class Courier:
     # Long-running work.
 
     def _ended(self, place: Place, again: bool) -> None:
-        if place[0] == "start":
+        kind, row = place
+        if kind == NOTIFICATION:
+            self.notifier.ended(row, again=again)
+            self._watchers.changed(operations=[row])
+        elif kind == "start":
             self.starts.ended()
-        if again and place[0] == "key":
-            self._use_keys_of(place[1])
-        elif again and place[0] != "shards":  # They will be found again.
-            self._backlog.add(place[1])
+        if again and kind == "key":
+            self._use_keys_of(row)
+        elif again and kind not in {"shards", NOTIFICATION}:  # Shards will be found again.
+            self._backlog.add(row)
         self._moved()
 
     async def _broken(self, place: Place, operations: Sequence[Row[Any]], error: Exception) -> None:
         if place[0] == "broadcast":
             await self.failing.fail_unreadable(place[1], error)
+        elif place[0] == NOTIFICATION:
+            await self.notifier.broken(place[1], error)
         elif operations:
             await self.failing.fail(operations, f"it cannot be sent: {error}", final=True)
 
@@ -486,6 +484,8 @@ class Courier:
             self._backlog.add(row)
         elif kind == "changes":
             self._backlog.add_behind(row)
+        elif kind == NOTIFICATION:
+            self.notifier.backlog.add(row)
 
     # Provider keys.
 
@@ -530,7 +530,7 @@ class Courier:
         self._pauses.end_those_of(app.row)
         self.failing.for_key.clear()
         await self._backlog.try_again(app)
-        await self.notifier.use_key(app)
+        await self.notifier.backlog.try_again(app)
 
     async def _refresh(self, app: App) -> None:
         try:

@@ -31,6 +31,7 @@ class Failing:
     recorder: Recorder
     carriers: Carriers
     backlog: ActivityBacklog
+    pauses: Pauses
     for_key: set[int] = field(default_factory=set)
     """Operations that failed here only for now. They continue once a key is added."""
 
@@ -59,18 +60,18 @@ class Failing:
         await self.recorder.written()
 
     async def settle(
-        self, pauses: Pauses, place: Hashable, operation: Row[Any], fan_out: FanOut, *, final: bool
+        self, place: Hashable, operation: Row[Any], fan_out: FanOut, *, final: bool
     ) -> bool:
         """Store why a fan-out did not complete; return whether it did complete.
 
         A stopped one fails permanently if that is ``final``.
         """
         if fan_out.refused:
-            reason = pauses.put_off(operation.app_id, place, fan_out.refused)
+            reason = self.pauses.put_off(operation.app_id, place, fan_out.refused)
             logger.warning("operation %s waits: %s", operation.public_id, reason)
             await self.note(operation, SHARDED, reason)
             return False
-        pauses.done(place)
+        self.pauses.done(place)
         if fan_out.stopped:
             await self.fail([operation], fan_out.stopped, final=final)
         return not fan_out.stopped

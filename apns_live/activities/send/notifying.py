@@ -6,8 +6,8 @@ A notification is never sent twice: after a crash, devices of a shard without an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,9 +30,8 @@ from .apns_clients import Carrier, KnownApps
 from .backlog import Backlog
 from .failing import Failing
 from .fan_out import FanOut
-from .jobs import TRY_AGAIN, Jobs, Place
+from .jobs import TRY_AGAIN, Jobs
 from .kind import Intended, Kind, Pass, Setting
-from .refusals import Pauses
 from .results import Batch, refusal
 
 _BEHIND = 1 << 61
@@ -115,84 +114,59 @@ class NotificationKind(Kind):
 
 @dataclass(eq=False, repr=False)
 class Notifier:
-    """Sends notifications. ``changed`` is called with operations that watchers may follow.
-
-    ``moved`` is called when one is done, or when none waits.
-    """
+    """Sends notifications. ``emptied`` is called when none waits."""
 
     setting: Setting
+    jobs: Jobs
     apps: KnownApps
     failing: Failing
-    _: KW_ONLY
-    changed: Callable[[Iterable[int]], object]
-    moved: Callable[[], object]
+    emptied: Callable[[], object]
 
     def __post_init__(self) -> None:
-        operations = schema.operations.c
-        self._backlog = Backlog(
-            self.setting.database, self.setting.ownership, (KIND,), operations.id
-        )
-        self._backlog.emptied = self.moved
+        place = schema.operations.c.id
+        self.backlog = Backlog(self.setting.database, self.setting.ownership, (KIND,), place)
+        self.backlog.emptied = self.emptied
         self._freed = asyncio.Event()
-        self._pauses = Pauses(self.setting.clock, self._pause_over)
-        self._jobs = Jobs(
-            self.setting.clock,
-            self.setting.ownership,
-            self.setting.database.outage,
-            ended=self._ended,
-            broken=self._broken,
-        )
-
-    @property
-    def busy(self) -> bool:
-        """Whether accepted notifications wait to be sent."""
-        return not self._backlog.empty or bool(len(self._jobs))
 
     def accepting(self, app: App, row: int) -> None:
         """Notify that a notification was accepted; call it after the commit."""
         self.apps.note(app)
-        self._backlog.add(row)
+        self.backlog.add(row)
 
     def found(self, row: int) -> None:
         """Notify that the store has a notification which another process may have accepted."""
-        if (KIND, row) not in self._jobs:
-            self._backlog.add(row)
-
-    def gained(self, partitions: frozenset[int]) -> None:
-        """Take over partitions, including unfinished work of an earlier owner."""
-        self._backlog.take_over(partitions)
-
-    async def use_key(self, app: App) -> None:
-        """Retry operations that failed for lack of a key. Raises `StoreError`."""
-        self._pauses.end_those_of(app.row)
-        await self._backlog.try_again(app)
+        if (KIND, row) not in self.jobs:
+            self.backlog.add(row)
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        self._backlog.take_over(self.setting.ownership.partitions)
-        try:
-            async with asyncio.TaskGroup() as self._jobs.group:
-                while True:
-                    await self._begin_next()
-        finally:
-            self._jobs.group = None
-            self._pauses.close()
+        """Begin to send one notification after the other, until cancelled."""
+        while True:
+            while self.jobs.running(KIND) >= AT_ONCE:
+                self._freed.clear()
+                await self._freed.wait()
+            try:
+                [row] = await self.backlog.take(1)
+            except STORE_FAILURES as error:
+                self.setting.database.outage.failed("notifications could not be read", error)
+                await self.setting.clock.sleep(TRY_AGAIN)
+            else:
+                self.backlog.found.discard(row)
+                self.jobs.begin((KIND, row), partial(self._send, row))
 
-    async def _begin_next(self) -> None:
-        while len(self._jobs) >= AT_ONCE:
-            self._freed.clear()
-            await self._freed.wait()
-        try:
-            [row] = await self._backlog.take(1)
-        except STORE_FAILURES as error:
-            self.setting.database.outage.failed("notifications could not be read", error)
-            await self.setting.clock.sleep(TRY_AGAIN)
-        else:
-            self._backlog.found.discard(row)
-            self._jobs.begin((KIND, row), partial(self._send, row))
+    def ended(self, row: int, *, again: bool) -> None:
+        """Notify that a job has ended."""
+        if again:
+            self.backlog.add(row)
+        self._freed.set()
+
+    async def broken(self, row: int, error: Exception) -> None:
+        """Fail a notification that cannot be sent."""
+        if (operation := await self._operation(row)) is not None:
+            reason = f"{type(error).__name__}: {error}"
+            await self.failing.fail([operation], reason, final=True)
 
     async def _send(self, row: int) -> None:
-        setting, operation = self.setting, await self._operation(row)
+        setting, operation, place = self.setting, await self._operation(row), (KIND, row)
         if (
             operation is None
             or operation.status not in {"accepted", "running", schema.SHARDED}
@@ -213,31 +187,15 @@ class Notifier:
             await self.failing.fail([operation], str(error), final=True)
             return
         except NotOwner:
-            self._jobs.again((KIND, row))  # it may continue here if the partition came back
+            self.jobs.again(place)  # it may continue here if the partition came back
             raise
-        if await self.failing.settle(self._pauses, row, operation, fan_out, final=True):
+        if await self.failing.settle(place, operation, fan_out, final=True):
             async with setting.database.read() as connection:
                 persons = await persons_reached(connection, row)
             now = await self._operation(row)
             if now is not None and now.status != "failed":  # another worker may have stopped it
                 await self.failing.note(operation, "done", None, final=True, persons=persons)
 
-    def _pause_over(self, row: Any) -> None:
-        self._backlog.add(row)
-
     async def _operation(self, row: int) -> Row[Any] | None:
         table = schema.operations
         return await self.setting.database.row(select(table).where(table.c.id == row))
-
-    async def _broken(self, place: Place, _: Sequence[Row[Any]], error: Exception) -> None:
-        operation = await self._operation(place[1])
-        if operation is not None:
-            reason = f"{type(error).__name__}: {error}"
-            await self.failing.fail([operation], reason, final=True)
-
-    def _ended(self, place: Place, again: bool) -> None:
-        if again:
-            self._backlog.add(place[1])
-        self.changed([place[1]])
-        self._freed.set()
-        self.moved()

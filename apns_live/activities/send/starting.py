@@ -38,7 +38,6 @@ from .failing import Failing
 from .fan_out import PAGE, FanOut
 from .jobs import Jobs
 from .kind import Intended, Kind, Pass, Setting
-from .refusals import Pauses
 from .results import Batch, advance, intend, left_open, refusal, unstarted, write
 
 AT_ONCE = 10.0
@@ -54,12 +53,6 @@ _BEHIND = 1 << 62
 
 GiveChannel = Callable[[App, Row[Any], Further, Mapping[int, int]], Awaitable[tuple[Row[Any], str]]]
 """Gives an activity a channel before its start; see `OwnChannels.give`."""
-
-
-async def _no_channel(
-    app: App, activity: Row[Any], further: Further, terms: Mapping[int, int]
-) -> tuple[Row[Any], str]:
-    return activity, ""
 
 
 class StartKind(Kind):
@@ -296,24 +289,17 @@ class Starts:
     """The starts of a courier. ``at_once`` is how many are sent in parallel."""
 
     def __init__(
-        self,
-        setting: Setting,
-        jobs: Jobs,
-        failing: Failing,
-        pauses: Pauses,
-        backlog: ActivityBacklog,
-        at_once: int,
+        self, setting: Setting, jobs: Jobs, failing: Failing, backlog: ActivityBacklog, at_once: int
     ) -> None:
         self._setting = setting
         self._jobs = jobs
         self._failing = failing
-        self._pauses = pauses
         self._backlog = backlog
         self._most = 2 * at_once
         self._allowed = asyncio.Semaphore(at_once)
         self._later: dict[int, None] = {}
         """Activities whose start waits for others to finish."""
-        self.give_channel: GiveChannel = _no_channel
+        self.give_channel: GiveChannel | None = None
 
     def __len__(self) -> int:
         return len(self._later)
@@ -328,7 +314,7 @@ class Starts:
             and is_open(row)
             and not (row.status == "failed" and row.id in self._failing.for_key)
         ]
-        if not starts or place in self._pauses:
+        if not starts or place in self._failing.pauses:
             return
         if self._jobs.running("start") >= self._most and place not in self._jobs:
             self._later[activity.id] = None
@@ -356,7 +342,7 @@ class Starts:
             if carrier is None:
                 return
             without = ""
-            if not operation.cursor:
+            if self.give_channel is not None and not operation.cursor:
                 term = self._setting.ownership.terms.get(activity.partition, NOT_HELD)
                 terms = {activity.partition: term}
                 activity, without = await self.give_channel(
@@ -370,7 +356,7 @@ class Starts:
                 await self._failing.fail([operation], str(error), final=True)
                 return
         place = ("start", activity.id)
-        if not await self._failing.settle(self._pauses, place, operation, fan_out, final=False):
+        if not await self._failing.settle(place, operation, fan_out, final=False):
             return
         left_out = await kind.leave_out(fan_out.keep) if whole else 0
         table = schema.operations

@@ -166,7 +166,7 @@ async def test_a_notification_whose_partition_went_and_came_back_goes_on(
     everything = frozenset(range(256))
     # All at once, so that it is taken up before it knows that it was lost.
     cluster.service.courier._leave(everything)
-    cluster.service.courier.notifier.gained(everything)
+    cluster.service.courier.notifier.backlog.take_over(everything)
     await cluster.result_of(cluster.service.settled())
     known = await cluster.service.operations.get(cluster.app, sent.answer.operation)
     assert known["status"] == "done"
