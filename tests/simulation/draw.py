@@ -162,7 +162,9 @@ def _trouble(die: random.Random, trouble: str, span: float) -> list[Action]:
             )  # fmt: skip
         return found
     if trouble == "slow answers":
-        what = die.choice(("delay", "withhold", "stall", "reset", "refuse_stream"))
+        what = die.choice(
+            ("delay", "withhold", "stall", "reset", "refuse_stream", "disconnect", "silence")
+        )
         given = {
             "action": what,
             "fraction": die.choice((0.1, 0.5, 1.0)),
@@ -226,8 +228,11 @@ def _trouble(die: random.Random, trouble: str, span: float) -> list[Action]:
             Action(when + 0.2, "journalled", run),
         ]
     if trouble == "connecting":
-        what = die.choice(("refuse", "black_hole"))
+        what = die.choice(("refuse", "black_hole", "refuse_connection", "fail_tls"))
         begin = die.choice((0.0, at()))
+        if what in ("refuse_connection", "fail_tls"):
+            given = {"action": what, "fraction": die.choice((0.5, 1.0)), "lasting": 10.0}
+            return [Action(begin, "fault", given)]
         return [
             Action(begin, what, {"on": True}),
             Action(begin + die.choice((1.0, 15.0)), what, {"on": False}),

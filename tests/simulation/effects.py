@@ -159,6 +159,7 @@ class Effects:
             self.count("delay")
         if not answered:
             self.count("stall" if half else "withhold")
+            self.count("silence")
 
 
 class Wiretap:

@@ -197,6 +197,7 @@ class SimulatedTransport(asyncio.Transport):
             self._lose(None)
 
     def _hear_reset(self) -> None:
+        self.link.effects.count("disconnect")
         self.closing = True
         self._lose(Reset(104, "Connection reset by peer"))
 
@@ -218,7 +219,7 @@ class Link:
         self.loop = loop
         self.alpn = weather.alpn
         self.wiretap = Wiretap(effects)
-        self._effects = effects
+        self.effects = effects
         self.random = random.Random(f"{weather.seed}/{number}")
         self._weather = weather
         self._deaf: set[str] = set()
@@ -246,7 +247,7 @@ class Link:
     def cut(self) -> None:
         """Break the link for both ends at once; what is under way is lost."""
         if not self.client.lost:
-            self._effects.count("cut")
+            self.effects.count("cut")
         self.half_open("client", "server")
         for end in (self.client, self.server):
             end.closing = True
@@ -259,14 +260,14 @@ class Link:
 
     def swallowed(self) -> None:
         """Note that an end wrote what never arrives."""
-        self._effects.count("half_open")
+        self.effects.count("half_open")
 
     def lost(self, end: SimulatedTransport) -> None:
         """Note that an end is lost: by its own will, unless the link broke."""
         if end is self.client and not self._deaf:
             self.wiretap.lost(self.loop.time())
         if end is self.client and self.alpn != "h2":
-            self._effects.count(f"ALPN {self.alpn}")
+            self.effects.count(f"ALPN {self.alpn}")
 
 
 class Weather:

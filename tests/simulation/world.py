@@ -350,6 +350,7 @@ class World:
         links = [each for each in self.network.links if not each.client.lost]
         if action.what == "fault":
             self.doubtful = True
+            self.bytes_were_lost |= given["action"] in ("disconnect", "silence")
             self.fake.faults.add(
                 Fault(**{key: value for key, value in given.items() if value is not None})
             )
