@@ -131,7 +131,7 @@ class Live:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds that the wire brings about."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):  # on a busy machine
             while not holds():
                 await asyncio.sleep(0.02)
 
