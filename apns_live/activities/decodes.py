@@ -2,7 +2,7 @@
 
 The setting ``contract`` is ``{"mode": "refuse", "versions": {"2.4": {"Match.swift": "..."}}}``: one
 set of files for each version of the app. A state must decode under all versions that devices use (see
-`people.app_versions`). ``mode`` is refuse (raises `InvalidPayload`), warn (logs it) or off.
+`AppVersions`). ``mode`` is refuse (raises `InvalidPayload`), warn (logs it) or off.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def undecodable(
 ) -> str:
     """Return why an app version cannot decode a state (JSON text); empty if it can or if unknown.
 
-    See `people.app_versions` for the contract that a version uses.
+    See `people.devices.AppVersions` for the contract that a version uses.
     """
     if version is None or not has_contract(settings):
         return ""

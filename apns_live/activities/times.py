@@ -17,14 +17,9 @@ def milliseconds(clock: Clock) -> int:
     return int(clock.time() * 1000)
 
 
-def to_datetime(value: int | None) -> datetime | None:
-    """Return an aware datetime for milliseconds since 1970."""
-    return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
-
-
 def to_text(value: int | None) -> str | None:
     """Return ISO 8601 in UTC with milliseconds and ``Z``."""
-    moment = to_datetime(value)
-    if moment is None:
+    if value is None:
         return None
+    moment = datetime.fromtimestamp(value / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

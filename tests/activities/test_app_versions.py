@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apns_live.activities.people.app_versions import KEPT
+from apns_live.activities.people.devices import KEPT
 from apns_live.activities.people.records import DeviceRecord
 from apns_live.activities.requests import End, Update
 from apns_live.activities.store.database import Database

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from apns_live.activities.apps import App, Apps
 from apns_live.activities.core import Core
-from apns_live.activities.people.audience import Audiences, Segments
+from apns_live.activities.people.audience import Audiences, Segments, recipient_pages
 from apns_live.activities.people.devices import Devices
 from apns_live.activities.people.filters import RELATIONS, parse_filter, write_filter
 from apns_live.activities.people.people import People
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
 from apns_live.activities.requests import Audience
+from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
 from apns_live.errors import InvalidInput, NotFound
@@ -131,13 +132,19 @@ class World:
             ],
         )  # fmt: skip
 
+    async def pages(self, audience: Audience, page: int, after: int = 0) -> Any:
+        """The pages of the start tokens that an audience has."""
+        query = await self.audiences.start_tokens(
+            self.app, audience, attributes_type="Match", environment="sandbox"
+        )
+        place = schema.start_tokens.c.id
+        async for part in recipient_pages(self.audiences.database, query, place, after, page):
+            yield part
+
     async def who(self, audience: Audience) -> list[str]:
         """The devices that a start would be sent to."""
         found = []
-        pages = self.audiences.recipients(
-            self.app, audience, attributes_type="Match", environment="sandbox", page=2
-        )
-        async for page in pages:
+        async for page in self.pages(audience, page=2):
             assert 1 <= len(page) <= 2
             found += [f"d{int(recipient.token[:2], 16)}" for recipient in page]
         assert len(set(found)) == len(found)
@@ -283,27 +290,8 @@ async def test_a_dry_run_counts_devices_and_persons(readable: World) -> None:
 
 
 async def test_a_reading_can_be_taken_up_again(readable: World) -> None:
-    first = [
-        page
-        async for page in readable.audiences.recipients(
-            readable.app,
-            Audience(everyone=True),
-            attributes_type="Match",
-            environment="sandbox",
-            page=4,
-        )
-    ]
-    rest = [
-        page
-        async for page in readable.audiences.recipients(
-            readable.app,
-            Audience(everyone=True),
-            attributes_type="Match",
-            environment="sandbox",
-            after=first[0][-1].row,
-            page=4,
-        )
-    ]
+    first = [page async for page in readable.pages(Audience(everyone=True), page=4)]
+    rest = [page async for page in readable.pages(Audience(everyone=True), 4, first[0][-1].row)]
     assert len(first) > 1
     assert rest == first[1:]
 

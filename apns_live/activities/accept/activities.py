@@ -23,8 +23,7 @@ from ..finding import find, named
 from ..people.audience import Audiences
 from ..read import operations as views
 from ..requests import Accepted, Audience, Start, Update
-from ..requests.messages import broadcast_warning
-from ..requests.start_again import Further, planned_end, together
+from ..requests.messages import Further, broadcast_warning, planned_end, together
 from ..requests.validate import checked_start, with_id
 from ..store import schema
 from ..store.ownership import partition_of

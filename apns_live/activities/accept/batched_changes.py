@@ -22,10 +22,9 @@ from ..apps import App
 from ..core import Core
 from ..decodes import check_decodes
 from ..finding import hold_activities
-from ..people.app_versions import AppVersions
+from ..people.devices import AppVersions
 from ..requests import Accepted, End, Update
-from ..requests.messages import broadcast_warning
-from ..requests.start_again import planned_end
+from ..requests.messages import broadcast_warning, planned_end
 from ..requests.validate import checked_change
 from ..store import schema
 from ..store.commit import Batch

@@ -36,10 +36,9 @@ from ...payload.encode import LIMITS
 from ..apps import App, apps_of
 from ..checks import has_channels
 from ..core import Core, Part
-from ..people.audience import Audiences
+from ..people.audience import Audiences, recipient_pages
 from ..requests import Audience
-from ..requests.messages import broadcast_warning, start_alert_of, start_message
-from ..requests.start_again import Further, Started
+from ..requests.messages import Further, Started, broadcast_warning, start_alert_of, start_message
 from ..store import schema
 from ..store.statements import change_row, rows_of
 from .broadcast_channels import UNKNOWN_POLICY, Channels, ChannelView, remember
@@ -147,12 +146,12 @@ class OwnChannels(Part):
             return False
         all_have = app.settings.get("channel_devices", self.settings.channel_devices) == "all"
         found = read = 0
-        place: dict[str, Any] = {"environment": activity.environment, "page": _PAGE}
-        place["attributes_type"] = activity.attributes_type
-        pages = self.audiences.recipients(app, audience, **place)
-        async with aclosing(pages) as reading:  # type: ignore[type-var]
-            with contextlib.suppress(InvalidInput):  # the start reports it
-                async for page in reading:
+        place = {"environment": activity.environment, "attributes_type": activity.attributes_type}
+        with contextlib.suppress(InvalidInput):  # the start reports it
+            query = await self.audiences.start_tokens(app, audience, **place)
+            row = schema.start_tokens.c.id
+            async with aclosing(recipient_pages(self.database, query, row, 0, _PAGE)) as pages:
+                async for page in pages:
                     found += sum(all_have or has_channels(one.os_version) for one in page)
                     read += len(page)
                     if found >= least or read >= _MOST_READ * _PAGE:

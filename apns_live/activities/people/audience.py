@@ -7,8 +7,7 @@ with an unknown segment or group, is an error.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -163,25 +162,6 @@ class Audiences(Part):
             on = members.c.activity_id == started, members.c.retired_at.is_(None)
             query = query.where(tokens.c.device_id.in_(select(members.c.device_id).where(*on)))
         return query
-
-    async def recipients(
-        self,
-        app: App,
-        audience: Audience,
-        *,
-        attributes_type: str,
-        environment: str,
-        after: int = 0,
-        page: int = PAGE,
-    ) -> AsyncIterator[list[Recipient]]:
-        """Read the living start tokens of an audience in pages by row id. Raises `InvalidInput`."""
-        query = await self.start_tokens(
-            app, audience, attributes_type=attributes_type, environment=environment
-        )
-        read = recipient_pages(self.database, query, schema.start_tokens.c.id, after, page)
-        async with aclosing(read) as pages:
-            async for recipients in pages:
-                yield recipients
 
 
 def living_tokens(tokens: Table, app: App, environment: str) -> Select[Any]:

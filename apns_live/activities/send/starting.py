@@ -26,8 +26,14 @@ from ..people.audience import Recipient, living_tokens, recipient_pages
 from ..people.suspects import Which
 from ..read.operations import persons_reached
 from ..requests import CANCELLED, Audience
-from ..requests.messages import languages_of, start_alert_of, start_message
-from ..requests.start_again import Further, Started, read_further
+from ..requests.messages import (
+    Further,
+    Started,
+    languages_of,
+    read_further,
+    start_alert_of,
+    start_message,
+)
 from ..store import schema
 from ..store.hand_over import hand_over
 from ..store.ownership import NOT_HELD
