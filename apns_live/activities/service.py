@@ -177,40 +177,35 @@ class Service(Known):
         cannot be reached or has an unsupported version, `Conflict` if another process sends for
         a SQLite file, and `InvalidSetting`.
         """
-        owned = not isinstance(database, Database)
-        opened = database if isinstance(database, Database) else Database.open(database)
-        try:
-            await check(opened)
-            settings, origin = settings or ServiceSettings(), uuid.uuid4().hex
-            async with AsyncExitStack() as stack:
-                ownership: Ownership = Onlooker(opened)
-                if send:
-                    ownership = await stack.enter_async_context(
-                        owning(opened, origin, lease=settings.lease)
-                    )
-                if clock is None and not opened.is_sqlite:
-                    clock = DatabaseClock()
-                    clock.ownership = ownership
-                service = cls(
-                    opened,
-                    sealing=sealing or Sealer.from_environment(),
-                    endpoints={**ENDPOINTS, **(endpoints or {})},
-                    clock=clock or SystemClock(),
-                    new_id=new_id or (lambda: str(uuid.uuid4())),
-                    settings=settings,
-                    ownership=ownership,
-                    origin=origin,
-                )
-                await ownership.open()
-                for work in service._works:
-                    service.background.append(asyncio.create_task(_keep(work, service)))
-                try:
-                    yield service
-                finally:
-                    await service._close()
-        finally:
-            if owned:
-                await opened.aclose()
+        settings, origin = settings or ServiceSettings(), uuid.uuid4().hex
+        async with AsyncExitStack() as stack:
+            if not isinstance(database, Database):
+                database = await stack.enter_async_context(Database.open(database))
+            await check(database)
+            ownership: Ownership = Onlooker(database)
+            if send:
+                leases = owning(database, origin, lease=settings.lease)
+                ownership = await stack.enter_async_context(leases)
+            if clock is None and not database.is_sqlite:
+                clock = DatabaseClock()
+                clock.ownership = ownership
+            service = cls(
+                database,
+                sealing=sealing or Sealer.from_environment(),
+                endpoints={**ENDPOINTS, **(endpoints or {})},
+                clock=clock or SystemClock(),
+                new_id=new_id or (lambda: str(uuid.uuid4())),
+                settings=settings,
+                ownership=ownership,
+                origin=origin,
+            )
+            await ownership.open()
+            for work in service._works:
+                service.background.append(asyncio.create_task(_keep(work, service)))
+            try:
+                yield service
+            finally:
+                await service._close()
 
     def __repr__(self) -> str:
         return f"<Service over {self.database!r}>"

@@ -12,10 +12,8 @@ minutes after an answer was lost are logged, and never deleted (`OwnChannels.fin
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from itertools import groupby
 from typing import Any
 
@@ -36,7 +34,7 @@ from ...payload.encode import LIMITS
 from ..apps import App, apps_of
 from ..checks import has_channels
 from ..core import Core, Part
-from ..people.audience import Audiences, recipient_pages
+from ..people.audience import Audiences
 from ..requests import Audience
 from ..requests.messages import Further, Started, broadcast_warning, start_alert_of, start_message
 from ..store import schema
@@ -53,9 +51,8 @@ KEPT_MILLISECONDS = 8 * 3_600_000
 """How long Apple keeps a push on a channel for offline phones."""
 LOST_MILLISECONDS = 600_000
 """Milliseconds after which an answer from Apple can no longer arrive."""
-_MOST_READ = 10
-"""Pages of an audience that are searched for devices with channels."""
-_PAGE = 2_000
+_MOST_READ = 20_000
+"""Start tokens of an audience that are searched for devices with channels."""
 _BATCH = 100
 _PLACES_KEPT = 10_000
 _ID_ROOM = 128
@@ -75,7 +72,7 @@ class OwnChannels(Part):
     def __init__(self, core: Core, channels: Channels) -> None:
         super().__init__(core)
         self.channels = channels
-        self.audiences, self.settings = Audiences(core), core.settings
+        self.settings = core.settings
         self._pauses: dict[tuple[int, str], tuple[float, str]] = {}
         """The end (monotonic seconds) and reason of each pause in requests, by app and environment."""
 
@@ -145,18 +142,17 @@ class OwnChannels(Part):
         if not open_ended and not audience.aliases and len(named) < least:
             return False
         all_have = app.settings.get("channel_devices", self.settings.channel_devices) == "all"
-        found = read = 0
         place = {"environment": activity.environment, "attributes_type": activity.attributes_type}
-        with contextlib.suppress(InvalidInput):  # the start reports it
-            query = await self.audiences.start_tokens(app, audience, **place)
-            row = schema.start_tokens.c.id
-            async with aclosing(recipient_pages(self.database, query, row, 0, _PAGE)) as pages:
-                async for page in pages:
-                    found += sum(all_have or has_channels(one.os_version) for one in page)
-                    read += len(page)
-                    if found >= least or read >= _MOST_READ * _PAGE:
-                        break
-        return found >= least
+        try:
+            query = await Audiences(self.core).start_tokens(app, audience, **place)
+        except InvalidInput:  # the start reports it
+            return False
+        version = query.limit(_MOST_READ).subquery().c.os_version
+        counts = select(version, func.count().label("devices")).group_by(version)
+        found = await self.database.rows(counts)
+        return (
+            sum(row.devices for row in found if all_have or has_channels(row.os_version)) >= least
+        )
 
     async def _make(self, app: App, activity: Row[Any], terms: Mapping[int, int]) -> Row[Any]:
         """Request a channel from Apple and store its id; return the activity's row with it."""

@@ -262,10 +262,10 @@ async def _of_subject(
     if activity is not None and operation is not None:
         problem = "cannot be combined with an activity"
         raise InvalidInput(problem, "operation", "Name an activity or an operation.")
-    if activity is not None:
-        row = await find_id(connection, app, schema.activities, activity)
-        return query.where(columns.activity_id == row)
-    if operation is not None:
-        row = await find_id(connection, app, schema.operations, operation)
-        return query.where(columns.operation_id == row)
+    for column, table, name in (
+        (columns.activity_id, schema.activities, activity),
+        (columns.operation_id, schema.operations, operation),
+    ):
+        if name is not None:
+            return query.where(column == await find_id(connection, app, table, name))
     return query.where(columns.app_id == app.row)
