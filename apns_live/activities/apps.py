@@ -8,9 +8,10 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -265,53 +266,41 @@ class Apps:
 
 OWN = "x_"
 """The prefix of the caller's own names. The service stores them and does not read them."""
-_Rule = tuple[Callable[[Any], bool], str, str]
+_Rule = tuple[Any, str, str]
+_Text = Annotated[str, Meta(min_length=1)]
+_Count = Annotated[int, Meta(ge=0)]
 
 
 def _one_of(*names: str) -> _Rule:
-    return lambda value: value in names, "is not a valid value", f"Give {' or '.join(names)}."
+    return Literal[names], "is not a valid value", f"Give {' or '.join(names)}."
 
 
-def _is(kind: type, problem: str, remedy: str) -> _Rule:
-    return lambda value: isinstance(value, kind), problem, remedy
-
-
-def _are_texts(value: object) -> bool:
-    texts = value if isinstance(value, list) and value else [value]
-    return all(isinstance(text, str) and text for text in texts)
-
-
-def _are_counts(value: object) -> bool:
-    counts = value.values() if isinstance(value, Mapping) else [value]
-    return all(type(count) is int and count >= 0 for count in counts)
-
-
-_ID: _Rule = (_are_texts, "is not an id", "Give a text, or a list of texts.")
-_LIMIT: _Rule = (
-    lambda value: type(value) is int and value >= 1,
-    "is not a limit",
-    "Give 1 or more, or null for none.",
+_ID: _Rule = (
+    _Text | Annotated[list[_Text], Meta(min_length=1)],
+    "is not an id",
+    "Give a text, or a list of texts.",
 )
+_LIMIT: _Rule = (Annotated[int, Meta(ge=1)], "is not a limit", "Give 1 or more, or null for none.")
 _RULES: dict[str, _Rule] = {
-    "activitysmith": _is(Mapping, "is not an object", "Give a JSON object."),
+    "activitysmith": (dict[str, Any], "is not an object", "Give a JSON object."),
     "braze_app_id": _ID,
     "braze_max_external_ids": _LIMIT,
     "budget": _one_of("default", "frequent", "observed", "observed-frequent"),
     "channel_devices": _one_of("ios18", "all"),
     "channel_from": (
-        _are_counts,
+        _Count | dict[str, _Count],
         "is not a number of devices",
         "Give 0 for never or more, or an object of such numbers by attributes type.",
     ),
     "device_limit": _LIMIT,
     "device_limit_ends": _one_of("oldest", "least relevant"),
     "fcm_project_id": _ID,
-    "fcm_unregistered": _is(bool, "is not a boolean", "Give true or false."),
+    "fcm_unregistered": (bool, "is not a boolean", "Give true or false."),
     "onesignal_app_id": _ID,
     "onesignal_device_calls": _one_of("off", "signed", "open", "demo"),
     "suspect_tokens": _one_of("use", "last", "skip"),
 }
-"""For each setting: the check of its values, what is wrong with invalid ones, and the remedy."""
+"""For each setting: the type of its values, what is wrong with invalid ones, and the remedy."""
 _CHECKS: dict[str, Callable[[Any, str], object]] = {
     "contract": lambda value, _: checked_contract(value),
     "hand_over_after": checks.hand_over_after,
@@ -333,6 +322,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             continue
         if name in _CHECKS:
             _CHECKS[name](value, field)
-        elif name in _RULES and not _RULES[name][0](value):
-            _, problem, remedy = _RULES[name]
-            raise InvalidInput(f"{value!r:.40} {problem}", field, remedy)
+        elif name in _RULES:
+            kind, problem, remedy = _RULES[name]
+            try:
+                msgspec.convert(value, kind)
+            except msgspec.ValidationError:
+                raise InvalidInput(f"{value!r:.40} {problem}", field, remedy) from None

@@ -150,9 +150,8 @@ class OwnChannels(Part):
         version = query.limit(_MOST_READ).subquery().c.os_version
         counts = select(version, func.count().label("devices")).group_by(version)
         found = await self.database.rows(counts)
-        return (
-            sum(row.devices for row in found if all_have or has_channels(row.os_version)) >= least
-        )
+        able: int = sum(row.devices for row in found if all_have or has_channels(row.os_version))
+        return able >= least
 
     async def _make(self, app: App, activity: Row[Any], terms: Mapping[int, int]) -> Row[Any]:
         """Request a channel from Apple and store its id; return the activity's row with it."""
