@@ -34,8 +34,8 @@ class Misfit(NamedTuple):
         return f"{self.field}: {self.problem}" if self.field else self.problem
 
 
-def misfit(error: msgspec.ValidationError) -> Misfit:
-    """Return a validation error's problem, path and remedy."""
+def misfit(error: msgspec.DecodeError) -> Misfit:
+    """Return the problem, path and remedy of a validation error, or of malformed JSON."""
     text = str(error)
     place = _PLACE.search(text)
     path = place["path"].replace("[...]", "").lstrip(".") if place else ""

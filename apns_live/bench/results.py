@@ -118,8 +118,7 @@ def load(path: str | Path) -> Result:
     try:
         return msgspec.json.decode(Path(path).read_bytes(), type=Result)
     except msgspec.DecodeError as error:
-        said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
-        problem = f"{path} holds no result of apns-live bench: {said}"
+        problem = f"{path} holds no result of apns-live bench: {misfit(error)}"
         raise InvalidInput(problem, "file", "Give a file that --output wrote.") from None
 
 

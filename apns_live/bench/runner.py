@@ -82,9 +82,8 @@ def contenders_of(
         try:
             known |= msgspec.json.decode(Path(file).read_bytes(), type=dict[str, str])
         except msgspec.DecodeError as error:
-            said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
             remedy = 'Write {"name": "command"}.'
-            raise InvalidInput(f"{file}: {said}", "senders", remedy) from None
+            raise InvalidInput(f"{file}: {misfit(error)}", "senders", remedy) from None
     found = []
     for name in names:
         if name in PEERS and find_spec(PEERS[name]) is not None:

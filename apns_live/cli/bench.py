@@ -262,7 +262,7 @@ def compare(shared: Shared, files: list[str]) -> None:
         rows.append((*rates, confidence, one.rounds, one.verdict))
     columns = ("", "A/s", "B/s", "B / A", "95 % confidence", "rounds", "")
     shared.rows(data, columns, rows)
-    if not shared.json_mode and not all(one.alternating for one in found):
+    if not all(one.alternating for one in found):
         shared.line("The rounds did not alternate: the machine may have changed between them.")
 
 
@@ -351,11 +351,10 @@ def _finish(shared: Shared, result: Result, paths: list[Path], append: bool) -> 
         else:
             path.write_bytes(result.json() if path.suffix == ".json" else result.csv().encode())
     shared.answer(msgspec.to_builtins(result))
-    if not shared.json_mode:
-        for key, value in (result.conditions | result.settings).items():
-            shared.line(f"{key}: {value}")
-        shared.table(*result.table())
-        for note in result.notes:
-            shared.line(note)
+    for key, value in (result.conditions | result.settings).items():
+        shared.line(f"{key}: {value}")
+    shared.table(*result.table())
+    for note in result.notes:
+        shared.line(note)
     failed = sum(run.failed for run in result.runs)
     return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK

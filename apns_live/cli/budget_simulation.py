@@ -234,9 +234,8 @@ def read_plan(path: str | Path) -> list[Planned]:
                 }
                 plan.append(msgspec.convert(given, Planned, strict=False))
         except msgspec.DecodeError as error:
-            said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
             remedy = 'Write lines such as {"at": 12.5, "urgency": "normal", "alert": false}.'
-            raise InvalidInput(str(said), f"updates, row {number}", remedy) from None
+            raise InvalidInput(str(misfit(error)), f"updates, row {number}", remedy) from None
     if not plan:
         raise InvalidInput("the file has no updates", "updates", "Give one update a line.")
     return plan

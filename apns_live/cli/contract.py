@@ -71,9 +71,8 @@ def _check_lines(shared: Shared, contract: Contract, source: BinaryIO) -> int:
         if answers:
             sys.stdout.buffer.write(b"\n".join(answers) + b"\n")
             sys.stdout.buffer.flush()
-    if not shared.json_mode:
-        said = f"{counts[True]} decode, {counts[False]} are refused, {counts[None]} cannot be told"
-        shared.line(said)
+    said = f"{counts[True]} decode, {counts[False]} are refused, {counts[None]} cannot be told"
+    shared.line(said)
     return ExitCode.NOT_ACCEPTED if counts[False] else ExitCode.OK
 
 
@@ -180,10 +179,8 @@ def _list_types(shared: Shared, contract: Contract) -> int:
         found = contract.types[name]
         shape = found.state.shape
         reason = shape.reason if isinstance(shape, Unknown) else ""
-        if shared.json_mode:
-            shared.answer({"type": name, "place": found.place, "cannot_tell": reason})
-        else:
-            shared.line(f"{name} ({found.place})" + (f": cannot tell: {reason}" if reason else ""))
-    if not contract.names and not shared.json_mode:
+        said = f"{name} ({found.place})" + (f": cannot tell: {reason}" if reason else "")
+        shared.answer({"type": name, "place": found.place, "cannot_tell": reason}, said)
+    if not contract.names:
         shared.line("no file declares an ActivityAttributes type")
     return ExitCode.OK

@@ -95,16 +95,14 @@ def doctor(shared: Shared) -> int:
         of_device = shared.others["device"] is not None or shared.others["fake"] is not None
         async for found in (_device if of_device else _examine)(shared):
             findings.append(found)
-            if not shared.json_mode:
-                mark = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}[found.state]
-                shared.line(f"{mark} {found.check}: {found.said}")
-                if found.remedy and found.state != "ok":
-                    shared.line(f"     {found.remedy}")
+            mark = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}[found.state]
+            shared.line(f"{mark} {found.check}: {found.said}")
+            if found.remedy and found.state != "ok":
+                shared.line(f"     {found.remedy}")
 
     asyncio.run(examine())
     failed = [found for found in findings if found.state == "fail"]
-    if shared.json_mode:
-        shared.answer({"ok": not failed, "findings": [found._asdict() for found in findings]})
+    shared.answer({"ok": not failed, "findings": [found._asdict() for found in findings]})
     if not failed:
         return ExitCode.OK
     ways = {"dns", "tcp", "tls", "alpn", "proxy", "key", "clock", "environment", "topic", "push"}

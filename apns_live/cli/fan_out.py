@@ -129,8 +129,6 @@ def _say(shared: Shared, sender: Sender, report: Report) -> None:
         summary["error"] = str(sender.source_error)
         shared.note(f"{sender.source_error} Nothing after it was read.")
     shared.answer(summary)
-    if shared.json_mode:
-        return
     verdicts = [(name.replace("_", " "), count) for name, count in summary["verdicts"].items()]
     shared.table(("", "pushes"), verdicts)
     if summary["reasons"]:
@@ -146,6 +144,8 @@ def _say(shared: Shared, sender: Sender, report: Report) -> None:
         shared.line(f"{sender.not_read:,} tokens were not reached")
     for name, (path, count) in files.items():
         shared.line(f"{name} file: {count:,} tokens in {path}")
+    if shared.json_mode:
+        return
     if report.reasons.get("BadDeviceToken"):
         shared.note(
             "BadDeviceToken: before you drop those tokens, check that they belong to this "

@@ -53,14 +53,15 @@ LINE_EVERY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """A command's output. ``json_mode`` is ``--json``."""
+    """A command's output. ``json_mode`` is ``--json``: then lines and tables for people are left out."""
 
     json_mode: bool
 
     def answer(self, data: Any, *lines: str) -> None:
         """Write the answer: ``data`` with ``--json``, else the lines."""
         for line in [to_json(data)] if self.json_mode else lines:
-            self.line(line)
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
     def facts(self, facts: Mapping[str, Any]) -> None:
         """Write facts as the answer, one per line without ``--json``."""
@@ -68,8 +69,9 @@ class Screen:
 
     def line(self, text: str) -> None:
         """Write one line to stdout."""
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        if not self.json_mode:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Write one line to stderr."""
@@ -79,11 +81,12 @@ class Screen:
     def rows(self, data: Any, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Write the answer: ``data`` with ``--json``, else a table."""
         self.answer(data)
-        if not self.json_mode:
-            self.table(columns, rows)
+        self.table(columns, rows)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Write a table to stdout; right-aligned where a column holds numbers."""
+        if self.json_mode:
+            return
         from rich import box
         from rich.console import Console
         from rich.table import Table

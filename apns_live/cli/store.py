@@ -295,8 +295,7 @@ async def history(shared: Stored, activity: str) -> None:
                 shared.answer(dated(row))
             else:
                 rows.append([dict(row)[name] for name in columns])
-    if not shared.json_mode:
-        shared.table(columns, rows)
+    shared.table(columns, rows)
 
 
 @operations.command("list")
@@ -331,7 +330,7 @@ async def export(shared: Stored, operation: str, format_: str = "jsonl") -> None
         if as_csv:
             writer.writerow(row.values())
         else:
-            shared.line(to_json(row))
+            shared.answer(row, to_json(row))
 
 
 def _activities(shared: Stored) -> Activities:

@@ -46,8 +46,6 @@ def lint(shared: Shared, files: list[str], broadcast: bool = False, strict: bool
         report = check(data, target="broadcast" if broadcast else "device", now=time.time())
         failed |= not report.ok or (strict and bool(report.warnings))
         reports.append({"file": name, "ok": report.ok, **msgspec.to_builtins(report)})
-        if shared.json_mode:
-            continue
         shared.line(f"{name}: {report.kind}, {report.size} of {report.limit} bytes")
         for kind, findings in (("problem", report.problems), ("warning", report.warnings)):
             for finding in findings:
@@ -57,8 +55,7 @@ def lint(shared: Shared, files: list[str], broadcast: bool = False, strict: bool
             shared.line(f"  {sentence}")
         if report.bytes_by_key:
             shared.table(("key", "bytes"), list(report.bytes_by_key.items()))
-    if shared.json_mode:
-        shared.answer(reports[0] if len(reports) == 1 else {"files": reports})
+    shared.answer(reports[0] if len(reports) == 1 else {"files": reports})
     return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK
 
 
