@@ -67,8 +67,7 @@ async def _gateway(connection: Connection, address: str, port: int, ca_file: str
         served, secrets = create_app(service), {}
         keys = served.state.gateway.keys
         for dialect in ("native", "braze", "onesignal"):
-            made = await keys.create(app, dialect=dialect, scopes=ALL, name=dialect)
-            secrets[dialect] = made[1]
+            _, secrets[dialect] = await keys.create(app, dialect=dialect, scopes=ALL, name=dialect)
         await serve_app(connection, served, secrets)
 
 

@@ -95,8 +95,7 @@ def contenders_of(
             problem = f"{name} needs {wanted}, which is not installed here"
             raise InvalidInput(problem, "against", f"Install {wanted}, or leave it out.")
         else:
-            every = ", ".join((*PEERS, *known))
-            remedy = f"Use one of {every}, or register it with --senders."
+            remedy = f"Use one of {', '.join((*PEERS, *known))}, or register it with --senders."
             raise InvalidInput(f"{name!r:.40} is not known", "against", remedy)
     return found + [
         Contender(Path(shlex.split(command)[0]).name, command=command) for command in commands
@@ -112,8 +111,7 @@ def message_of(size: int) -> Update:
 
     missing = size - len(encode(padded(""), now=time.time()).body)
     if missing < 0:
-        remedy = f"Give at least {size - missing}."
-        raise InvalidInput(f"{size} bytes are too few", "body", remedy)
+        raise InvalidInput(f"{size} bytes are too few", "body", f"Give at least {size - missing}.")
     return padded("x" * missing)
 
 

@@ -350,8 +350,9 @@ async def httpx(plan: Plan, watch: Watch) -> None:
 
         async def one(token: str) -> bool:
             headers = {"apns-id": str(uuid.uuid4())}
-            answer = await client.post(f"/{token}", content=body, headers=headers)
-            return answer.status_code == 200
+            return (
+                await client.post(f"/{token}", content=body, headers=headers)
+            ).status_code == 200
 
         await _concurrently(plan, watch, one)
 

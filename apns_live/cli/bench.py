@@ -260,8 +260,7 @@ def compare(shared: Shared, files: list[str]) -> None:
         confidence = "-" if one.rounds < 2 else f"{one.low:.3f} - {one.high:.3f}"
         rates = one.name, round(one.before), round(one.after), f"{one.ratio:.3f}"
         rows.append((*rates, confidence, one.rounds, one.verdict))
-    columns = ("", "A/s", "B/s", "B / A", "95 % confidence", "rounds", "")
-    shared.rows(data, columns, rows)
+    shared.rows(data, ("", "A/s", "B/s", "B / A", "95 % confidence", "rounds", ""), rows)
     if not all(one.alternating for one in found):
         shared.line("The rounds did not alternate: the machine may have changed between them.")
 
@@ -356,5 +355,4 @@ def _finish(shared: Shared, result: Result, paths: list[Path], append: bool) -> 
     shared.table(*result.table())
     for note in result.notes:
         shared.line(note)
-    failed = sum(run.failed for run in result.runs)
-    return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK
+    return ExitCode.NOT_ACCEPTED if any(run.failed for run in result.runs) else ExitCode.OK

@@ -128,8 +128,7 @@ def example(
                 state = make(contract.types[name].state.shape, chance)
             except LookupError as error:
                 raise InvalidInput(f"{name} has no example: {error.args[0]}") from error
-            indent = None if shared.json_mode else 2
-            text = json.dumps(state, ensure_ascii=False, indent=indent)
+            text = json.dumps(state, ensure_ascii=False, indent=None if shared.json_mode else 2)
             shared.answer({"type": name, "json": text}, name, text)
 
 

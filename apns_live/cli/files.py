@@ -135,8 +135,7 @@ class TokenFile:
                 yield value.strip()
 
     def _from_csv(self, lines: Iterator[str], first: str) -> Iterator[str]:
-        delimiter = max(",;\t|", key=first.count)
-        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+        rows = csv.reader(lines, delimiter=max(",;\t|", key=first.count), strict=True)
         try:
             if (header := next(rows, None)) is None:
                 return
@@ -306,8 +305,8 @@ class OutcomeFiles:
     def not_sent(self, token: str, reason: str) -> None:
         """Write a token that was not sent because of ``reason``."""
         if "retry" in self.open:
-            verdict = Verdict.NOT_SENT.value
-            self.open["retry"].write(token, {"verdict": verdict, "reason": reason})
+            facts = {"verdict": Verdict.NOT_SENT.value, "reason": reason}
+            self.open["retry"].write(token, facts)
 
     def unanswered(self, token: str) -> None:
         """Write a token whose outcome did not arrive before the end."""

@@ -168,8 +168,7 @@ def _words_of(alert: Any, field: str, remedy: str) -> dict[str, Any]:
     words = {"body": alert} if isinstance(alert, str) else dict(alert or {})
     for name, key in _LOCALISED.items():
         if f"{key}-key" in words:
-            args = words.pop(f"{key}-args", ())
-            words[name] = Localized(words.pop(f"{key}-key"), args)
+            words[name] = Localized(words.pop(f"{key}-key"), words.pop(f"{key}-args", ()))
     return words
 
 

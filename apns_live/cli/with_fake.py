@@ -239,8 +239,7 @@ class _Phones:
 
     async def _post(self, device: str, path: str, body: dict[str, Any]) -> httpx.Response:
         """Make a call with the phone's credential."""
-        authorization = f"Bearer {await self._credential(device)}"
-        headers = {"authorization": authorization}
+        headers = {"authorization": f"Bearer {await self._credential(device)}"}
         return await self._gateway.post(path, json=body, headers=headers)
 
     async def _credential(self, device: str, *, user: str | None = None) -> str:

@@ -50,8 +50,7 @@ def _without_comments(source: str) -> tuple[str, str]:
         at = end
     whole, outside = "".join([*text, source[at:]]), "".join([*bare, source[at:]])
     for match in re.finditer(r"[ \t]+;", outside):  # the grammar requires a semicolon here
-        swapped = ";" + match[0][:-1]
-        whole = whole[: match.start()] + swapped + whole[match.end() :]
+        whole = whole[: match.start()] + ";" + match[0][:-1] + whole[match.end() :]
     return whole, re.sub(r"([ \t]+);", r";\1", outside)
 
 

@@ -171,10 +171,7 @@ class _Reader:
                     declaration.broken = _line(child)
         if kind == "typealias":
             declaration.target = parse_type(node.text.decode().partition("=")[2])
-        if owner is None:
-            self.top.append(declaration)
-        else:
-            owner.types.append(declaration)
+        (owner.types if owner else self.top).append(declaration)
         if body is not None:
             self.members(body, declaration)
 

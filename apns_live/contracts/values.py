@@ -286,8 +286,7 @@ def is_url(text: str) -> bool | None:
             break
     if not text.startswith("//"):
         return True
-    authority = re.split(r"[/?#]", text[2:], maxsplit=1)[0]
-    host = authority.rpartition("@")[2]
+    host = re.split(r"[/?#]", text[2:], maxsplit=1)[0].rpartition("@")[2]
     if host.startswith("[") and "]" in host:
         literal, _, port = host.partition("]")
         if port and not port.startswith(":"):
