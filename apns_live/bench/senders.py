@@ -100,18 +100,14 @@ class Watch:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.answered = self.failed = 0
         self.times: list[float] = []
-        self.figures: dict[str, float] = {}
-        self._run = Run(name="")
-        self._began = 0.0
+        self.run = Run(name="")
 
     def count(self, accepted: bool, took: float) -> None:
-        """Count one answer that took ``seconds``."""
-        self.answered += 1
-        if not accepted:
-            self.failed += 1
-        if not self.answered % EACH:
+        """Count one answer that took ``took`` seconds."""
+        self.run.count += 1
+        self.run.failed += not accepted
+        if not self.run.count % EACH:
             self.times.append(took)
 
     @contextlib.asynccontextmanager
@@ -119,37 +115,31 @@ class Watch:
         """Measure wall and CPU time of the block. Waits until the parent is ready."""
         say(self._connection, "ready")
         self._connection.recv()
-        self.answered = self.failed = 0
+        run = self.run
+        run.count = run.failed = 0
         self.times.clear()
-        telling = asyncio.create_task(self._tell())
-        self._began = time.perf_counter()
+        reporting = asyncio.create_task(self._report(time.perf_counter()))
         try:
-            with taken(self._run):
+            with taken(run):
                 yield
         finally:
-            telling.cancel()
+            reporting.cancel()
+            run.timeline.append((round(run.wall, 4), run.count))
+            run.quantiles = quantiles(self.times)
 
-    async def _tell(self) -> None:
+    async def _report(self, began: float) -> None:
         while True:
             await asyncio.sleep(TICK)
-            now = time.perf_counter() - self._began
-            self._run.timeline.append((round(now, 4), self.answered))
-            say(self._connection, (now, self.answered, quantiles(self.times[-1_000:])))
-
-    def run(self) -> Run:
-        """Return the result, without a name."""
-        run = self._run
-        run.count, run.failed = self.answered, self.failed
-        run.timeline.append((round(run.wall, 4), self.answered))
-        run.quantiles, run.figures = quantiles(self.times), self.figures
-        return run
+            now = time.perf_counter() - began
+            self.run.timeline.append((round(now, 4), self.run.count))
+            say(self._connection, (now, self.run.count, quantiles(self.times[-1_000:])))
 
 
 async def serve(connection: Connection, name: str, plan: Plan) -> None:
     """Run the sender with this name. Its last message is its `Run`."""
     watch = Watch(connection)
     await SENDERS[name](plan, watch)
-    say(connection, watch.run())
+    say(connection, watch.run)
 
 
 # --- ours
@@ -175,9 +165,9 @@ async def fan_out(plan: Plan, watch: Watch) -> None:
                     failed += 1
                 if not answered % EACH:
                     watch.times.append(outcome.round_trip)
-                    watch.answered = answered
-            watch.answered, watch.failed = answered, failed
-        watch.figures["connections"] = len(client.statistics().connections)
+                    watch.run.count = answered
+            watch.run.count, watch.run.failed = answered, failed
+        watch.run.figures["connections"] = len(client.statistics().connections)
 
 
 async def _concurrently(
@@ -224,8 +214,8 @@ async def paced(plan: Plan, watch: Watch) -> None:
         async def one(token: str, due: float) -> None:
             lag.append(time.perf_counter() - due)
             outcome = await client.send(plan.message, token)
-            watch.answered += 1
-            watch.failed += not outcome.accepted
+            watch.run.count += 1
+            watch.run.failed += not outcome.accepted
             watch.times.append(time.perf_counter() - due)
 
         async with watch.running():
@@ -236,7 +226,7 @@ async def paced(plan: Plan, watch: Watch) -> None:
                     while time.perf_counter() < due:  # noqa: ASYNC110 - it must not sleep
                         await asyncio.sleep(0)
                     group.create_task(one(f"{number + 1:064x}", due))
-    watch.figures["generator late, p99 ms"] = quantiles(lag)["0.99"] * 1e3
+    watch.run.figures["generator late, p99 ms"] = quantiles(lag)["0.99"] * 1e3
 
 
 async def live(plan: Plan, watch: Watch) -> None:
@@ -270,8 +260,8 @@ async def live(plan: Plan, watch: Watch) -> None:
                     await asyncio.sleep(begin + number * plan.every - time.perf_counter())
                     put_at.append(time.perf_counter())
                     group.create_task(everyone_has(match.put(message), put_at[-1]))
-        watch.figures["all have it, median s"] = quantiles(took)["0.5"]
-        watch.figures["worst s"] = max(took)
+        watch.run.figures["all have it, median s"] = quantiles(took)["0.5"]
+        watch.run.figures["worst s"] = max(took)
 
 
 async def memory(plan: Plan, watch: Watch) -> None:
@@ -284,12 +274,12 @@ async def memory(plan: Plan, watch: Watch) -> None:
         client.fan_out(plan.message, plan.tokens()) as run,
     ):
         async for outcome in run:
-            watch.answered += 1
-            watch.failed += not outcome.accepted
-            if watch.answered in marks:
-                marks[watch.answered] = (time.process_time(), peak_bytes())
+            watch.run.count += 1
+            watch.run.failed += not outcome.accepted
+            if watch.run.count in marks:
+                marks[watch.run.count] = (time.process_time(), peak_bytes())
     (early, _), (until, held), (late, _), (end, peak) = marks.values()
-    watch.figures |= {
+    watch.run.figures |= {
         "peak MB": peak / 1e6,
         "growth MB": (peak - held) / 1e6,
         "last tenth / second": (end - late) / max(until - early, 1e-9),

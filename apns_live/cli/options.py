@@ -199,13 +199,8 @@ _MESSAGE = """
     --mutable-content/--no-mutable-content: Run the app's notification service extension.
     --collapse-id ID: A later push with the same id replaces this one.
 """
-_KINDS: dict[str, Any] = {
-    "relevance_score": float,
-    "priority": int,
-    "badge": int,
-    "input_push_token": bool,
-    "mutable_content": bool,
-}
+_KINDS: dict[str, Any] = {"relevance_score": float, "priority": int, "badge": int}
+_KINDS |= {"input_push_token": bool, "mutable_content": bool}
 _FIELDS = {"message": "file", "state": "content_state"}
 """Options that are not called as the field of a message that they set."""
 MESSAGE: Bundle = tuple(

@@ -295,12 +295,9 @@ class Place:
         """Serve the app of a gateway; the context yields its URL."""
         from ..gateway.serving import serving
 
-        at: dict[str, Any] = {
-            "host": self.host,
-            "port": self.port,
-            "certificates": self.certificates,
-        }
-        return serving(app, gateway=gateway, **at)
+        return serving(
+            app, host=self.host, port=self.port, certificates=self.certificates, gateway=gateway
+        )
 
     @contextlib.asynccontextmanager
     async def proxy(self, url: str) -> AsyncIterator[None]:

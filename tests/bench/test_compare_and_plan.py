@@ -28,8 +28,10 @@ from apns_live.bench.runner import message_of
 from apns_live.bench.senders import provider_key
 from apns_live.bench.sinks import Answering
 from apns_live.cli import run
+from tests.simulation.effects import Effects
 from tests.simulation.loop import SimulatedClock, SimulatedLoop
 from tests.simulation.network import Link, Weather
+from tests.simulation.plan import Plan as World
 
 
 def result(rates: dict[str, list[float]], *, at: list[float]) -> Result:
@@ -135,7 +137,7 @@ class Far:
 
     async def connect(self, make_protocol: Any) -> Any:
         await asyncio.sleep(2 * self.needs.round_trip)
-        link = Link(len(self.links), self.loop, self.weather, "h2")
+        link = Link(len(self.links), self.loop, self.weather, Effects(World(0, {}, ())))
         self.links.append(link)
         link.client.set_write_buffer_limits = lambda **_: None  # type: ignore[method-assign]
         link.client._high = 2**30
