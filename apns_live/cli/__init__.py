@@ -24,8 +24,13 @@ def run(arguments: list[str]) -> int:
     try:
         from .app import NAME, load
 
-        command = load()
-        name = " ".join([NAME, *_path(command, arguments)])
+        command = below = load()
+        name = NAME
+        # The head of an error has the words that name the command.
+        for word in arguments:
+            if (below := getattr(below, "commands", {}).get(word)) is None:
+                break
+            name += f" {word}"
         result = command.main(args=arguments, prog_name=NAME, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -52,15 +57,3 @@ def run(arguments: list[str]) -> int:
         sys.stderr.write(f"{name}: interrupted\n")
         return output.ExitCode.INTERRUPTED
     return int(result) if isinstance(result, int) else 0
-
-
-def _path(command: object, arguments: Sequence[str]) -> list[str]:
-    """Return the words of the command that the arguments name, for the head of an error."""
-    path: list[str] = []
-    for word in arguments:
-        below = getattr(command, "commands", {})
-        if word not in below:
-            break
-        path.append(word)
-        command = below[word]
-    return path

@@ -137,17 +137,10 @@ class Bar:
 
 def _progress() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, TextColumn
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True, highlight=False),
-        transient=True,
-    )
+    columns = *Progress.get_default_columns(), TextColumn("{task.fields[note]}")
+    return Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
 
 
 def spoken(facts: Mapping[str, Any], *without: str) -> list[str]:

@@ -51,10 +51,7 @@ _LOOK_SECONDS = 0.5
 _FILE = "try.db"
 _DIALECTS = ("native", "activitysmith", "braze", "onesignal")
 _EVERYONE = {
-    "or": [
-        {"field": "push_enabled", "relation": "=", "value": True},
-        {"field": "push_enabled", "relation": "=", "value": False},
-    ]
+    "or": [{"field": "push_enabled", "relation": "=", "value": is_on} for is_on in (True, False)]
 }
 
 

@@ -100,7 +100,6 @@ class Contract:
         """The distinct types, in the order of the source."""
         payloads = [self.types[name].payload.accepts for name in self.names]
         self._acceptors = [accepts for accepts in payloads if accepts is not None]
-        self._likely = self._acceptors[:1]
 
     @classmethod
     def read(cls, *paths: str | Path) -> Contract:
@@ -149,12 +148,11 @@ class Contract:
         return self._as_some_type(body, ours=True)
 
     def _as_some_type(self, body: str | bytes, *, ours: bool) -> Verdict:
-        for accepts in self._likely:
+        acceptors = self._acceptors
+        for index, accepts in enumerate(acceptors):
             if accepts(body, ours):
-                return _DECODES
-        for accepts in self._acceptors:
-            if accepts(body, ours):
-                self._likely = [accepts]  # the next one is probably of the same type
+                if index:  # the next one is probably of the same type
+                    self._acceptors = [accepts, *acceptors[:index], *acceptors[index + 1 :]]
                 return _DECODES
         first = None
         for known in self.names:
