@@ -112,13 +112,9 @@ class Traffic:
 
     def beginning(self, key: str, devices: int) -> Iterator[bytes]:
         """Yield calls that register other devices, then one that starts an activity on all of them."""
+        facts = {"kind": "start", "attributes_type": TYPE}
         every = [
-            {
-                "device": f"other-{number}",
-                "kind": "start",
-                "attributes_type": TYPE,
-                "token": f"{1 << 200 | number:064x}",
-            }
+            {"device": f"other-{number}", "token": f"{1 << 200 | number:064x}", **facts}
             for number in range(devices)
         ]
         yield from _registering(every, key)

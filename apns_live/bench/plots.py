@@ -19,15 +19,9 @@ def draw(result: Result, path: str | Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = [
-        panel
-        for panel, there in (
-            (_bars, any(run.rate for run in result.runs)),
-            (_over_time, any(len(run.timeline) > 1 for run in result.runs)),
-            (_percentiles, any(run.quantiles for run in result.runs)),
-        )
-        if there
-    ]
+    panels = [_bars] if any(run.rate for run in result.runs) else []
+    panels += [_over_time] if any(len(run.timeline) > 1 for run in result.runs) else []
+    panels += [_percentiles] if any(run.quantiles for run in result.runs) else []
     if not panels:
         raise InvalidInput("holds nothing to draw", "result", "Measure a rate.")
     pairs = {**result.conditions, **result.settings}
@@ -49,10 +43,10 @@ def _bars(axes: Any, named: dict[str, list[Run]]) -> None:
     names = [name for name, runs in named.items() if any(run.rate for run in runs)]
     rates = [[run.rate for run in named[name]] for name in names]
     middle = [median(each) for each in rates]
-    spread = [
-        [value - min(each) for value, each in zip(middle, rates, strict=True)],
-        [max(each) - value for value, each in zip(middle, rates, strict=True)],
+    spans = [
+        (value - min(each), max(each) - value) for value, each in zip(middle, rates, strict=True)
     ]
+    spread = list(zip(*spans, strict=True))
     bars = axes.barh(names, middle, xerr=spread, color=[f"C{n}" for n in range(len(names))])
     labels = []
     for name, value in zip(names, middle, strict=True):
@@ -93,9 +87,8 @@ def _percentiles(axes: Any, named: dict[str, list[Run]]) -> None:
         # Show shares as "1 in n", which gives the tail more room.
         places = [1 / (1 - float(share)) for share in shares]
         ticks |= {place for place in places if place > 1.9}
-        times = [
-            median(run.quantiles[share] for run in runs if run.quantiles) * 1e3 for share in shares
-        ]
+        kept = [run.quantiles for run in runs if run.quantiles]
+        times = [median(each[share] for each in kept) * 1e3 for share in shares]
         axes.plot(places, times, marker=".", color=f"C{number}", label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -62,13 +62,9 @@ async def new_app(service: Service, name: str, key: str) -> Any:
 def _tokens(number: int) -> Iterator[TokenRecord]:
     for kind, scope in (("start", TYPE), ("device", "")):
         token = blake2b(f"{kind}{number}".encode(), digest_size=32).hexdigest()
-        yield TokenRecord(
-            device=f"device-{number}",
-            kind=kind,  # type: ignore[arg-type]
-            scope=scope,
-            token=token,
-            registered_at=1_700_000_000_000 + number,
-        )
+        facts: dict[str, Any] = {"kind": kind, "scope": scope, "token": token}
+        at = 1_700_000_000_000 + number
+        yield TokenRecord(device=f"device-{number}", registered_at=at, **facts)
 
 
 async def _register(connection: Connection, place: Place, name: str, devices: int) -> None:
@@ -103,8 +99,8 @@ async def _start(connection: Connection, place: Place, name: str, _: int) -> Non
             answered = time.perf_counter()
             # Wait until a push is on the wire or answered.
             while not any(  # noqa: ASYNC110 - nothing else is to be woken by it
-                carrier.client.in_flight or carrier.client.accepted
-                for carrier in service.statistics().carriers
+                each.client.in_flight or each.client.accepted
+                for each in service.statistics().carriers
             ):
                 await asyncio.sleep(0.001)
             first = time.perf_counter()
@@ -112,11 +108,8 @@ async def _start(connection: Connection, place: Place, name: str, _: int) -> Non
         stored = await service.operations.get(app, answer.operation)
     run.failed = stored["failed"]
     run.count = stored["accepted"] + run.failed
-    run.figures = {
-        "answered ms": (answered - begin) * 1e3,
-        "first push ms": (first - begin) * 1e3,
-        "peak MB": peak_bytes() / 1e6,
-    }
+    times = {"answered ms": (answered - begin) * 1e3, "first push ms": (first - begin) * 1e3}
+    run.figures = times | {"peak MB": peak_bytes() / 1e6}
     say(connection, run)
 
 

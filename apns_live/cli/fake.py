@@ -277,14 +277,13 @@ async def _play(
     from ..client.statistics import Histogram
     from ..payload import Alert, End, Start, Update
 
-    messages: dict[str, Message] = {
-        "start": Start(
-            content_state={"home": 0, "away": 0, "minute": 0},
-            attributes_type="MatchAttributes",
-            attributes={"home": "Lions", "away": "Bears"},
-            alert=Alert(title="Lions - Bears", body="Kick-off"),
-        )
-    }
+    start = Start(
+        content_state={"home": 0, "away": 0, "minute": 0},
+        attributes_type="MatchAttributes",
+        attributes={"home": "Lions", "away": "Bears"},
+        alert=Alert(title="Lions - Bears", body="Kick-off"),
+    )
+    messages: dict[str, Message] = {"start": start}
     for number in range(1, rounds + 1):
         state = {"home": number // 3, "away": number // 5, "minute": number * 4}
         messages[f"update {number}"] = Update(content_state=state)
@@ -312,13 +311,9 @@ def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
     shown = [_row("start", steps[:1])]
     shown += [_row(f"{len(updates)} updates", updates)] if updates else []
     shown += [_row("end", steps[-1:]), total]
+    data = {"tokens": tokens, "rounds": rounds}
     shared.rows(
-        {
-            "tokens": tokens,
-            "rounds": rounds,
-            "steps": [_row(step.name, [step]) for step in steps],
-            "total": total,
-        },
+        data | {"steps": [_row(step.name, [step]) for step in steps], "total": total},
         ("step", "pushes", "accepted", "dropped", "p50 ms", "p99 ms", "push/s", "links"),
         [
             (
@@ -350,9 +345,7 @@ def _row(name: str, steps: list[Step]) -> dict[str, Any]:
         "accepted": accepted,
         "dropped": dropped,
         "other": settled - accepted - dropped,
-        "p50": round(times.percentile(50), 6),
-        "p95": round(times.percentile(95), 6),
-        "p99": round(times.percentile(99), 6),
+        **{f"p{share}": round(times.percentile(share), 6) for share in (50, 95, 99)},
         "elapsed": round(elapsed, 3),
         "rate": round(settled / elapsed, 1) if elapsed else 0.0,
         "connections": max(report.connections for report in reports),
