@@ -16,7 +16,7 @@ import msgspec
 from ..errors import InvalidInput
 from .messages import message_from
 from .options import Shared, bundle, command, group
-from .output import Bar, ExitCode
+from .output import ExitCode, progress_shown
 
 if TYPE_CHECKING:
     from ..bench.results import Result
@@ -316,7 +316,7 @@ def plan(
 def _shown(title: str) -> Iterator[Progress]:
     """Show rate and percentiles while something runs."""
     last = ("", 0.0, 0)
-    with Bar(title, total=None, shown=sys.stderr.isatty()) as bar:
+    with progress_shown(title, total=None, shown=sys.stderr.isatty()) as show:
 
         def progress(name: str, seconds: float, answered: int, times: dict[str, float]) -> None:
             nonlocal last
@@ -326,7 +326,7 @@ def _shown(title: str) -> Iterator[Progress]:
             said = f"{name}: {answered:,} ({rate:,.0f}/s)"
             if times:
                 said += f", p50 {times['0.5'] * 1e3:,.1f} ms, p99 {times['0.99'] * 1e3:,.1f} ms"
-            bar.at(seconds, said)
+            show(seconds, said)
 
         yield progress
 

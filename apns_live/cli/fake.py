@@ -20,7 +20,7 @@ from ..outcome import Verdict
 from ..settings import Settings
 from .gateway import stopping
 from .options import Shared, bundle, command
-from .output import Bar, ExitCode, Screen, spoken
+from .output import ExitCode, Screen, progress_shown, spoken
 
 if TYPE_CHECKING:
     from ..client import Report
@@ -291,7 +291,7 @@ async def _play(
     steps: list[Step] = []
     done = 0
     async with settings.client(max_connections=connections) as client:
-        with Bar("demo", total=tokens * len(messages), shown=shows) as bar:
+        with progress_shown("demo", total=tokens * len(messages), shown=shows) as show:
             for name, message in messages.items():
                 # Tokens have 80 bytes, as those of real iPhones; start and activity tokens differ.
                 kind, times = "00" if name == "start" else "01", Histogram()
@@ -301,7 +301,7 @@ async def _play(
                         times.add(outcome.round_trip)
                         done += 1
                         if done % _REDRAW == 0:
-                            bar.at(done, name)
+                            show(done, name)
                     steps.append(Step(name, run.report, times))
     return steps
 

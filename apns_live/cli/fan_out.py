@@ -20,7 +20,7 @@ from ..settings import Settings
 from .files import OutcomeFiles, TokenFile
 from .messages import message_from
 from .options import CONNECTION, MESSAGE, Shared, command
-from .output import CREDENTIAL_VERDICTS, Bar, ExitCode
+from .output import CREDENTIAL_VERDICTS, ExitCode, progress_shown
 from .send import check_push
 
 if TYPE_CHECKING:
@@ -195,8 +195,8 @@ class Sender:
         """Send, and write the files. Returns the report."""
         client = self._client = settings.client()
         try:
-            shown = Bar("sending", total=self.source.size, shown=self.shows_progress)
-            with self._signals(), shown as bar:
+            size, shown = self.source.size, self.shows_progress
+            with self._signals(), progress_shown("sending", total=size, shown=shown) as show:
                 tokens: Iterator[str] | AsyncIterator[str] = self._tokens()
                 if self.source.size is None:
                     self._pipe = PipeTokens(iter(self.source))
@@ -212,7 +212,7 @@ class Sender:
                         seen += 1
                         if seen % _REDRAW == 0:
                             accepted = f"{run.report.accepted:,} accepted of {seen:,}"
-                            bar.at(self.source.bytes_read, accepted)
+                            show(self.source.bytes_read, accepted)
                 await (self._closing or client.aclose())
         finally:
             await client.aclose(drain=0.0)

@@ -6,16 +6,17 @@ stdout carries one JSON value a line and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import (
     ApnsLiveError,
@@ -29,9 +30,6 @@ from ..errors import (
 )
 from ..outcome import Outcome, Verdict
 from ..reasons import TABLE, classify, normalise
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 
 class ExitCode(enum.IntEnum):
@@ -102,45 +100,38 @@ class Screen:
         Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
 
 
-class Bar:
-    """Progress on stderr: a bar on a terminal, otherwise a line every five seconds.
+@contextlib.contextmanager
+def progress_shown(
+    title: str, *, total: float | None, shown: bool
+) -> Iterator[Callable[..., None]]:
+    """Show progress on stderr: a bar on a terminal, otherwise a line every five seconds.
 
-    ``total`` None is an unknown length. Nothing is written unless ``shown``.
+    Yields a function that takes the completed part, a note, and the total if it is known only then; None
+    is an unknown length. Nothing is written unless ``shown``.
     """
+    if shown and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress, TextColumn
 
-    def __init__(self, title: str, *, total: float | None, shown: bool) -> None:
-        self._title, self._total, self._shown, self._written_at = title, total, shown, 0.0
-        self._progress = _progress() if shown and sys.stderr.isatty() else None
+        columns = *Progress.get_default_columns(), TextColumn("{task.fields[note]}")
+        console = Console(stderr=True, highlight=False)
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(title, total=total, note="")
+            yield lambda done, note, total=total: progress.update(
+                task, completed=done, total=total, note=note
+            )
+        return
+    written_at = 0.0
 
-    def __enter__(self) -> Bar:
-        if self._progress is not None:
-            self._progress.start()
-            self._progress.add_task(self._title, total=self._total, note="")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def at(self, done: float, note: str, *, total: float | None = None) -> None:
-        """Show the completed part of the total, which may be known only now."""
-        self._total = total or self._total
-        if self._progress is not None:
-            task = self._progress.task_ids[0]
-            self._progress.update(task, completed=done, total=self._total, note=note)
-        elif self._shown and monotonic() - self._written_at >= LINE_EVERY:
-            self._written_at = monotonic()
-            share = f"{100 * done / self._total:.0f} %, " if self._total else ""
-            sys.stderr.write(f"{self._title}: {share}{note}\n")
+    def write(done: float, note: str, total: float | None = total) -> None:
+        nonlocal written_at
+        if shown and monotonic() - written_at >= LINE_EVERY:
+            written_at = monotonic()
+            share = f"{100 * done / total:.0f} %, " if total else ""
+            sys.stderr.write(f"{title}: {share}{note}\n")
             sys.stderr.flush()
 
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn
-
-    columns = *Progress.get_default_columns(), TextColumn("{task.fields[note]}")
-    return Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
+    yield write
 
 
 def spoken(facts: Mapping[str, Any], *without: str) -> list[str]:

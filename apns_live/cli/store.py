@@ -11,7 +11,7 @@ from ..clock import SystemClock
 from ..errors import InvalidInput, InvalidSetting, StoreError
 from .files import make_private
 from .options import Shared, bundle, command, group
-from .output import Bar, ExitCode, to_json
+from .output import ExitCode, progress_shown, to_json
 from .store_access import (
     PAGE,
     Stored,
@@ -187,10 +187,9 @@ def _import(kind: Kind, text: str) -> None:
         from ..activities.people.imports import Imports, Layout
         from ..activities.people.records import OLDEST, moment
 
-        def show(progress: Progress) -> None:
+        def tell(progress: Progress) -> None:
             refused = f", {progress.refused:,} refused" if progress.refused else ""
-            note = f"{progress.accepted:,} lines stored{refused}"
-            bar.at(progress.bytes_read, note, total=progress.size)
+            show(progress.bytes_read, f"{progress.accepted:,} lines stored{refused}", progress.size)
 
         given, at = shared.others, shared.others["registered_at"]
         layout = Layout(
@@ -201,13 +200,13 @@ def _import(kind: Kind, text: str) -> None:
             ignore_unknown=given["ignore_others"],
             registered_at=moment(at, "--registered-at") if at else OLDEST,
         )
-        with Bar(f"import {kind}", total=None, shown=sys.stderr.isatty()) as bar:
+        with progress_shown(f"import {kind}", total=None, shown=sys.stderr.isatty()) as show:
             report = await Imports(Core(shared.database, SystemClock())).run(
                 shared.app,
                 kind,
                 file,
                 layout=layout,
-                telling=show,
+                telling=tell,
                 **{name: given[name] for name in ("dry_run", "batch", "rejects")},
             )
         return _imported(shared, report, given["rejects"])

@@ -7,6 +7,7 @@ import keyword
 import random
 import re
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,20 +86,18 @@ def _scalar(name: str, chance: random.Random) -> Any:
     if name in INTEGERS:
         low, high = INTEGERS[name]
         return chance.choice([0, 1, chance.randint(0, 100), low, high])
-    match name:
-        case "Bool":
-            return chance.random() < 0.5
-        case "String":
-            return chance.choice(_WORDS)
-        case "Date":
-            return chance.randint(700_000_000, 900_000_000)
-        case "UUID":
-            return str(uuid.UUID(int=chance.getrandbits(128))).upper()
-        case "URL":
-            return f"https://example.com/{chance.randint(1, 99)}"
-        case "Data":
-            return chance.choice(["", "aGVsbG8=", "AA=="])
-    return chance.choice([0, 1, -1.5, 0.25, 74.59, 1000])
+    make = _MAKERS.get(name)
+    return make(chance) if make else chance.choice([0, 1, -1.5, 0.25, 74.59, 1000])
+
+
+_MAKERS: dict[str, Callable[[random.Random], Any]] = {
+    "Bool": lambda chance: chance.random() < 0.5,
+    "String": lambda chance: chance.choice(_WORDS),
+    "Date": lambda chance: chance.randint(700_000_000, 900_000_000),
+    "UUID": lambda chance: str(uuid.UUID(int=chance.getrandbits(128))).upper(),
+    "URL": lambda chance: f"https://example.com/{chance.randint(1, 99)}",
+    "Data": lambda chance: chance.choice(["", "aGVsbG8=", "AA=="]),
+}
 
 
 def losses(old: Checker, new: Checker) -> list[str]:
