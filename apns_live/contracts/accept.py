@@ -124,11 +124,10 @@ class _Typed:
         if name in INTEGERS:
             low, high = INTEGERS[name]
             return Annotated[int, msgspec.Meta(ge=max(low, -_BORDER - 1), le=min(high, _BORDER))]
-        if name in _PATTERNS:
-            return Annotated[str, msgspec.Meta(pattern=_PATTERNS[name])]
-        if name in _LIMITS:
+        if pattern := _PATTERNS.get(name):
+            return Annotated[str, msgspec.Meta(pattern=pattern)]
+        if limit := _LIMITS.get(name):
             self.floating = True
-            limit = _LIMITS[name]
             return Annotated[float, msgspec.Meta(ge=-limit, le=limit)]
         return {"String": str, "Bool": bool}[name]
 
@@ -157,10 +156,8 @@ class _OneOf(msgspec.Struct):
     """An object with exactly one known key."""
 
     def __post_init__(self) -> None:
-        known = [
-            name for name in self.__struct_fields__ if getattr(self, name) is not msgspec.UNSET
-        ]
-        if len(known) != 1:
+        values = [getattr(self, name) for name in self.__struct_fields__]
+        if len(values) - values.count(msgspec.UNSET) != 1:
             raise ValueError("not exactly one case")
 
 
@@ -175,9 +172,7 @@ _PATTERNS = {
     "URL": r"^https?://[A-Za-z0-9.-]+(?:/[^\s]*)?$(?!\n)",
 }
 _LIMITS = {
-    "Double": 1.7e308,
-    "CGFloat": 1.7e308,
-    "Date": 1.7e308,
+    **dict.fromkeys(("Double", "CGFloat", "Date"), 1.7e308),
     "Float": 3.4e38,
     "Decimal": 1e100,
 }

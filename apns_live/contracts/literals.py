@@ -25,17 +25,14 @@ def raw_literal(text: str, raw: str) -> str | int | float | None:
         return _string(text)
     if raw == "Bool":
         return None
-    integer = _INTEGER.match(text)
-    if integer:
-        value = int(integer[2].replace("_", ""), 0 if integer[2][:2] in _PREFIXES else 10)
+    if integer := _INTEGER.match(text):
+        base = 0 if integer[2][:2] in ("0x", "0o", "0b") else 10
+        value = int(integer[2].replace("_", ""), base)
         value = -value if integer[1] else value
         return value if raw in INTEGERS else float(value)
     if raw not in INTEGERS and _REAL.match(text):
         return float(text.replace("_", "").replace(" ", ""))
     return None
-
-
-_PREFIXES = ("0x", "0o", "0b")
 
 
 def _string(text: str) -> str | None:
@@ -46,17 +43,9 @@ def _string(text: str) -> str | None:
     body = body[1:-1]
     if hashes:
         return None if "\\" + "#" * hashes in body else body
-    plain = True
-
-    def unescape(match: re.Match[str]) -> str:
-        nonlocal plain
-        if match[1]:
-            return chr(int(match[1], 16))
-        plain = plain and match[2] in _SIMPLE
-        return _SIMPLE.get(match[2] or "", "")
-
-    result = _ESCAPE.sub(unescape, body)
-    return result if plain else None
+    if not all(code or letter in _SIMPLE for code, letter in _ESCAPE.findall(body)):
+        return None
+    return _ESCAPE.sub(lambda at: chr(int(at[1], 16)) if at[1] else _SIMPLE[at[2]], body)
 
 
 def infer(value: str) -> TypeName | None:

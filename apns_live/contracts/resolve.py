@@ -32,16 +32,13 @@ _ALIASES = {
 }
 _MODULES = words("Swift Foundation CoreGraphics ActivityKit CoreLocation")
 _BOUNDS = frozenset(INTEGERS) | {"Double", "Date"}
-_DOUBLE, _DATE = s.Scalar("Double"), s.Scalar("Date")
+_DOUBLE = s.Scalar("Double")
+_TWO, _SPAN = (_DOUBLE, _DOUBLE), [s.Field("start", s.Scalar("Date")), s.Field("duration", _DOUBLE)]
 _FIXED: dict[str, s.Shape] = {
-    **{name: s.Fixed(name, (_DOUBLE, _DOUBLE)) for name in ("CGPoint", "CGSize", "CGVector")},
-    "CGRect": s.Fixed(
-        "CGRect", (s.Fixed("CGPoint", (_DOUBLE,) * 2), s.Fixed("CGSize", (_DOUBLE,) * 2))
-    ),
+    **{name: s.Fixed(name, _TWO) for name in ("CGPoint", "CGSize", "CGVector")},
+    "CGRect": s.Fixed("CGRect", (s.Fixed("CGPoint", _TWO), s.Fixed("CGSize", _TWO))),
     "Duration": s.Fixed("Duration", (s.Scalar("Int64"), s.Scalar("UInt64"))),
-    "DateInterval": s.Record(
-        "DateInterval", [s.Field("start", _DATE), s.Field("duration", _DOUBLE)]
-    ),
+    "DateInterval": s.Record("DateInterval", _SPAN),
     "Locale": s.Record("Locale", [s.Field("identifier", s.Scalar("String"))]),
 }
 # Protocols that add no init(from:).
@@ -233,11 +230,9 @@ class Resolver:
                 (first, arguments), *rest = rest
             of = [self._shape(argument, scope, bound) for argument in arguments]
             standard = None if rest else self._standard(first, of, arguments, scope)
-            return standard or s.Unknown(
-                name.text,
-                f"{name.text} is neither in the files nor a type of Foundation whose decoding is "
-                "known here. Pass the file that declares it",
-            )
+            reason = "is neither in the files nor a type of Foundation whose decoding is known here"
+            reason = f"{name.text} {reason}. Pass the file that declares it"
+            return standard or s.Unknown(name.text, reason)
         for part, part_arguments in rest:
             if found.kind == "typealias" and found.target:
                 found = self._declared(found.target, found) or found
@@ -289,9 +284,8 @@ class Resolver:
 
     def _of_declaration(self, declaration: Declaration, bound: _Bound) -> s.Shape:
         if self._depth > _DEEPEST:
-            return s.Unknown(
-                declaration.name, f"{declaration.place}: it leads to itself without end"
-            )
+            reason = f"{declaration.place}: it leads to itself without end"
+            return s.Unknown(declaration.name, reason)
         self._depth += 1
         try:
             if declaration.kind == "typealias":
@@ -399,12 +393,8 @@ class Resolver:
             return None
         if keys.kind == "typealias" and keys.target:
             keys = self._declared(keys.target, keys)
-        if (
-            keys is None
-            or keys.kind != "enum"
-            or keys.broken
-            or any(c.condition for c in keys.cases)
-        ):
+        plain = keys is not None and keys.kind == "enum" and not keys.broken
+        if keys is None or not plain or any(case.condition for case in keys.cases):
             raise Unreadable(f"{name} of {declaration.name} cannot be read ({declaration.place})")
         for part in self._parts(keys):
             if "stringValue" in part.computed or part.inits or part.condition:
@@ -474,9 +464,8 @@ class Resolver:
             key = case.name if keys is None else keys.get(case.name)
             if key is None:
                 continue
-            labels = self._coding_keys(
-                declaration, f"{case.name[0].upper()}{case.name[1:]}CodingKeys"
-            )
+            own = f"{case.name[0].upper()}{case.name[1:]}CodingKeys"
+            labels = self._coding_keys(declaration, own)
             fields = []
             for index, (label, written) in enumerate(case.parameters):
                 label = label or f"_{index}"  # noqa: PLW2901

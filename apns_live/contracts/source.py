@@ -212,9 +212,8 @@ _OBSERVED = re.compile(r"\s*(?:@\w+(?:\([^)]*\))?\s*)*(?:willSet|didSet)\b")
 def _without_bodies(text: str, bare: str, conditions: dict[int, str]) -> Prepared:
     closing = _pairs(bare)
     cut: list[tuple[int, int]] = []
-    for match in sorted(
-        [*_FUNCTION.finditer(bare), *_COMPUTED.finditer(bare)], key=lambda match: match.start()
-    ):
+    found = [*_FUNCTION.finditer(bare), *_COMPUTED.finditer(bare)]
+    for match in sorted(found, key=lambda match: match.start()):
         if cut and match.start() < cut[-1][1]:
             continue
         if match[0].startswith("var"):
@@ -225,18 +224,15 @@ def _without_bodies(text: str, bare: str, conditions: dict[int, str]) -> Prepare
                 cut.append((start, end + 1) if observed else (start + 1, end))
             continue
         at = match.end()
-        parenthesis = re.compile(r"[^(){}]*\(").match(bare, at)
-        if parenthesis:
+        if parenthesis := re.compile(r"[^(){}]*\(").match(bare, at):
             at = closing.get(parenthesis.end() - 1, at)
         after = _AFTER.search(bare, at)
         end = closing.get(after.start()) if after and after[0] == "{" else None
         if after and end:
             cut.append((after.start() + 1, end))
-    parts, at = [], 0
-    for start, end in cut:
-        parts += [text[at:start], _blank(text[start:end])]
-        at = end
-    return Prepared("".join([*parts, text[at:]]), conditions)
+    for start, end in reversed(cut):
+        text = text[:start] + _blank(text[start:end]) + text[end:]
+    return Prepared(text, conditions)
 
 
 def _pairs(bare: str) -> dict[int, int]:
