@@ -6,6 +6,7 @@ verdict = contract.check("MatchAttributes", '{"home": 1, "away": 0}')
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,10 +164,8 @@ class Contract:
         return first or _DECODES
 
     def _no_such(self, name: str) -> Verdict:
-        known = ", ".join(self.names) or "none"
-        return Verdict(
-            None, message=f"No file declares {name} as ActivityAttributes (found: {known})."
-        )
+        known = f"(found: {', '.join(self.names) or 'none'})"
+        return Verdict(None, message=f"No file declares {name} as ActivityAttributes {known}.")
 
 
 class _Aps(msgspec.Struct, rename="kebab"):
@@ -192,20 +191,16 @@ def _verdict(fault: decode.Fault) -> Verdict:
 
 
 def _place(where: Iterable[str]) -> str:
-    shown = ""
-    for step in where:
-        index = step.removeprefix("Index ")
-        shown += f"[{index}]" if step.startswith("Index ") and index.isdigit() else f".{step}"
+    shown = "".join(re.sub(r"\.Index (\d+)\Z", r"[\1]", f".{step}") for step in where)
     return f"{shown.lstrip('.')}: " if shown else ""
 
 
 def _message(fault: decode.Fault, where: list[str]) -> str:
     place = _place(where)
     if fault.kind == decode.KEY_NOT_FOUND:
-        return (
-            f"{place.removesuffix(': ')} is missing. Swift does not use a property's default here. "
-            "Send the key, or make the property optional in the app."
-        )
+        remedy = "Send the key, or make the property optional in the app."
+        why = "Swift does not use a property's default here."
+        return f"{place.removesuffix(': ')} is missing. {why} {remedy}"
     remedy = fault.remedy or "Send what the app declares."
     if fault.kind == decode.VALUE_NOT_FOUND:
         remedy = "Send a value."

@@ -155,12 +155,10 @@ class _Writer:
                 return f"list[{self.type_of(shape.of)}]"
             case s.Fixed(ordered=False):
                 return f"tuple[{', '.join(self.type_of(of) for of in shape.of)}]"
-            case s.Mapping(keys="Int"):
-                key = self.type_of(s.Scalar("Int"))
-                return f"dict[{key}, {self.type_of(shape.of)}]"
+            case s.Mapping(keys=str() as key):
+                return f"dict[{self.type_of(s.Scalar(key))}, {self.type_of(shape.of)}]"
             case s.Mapping():
-                key = "str" if isinstance(shape.keys, str) else _literal(sorted(shape.keys))
-                return f"dict[{key}, {self.type_of(shape.of)}]"
+                return f"dict[{_literal(sorted(shape.keys))}, {self.type_of(shape.of)}]"
             case s.Raw(values=None):
                 return self.type_of(shape.of)
             case s.Raw(values=values) if values and not isinstance(next(iter(values)), float):
@@ -179,11 +177,8 @@ class _Writer:
         self._kept.append(shape)
         lines = [f"class {name}(State, frozen=True, kw_only=True):"]
         lines += [f'    """{shape.swift}."""', ""]
-        if isinstance(shape, s.Record):
-            fields = shape.fields
-        else:
-            lines += ["    one_case = True"]
-            fields = shape.as_fields()
+        fields = shape.fields if isinstance(shape, s.Record) else shape.as_fields()
+        lines += [] if isinstance(shape, s.Record) else ["    one_case = True"]
         used: set[str] = set()
         for item in fields:
             own = _identifier(item.name or item.key, used)
@@ -200,11 +195,8 @@ class _Writer:
 
 
 def _no_model(shape: s.Shape, reason: str) -> InvalidInput:
-    return InvalidInput(
-        f"{shape.swift} has no Python model: {reason}",
-        "contract",
-        "Write this state yourself and check it with apns-live contract check.",
-    )
+    remedy = "Write this state yourself and check it with apns-live contract check."
+    return InvalidInput(f"{shape.swift} has no Python model: {reason}", "contract", remedy)
 
 
 def _identifier(name: str, used: set[str]) -> str:

@@ -167,8 +167,7 @@ def double_of(number: int | Real) -> float | None:
 
 def float_fits(number: int | Real) -> bool:
     """Return whether the number fits Float (32 bits)."""
-    value = double_of(number)
-    if value is None:
+    if (value := double_of(number)) is None:
         return False
     size: float | Fraction = abs(value)
     if size in (_FLOAT_OVERFLOW, _FLOAT_UNDERFLOW):
@@ -191,9 +190,7 @@ def _true_zero(text: str) -> bool:
 def integer_fits(number: Real, low: int, high: int) -> bool:
     """Return whether a number with fraction or exponent counts as an integer of this range."""
     value = float(number)
-    if value in {float("inf"), float("-inf")} or not value.is_integer():
-        return False
-    if not low <= int(value) <= high:
+    if abs(value) == float("inf") or not value.is_integer() or not low <= int(value) <= high:
         return False
     if abs(value) < _EXACT_DOUBLE:
         return True
@@ -289,9 +286,8 @@ def is_url(text: str) -> bool | None:
     host = re.split(r"[/?#]", text[2:], maxsplit=1)[0].rpartition("@")[2]
     if host.startswith("[") and "]" in host:
         literal, _, port = host.partition("]")
-        if port and not port.startswith(":"):
-            return False
-        return _is_port(port[1:], scheme) and _LITERAL.match(literal + "]") is not None
+        good = port[:1] in ("", ":") and _is_port(port[1:], scheme)
+        return good and _LITERAL.match(literal + "]") is not None
     host, _, port = host.partition(":")
     if not _is_port(port, scheme):
         return False
