@@ -43,9 +43,8 @@ def _bars(axes: Any, named: dict[str, list[Run]]) -> None:
     names = [name for name, runs in named.items() if any(run.rate for run in runs)]
     rates = [[run.rate for run in named[name]] for name in names]
     middle = [median(each) for each in rates]
-    spans = [
-        (value - min(each), max(each) - value) for value, each in zip(middle, rates, strict=True)
-    ]
+    pairs = zip(middle, rates, strict=True)
+    spans = [(value - min(each), max(each) - value) for value, each in pairs]
     spread = list(zip(*spans, strict=True))
     bars = axes.barh(names, middle, xerr=spread, color=[f"C{n}" for n in range(len(names))])
     labels = []
@@ -92,9 +91,8 @@ def _percentiles(axes: Any, named: dict[str, list[Run]]) -> None:
         axes.plot(places, times, marker=".", color=f"C{number}", label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(
-        sorted(ticks), [f"{100 - 100 / tick:.4g}" for tick in sorted(ticks)], fontsize=8
-    )
+    labels = [f"{100 - 100 / tick:.4g}" for tick in sorted(ticks)]
+    axes.set_xticks(sorted(ticks), labels, fontsize=8)
     axes.minorticks_off()
     axes.grid(visible=True, alpha=0.3)
     axes.set_title("Within how many ms that percentage was answered", fontsize=10)

@@ -340,9 +340,8 @@ async def httpx(plan: Plan, watch: Watch) -> None:
 
         async def one(token: str) -> bool:
             headers = {"apns-id": str(uuid.uuid4())}
-            return (
-                await client.post(f"/{token}", content=body, headers=headers)
-            ).status_code == 200
+            answer = await client.post(f"/{token}", content=body, headers=headers)
+            return answer.status_code == 200
 
         await _concurrently(plan, watch, one)
 
@@ -370,8 +369,7 @@ async def pyapns(plan: Plan, watch: Watch) -> None:
         client.close()
 
 
-SENDERS = {
-    each.__name__: each for each in (fan_out, send, paced, live, memory, aioapns, httpx, pyapns)
-}
+_ALL = (fan_out, send, paced, live, memory, aioapns, httpx, pyapns)
+SENDERS = {each.__name__: each for each in _ALL}
 PEERS = {"aioapns": "aioapns", "httpx": "httpx", "pyapns": "pyapns_client"}
 """Other senders that run in Python -> the module that each needs."""

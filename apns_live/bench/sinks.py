@@ -19,6 +19,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, cast
@@ -121,9 +122,8 @@ class Answering(asyncio.Protocol):
     """One connection. It makes a smaller window by not returning the excess credit."""
 
     def __init__(self, streams: int, window: int) -> None:
-        self._http = ServerConnection(
-            settings={Setting.MAX_CONCURRENT_STREAMS: streams}, automatic_windows=False
-        )
+        settings: dict[int, int] = {Setting.MAX_CONCURRENT_STREAMS: streams}
+        self._http = ServerConnection(settings=settings, automatic_windows=False)
         self._kept = max(0, FIRST_WINDOW - window)
         self._more = max(0, window - FIRST_WINDOW)
 
@@ -159,9 +159,8 @@ async def serve_own(
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["h2"])
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Answering(streams, window), "127.0.0.1", 0, ssl=context
-    )
+    make = partial(Answering, streams, window)
+    server = await loop.create_server(make, "127.0.0.1", 0, ssl=context)
     say(connection, server.sockets[0].getsockname()[1])
     await answer_until_closed(connection)
     server.close()

@@ -104,9 +104,7 @@ async def add_key(shared: Stored) -> None:
     key = await _key(shared)
     await apps_of(shared.database, sealed=True).add_key(shared.app, **key)
     facts = {"app": shared.app.id, "key_id": key["key_id"], "environment": key["environment"]}
-    shared.answer(
-        facts, f"{facts['app']} pushes with key {facts['key_id']} ({facts['environment']})"
-    )
+    shared.answer(facts, f"{shared.app.id} pushes with key {key['key_id']} ({key['environment']})")
 
 
 @app.command("remove-key")
@@ -118,8 +116,7 @@ async def add_key(shared: Stored) -> None:
 async def remove_key(shared: Stored, key_id: str, for_: str | None = None) -> None:
     """Delete a provider key. Running services use it until they find another key or restart."""
     one = shared.app
-    removed = await apps_of(shared.database).remove_key(one, key_id, environment=for_)
-    if not removed:
+    if not (removed := await apps_of(shared.database).remove_key(one, key_id, environment=for_)):
         raise NotFound(f"the app {one.id!r} has no such key {key_id!r}: see `apns-live apps show`")
     shared.answer({"app": one.id, "key_id": key_id, "removed": removed}, "removed")
 

@@ -230,7 +230,7 @@ def read_plan(path: str | Path) -> list[Planned]:
                     plan.append(msgspec.json.decode(row, type=Planned, strict=False))
             else:
                 given = {
-                    name: "true" if said == "yes" else said for name, said in row.items() if said
+                    key: "true" if said == "yes" else said for key, said in row.items() if said
                 }
                 plan.append(msgspec.convert(given, Planned, strict=False))
         except msgspec.DecodeError as error:

@@ -312,9 +312,7 @@ class PipeTokens:
         self._ended = False
         self._loop, self._wanted = asyncio.get_running_loop(), asyncio.Event()
         # A daemon thread, because nothing can wake it from a read that never returns.
-        threading.Thread(
-            target=self._read, args=(source,), name="reads tokens", daemon=True
-        ).start()
+        threading.Thread(target=self._read, args=(source,), name="tokens", daemon=True).start()
 
     async def __aiter__(self) -> AsyncIterator[str]:
         while not self._ended:

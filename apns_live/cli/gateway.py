@@ -273,10 +273,8 @@ class Tuned:
                 values[name] = frozenset(values[name])
         if "gateway.limits" in values:
             values["gateway.limits"] = self._limits()
-        if "service.device_limit_ends" in values:
-            values["service.device_limit_ends"] = values["service.device_limit_ends"].replace(
-                "-", " "
-            )
+        if ends := values.get("service.device_limit_ends"):
+            values["service.device_limit_ends"] = ends.replace("-", " ")
         if "service.audit_days" in values:
             values["gateway.audit_days"] = values["service.audit_days"]
 
@@ -314,9 +312,8 @@ class Tuned:
             remedy = "Give the URL of that APNs too."
             raise InvalidSetting("has no effect without --apns", sources[given[0]], remedy)
         host, port = self._host("gateway.apns")
-        manage = (
-            self._host("gateway.apns_manage") if "gateway.apns_manage" in given else (None, None)
-        )
+        managed = "gateway.apns_manage" in given
+        manage = self._host("gateway.apns_manage") if managed else (None, None)
         more: dict[str, Any] = {"manage_host": manage[0], "manage_port": manage[1]}
         try:
             ca_file = self.found.values.get("gateway.apns_ca")

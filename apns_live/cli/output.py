@@ -136,9 +136,8 @@ def progress_shown(
 
 def spoken(facts: Mapping[str, Any], *without: str) -> list[str]:
     """Return a line for each fact, such as ``key id: ABC123DEFG``."""
-    return [
-        f"{name.replace('_', ' ')}: {value}" for name, value in facts.items() if name not in without
-    ]
+    kept = {name: value for name, value in facts.items() if name not in without}
+    return [f"{name.replace('_', ' ')}: {value}" for name, value in kept.items()]
 
 
 def to_json(data: Any) -> str:

@@ -109,9 +109,8 @@ def sealer(file: Path | None, *, create: bool = False) -> Sealer:
 
 def sealer_of(database: Database) -> Sealer:
     """Return the sealer of an opened database, as `sealer`."""
-    return sealer(
-        key_file(database.url.database if database.is_sqlite else shown_address(database))
-    )
+    file = database.url.database if database.is_sqlite else shown_address(database)
+    return sealer(key_file(file))
 
 
 def make_directory(directory: Path) -> None:

@@ -175,8 +175,7 @@ def _provider_token(text: str, shared: Shared) -> dict[str, Any]:
 
 
 def _verified(text: str, shared: Shared, problems: list[str]) -> str:
-    public = shared.settings().public_key()
-    if public is None:
+    if (public := shared.settings().public_key()) is None:
         return "not checked: no key is set"
     import jwt
 

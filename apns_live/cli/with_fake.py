@@ -83,9 +83,8 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         calls = Calls(app)
         stack.push_async_callback(calls.aclose)
         inspector = await enter(serve_control(fake, beside=calls.routes))
-        app.router.routes[:0] = [
-            Route(path, lambda _: RedirectResponse(inspector + "/")) for path in ("/", "/try")
-        ]
+        home = RedirectResponse(inspector + "/")
+        app.router.routes[:0] = [Route(path, lambda _: home) for path in ("/", "/try")]
         url = await enter(place.serving(calls, app.state.gateway))
         account_file = directory / "service-account.json"
         write_private(account_file, with_token_uri(account, url))
@@ -136,9 +135,8 @@ async def _seed(
     keys = Keys(service.database, service.clock, service.new_id)
     secrets: dict[str, str] = {}
     for dialect in _DIALECTS:
-        _, secrets[dialect] = await keys.create(
-            app, dialect=dialect, scopes=ALL, name=f"demo {dialect}"
-        )
+        name = f"demo {dialect}"
+        _, secrets[dialect] = await keys.create(app, dialect=dialect, scopes=ALL, name=name)
     _, account = await keys.create(app, dialect="fcm", scopes=SENDING, name="demo fcm")
     return app, segment.id, secrets, account
 
@@ -370,9 +368,8 @@ class Calls:
         newer = int(after) if after.isdecimal() else 0
         calls = [call for call in self._calls if call["number"] > newer]
         bodies = ("request", "response")
-        return JSONResponse(
-            [call | {name: readable(call[name]) for name in bodies} for call in calls]
-        )
+        shown = [call | {name: readable(call[name]) for name in bodies} for call in calls]
+        return JSONResponse(shown)
 
     async def _send(self, request: Request) -> Response:
         try:

@@ -88,9 +88,8 @@ class Contract:
         """Read ``sources`` (file name to text). Raises InvalidInput without the extra."""
         self.types: dict[str, StateType] = {}
         try:
-            resolver = Resolver(
-                [item for name, text in sources.items() for item in read(text, name)]
-            )
+            read_all = (read(text, name) for name, text in sources.items())
+            resolver = Resolver([each for declared in read_all for each in declared])
             for declaration in resolver.attributes_types():
                 found = StateType(resolver, declaration)
                 self.types.setdefault(found.name, found)

@@ -168,8 +168,7 @@ def _worst(faults: Iterable[Fault | None]) -> Fault | None:
 
 def _elements(value: list[Any], checks: Iterable[Check]) -> Iterator[Fault | None]:
     for index, (item, of) in enumerate(zip(value, checks, strict=False)):
-        fault = of(item)
-        if fault is not None:
+        if (fault := of(item)) is not None:
             yield fault.at(f"Index {index}")
 
 
@@ -199,8 +198,7 @@ def _mapping(shape: s.Mapping, of: _Compile) -> Check:
                 yield Fault(refusal, "an Int as key", key).at(key)
             if isinstance(keys, frozenset) and key not in keys:
                 yield Fault(refusal, shape.swift, key, f"Use one of: {_list(keys)}.").at(key)
-            fault = check(item)
-            if fault is not None:
+            if (fault := check(item)) is not None:
                 yield fault.at(key)
 
     return lambda value: (

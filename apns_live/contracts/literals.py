@@ -60,9 +60,8 @@ def infer(value: str) -> TypeName | None:
     if value.startswith(('"', "#")):
         return parse_type("String") if string_end(value, 0) == len(value) else None
     if value.startswith("[") and value.endswith("]") and ":" not in value:
-        kinds = {
-            (infer(item) or parse_type("?")).text for item in value[1:-1].split(",") if item.strip()
-        }
+        items = [infer(item) for item in value[1:-1].split(",") if item.strip()]
+        kinds = {item.text if item else "" for item in items}
         return parse_type(f"[{kinds.pop()}]") if len(kinds) == 1 and kinds <= _PLAIN else None
     if value.endswith(".none"):
         named = parse_type(value.removesuffix(".none"))

@@ -152,8 +152,7 @@ class Resolver:
     def _lookup(self, name: str, scope: Declaration | None, file: str) -> Declaration | None:
         while scope is not None:
             home = (self._by_path(scope) or scope) if scope.kind == "extension" else scope
-            found = self._nested(home, name)
-            if found is not None:
+            if (found := self._nested(home, name)) is not None:
                 return found
             if home.name == name and home.kind != "extension":
                 return home
@@ -236,8 +235,7 @@ class Resolver:
         for part, part_arguments in rest:
             if found.kind == "typealias" and found.target:
                 found = self._declared(found.target, found) or found
-            nested = self._nested(found, part)
-            if nested is None:
+            if (nested := self._nested(found, part)) is None:
                 return s.Unknown(name.text, f"{name.text} is not in the files")
             found, arguments = nested, part_arguments
         of = [self._shape(argument, scope, bound) for argument in arguments]
@@ -298,8 +296,7 @@ class Resolver:
 
     def _made(self, declaration: Declaration, bound: _Bound) -> s.Shape:
         swift = declaration.qualified
-        used = [shape.swift for name, shape in bound.items() if name in declaration.generics]
-        if used:
+        if used := [of.swift for name, of in bound.items() if name in declaration.generics]:
             swift += f"<{', '.join(used)}>"
         key = (id(declaration), ",".join(f"{n}={id(of)}:{of.swift}" for n, of in bound.items()))
         if key not in self._shapes:
@@ -388,8 +385,7 @@ class Resolver:
 
     def _coding_keys(self, declaration: Declaration, name: str) -> dict[str, str] | None:
         """Return key by property in the order of a CodingKeys enum, or None without one."""
-        keys = self._nested(declaration, name)
-        if keys is None:
+        if (keys := self._nested(declaration, name)) is None:
             return None
         if keys.kind == "typealias" and keys.target:
             keys = self._declared(keys.target, keys)
@@ -421,8 +417,7 @@ class Resolver:
         keys = {name: name for name in stored} if keys is None else keys
         made.bare = not keys
         for name, key in keys.items():
-            item = stored.get(name)
-            if item is None:
+            if (item := stored.get(name)) is None:
                 place = f"{declaration.name}.{name}"
                 raise Unreadable(f"{place} has a coding key and no stored property")
             if not (item.constant and item.value):  # let x = 1 is never decoded
@@ -461,8 +456,7 @@ class Resolver:
             raise Unreadable(f"{declaration.name} has no cases")
         keys = self._coding_keys(declaration, "CodingKeys")
         for case in declaration.cases:
-            key = case.name if keys is None else keys.get(case.name)
-            if key is None:
+            if (key := case.name if keys is None else keys.get(case.name)) is None:
                 continue
             own = f"{case.name[0].upper()}{case.name[1:]}CodingKeys"
             labels = self._coding_keys(declaration, own)

@@ -123,8 +123,7 @@ def _decided(text: str, bare: str) -> tuple[str, str, dict[int, str]]:
     # For each open #if: whether this branch is taken (None: unknown), an earlier one was, its text.
     stack: list[tuple[bool | None, bool | None, str]] = []
     for number, line in enumerate(bare_lines):
-        directive = _DIRECTIVE.match(line)
-        if directive:
+        if directive := _DIRECTIVE.match(line):
             word, rest = directive[1], directive[2].strip()
             if word == "if":
                 holds = _holds(rest)
@@ -219,8 +218,7 @@ def _without_bodies(text: str, bare: str, conditions: dict[int, str]) -> Prepare
         if match[0].startswith("var"):
             start = match.end() - 1
             observed = _OBSERVED.match(bare, start + 1)
-            end = closing.get(start)
-            if end:
+            if end := closing.get(start):
                 cut.append((start, end + 1) if observed else (start + 1, end))
             continue
         at = match.end()
@@ -243,7 +241,6 @@ def _pairs(bare: str) -> dict[int, int]:
         if match[0] in open_at:
             open_at[match[0]].append(match.start())
             continue
-        opened = open_at["{" if match[0] == "}" else "("]
-        if opened:
+        if opened := open_at["{" if match[0] == "}" else "("]:
             pairs[opened.pop()] = match.start()
     return pairs

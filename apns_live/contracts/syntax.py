@@ -204,9 +204,8 @@ class _Reader:
                 case "value_binding_pattern":
                     constant = child.text.decode().startswith("let")
                 case "pattern" if role == "name":
-                    current = Property(
-                        _bare(child), None, "", constant, attributes, modifiers, _line(child)
-                    )
+                    name, line = _bare(child), _line(child)
+                    current = Property(name, None, "", constant, attributes, modifiers, line)
                     current.condition = condition
                     found.append(current)
                 case "type_annotation" if current:
