@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import sys
@@ -97,13 +98,10 @@ def _state(line: bytes, number: int) -> tuple[str, str | bytes]:
         raw = bytes(state.json)
         return state.type, msgspec.json.decode(raw, type=str) if raw[:1] == b'"' else raw
     except msgspec.MsgspecError:
-        pass
-    try:  # the standard library takes lone surrogates
-        loose = json.loads(line)
-        if isinstance(loose["type"], str) and isinstance(loose["json"], str):
-            return loose["type"], loose["json"]
-    except (ValueError, TypeError, KeyError):
-        pass
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            loose = json.loads(line)  # the standard library takes lone surrogates
+            if isinstance(loose["type"], str) and isinstance(loose["json"], str):
+                return loose["type"], loose["json"]
     remedy = 'Write one object a line: {"type": "MatchAttributes", "json": "{...}"}.'
     raise InvalidInput(f"line {number} is not a state", "--states", remedy)
 

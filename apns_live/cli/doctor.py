@@ -362,12 +362,12 @@ def _by_fake(url: str, device: str) -> Iterator[Finding]:
     if any(not token["told"] for token in phone["tokens"]):
         said = "the phone has a new push-to-start token, and the app's stream kept quiet about it"
         yield finding("start token", "dead start token", said)
-    told: set[str] = set()
+    explained: set[str] = set()
     for push in pushes:
         word = push["explain"]
-        if not word or word in told or push["why"] == "budget":
+        if not word or word in explained or push["why"] == "budget":
             continue
-        told.add(word)
+        explained.add(word)
         start = word == "silent token" and push["event"] == "start"
         check, word = ("start token", "dead start token") if start else ("push", word)
         detail = f" ({push['detail']})" if push["detail"] else ""
