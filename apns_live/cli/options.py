@@ -50,7 +50,7 @@ def group(text: str) -> typer.Typer:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class OptionLine:
     """One line of a table of options: an option, or an argument where ``flags`` is empty."""
 
     flags: list[str]
@@ -88,7 +88,7 @@ class Words:
         )
 
 
-def words(text: str, panel: str | None = None) -> list[Words]:
+def option_lines(text: str, panel: str | None = None) -> list[OptionLine]:
     """Read a table of options; each line is like ``--flag METAVAR [lowest..highest]: What it does``.
 
     A line without a flag describes an argument. A line that ends with a colon names the panel of the
@@ -108,7 +108,7 @@ def words(text: str, panel: str | None = None) -> list[Words]:
             continue
         flags, metavar, *limits, said = match.groups()
         low, high = ((float if "." in one else int)(one) if one else None for one in limits)
-        found.append(Words((flags or "").split(), metavar, low, high, said, panel))
+        found.append(OptionLine((flags or "").split(), metavar, low, high, said, panel))
     return found
 
 
@@ -120,7 +120,7 @@ def option(
     panel: str | None = None,
 ) -> Bundle:
     """Return a bundle of one option or argument, which is the parameter ``name``."""
-    return (words(line, panel)[0].parameter(name, kind, default),)
+    return (option_lines(line, panel)[0].parameter(name, kind, default),)
 
 
 def bundle(table: str, **kinds: Any) -> Bundle:
@@ -128,7 +128,7 @@ def bundle(table: str, **kinds: Any) -> Bundle:
 
     ``kinds`` has the default of each option, or its type, which makes it None by default.
     """
-    described = {name: one for one in words(table) for name in one.names}
+    described = {name: one for one in option_lines(table) for name in one.names}
     parameters = []
     for name, said in kinds.items():
         is_type = isinstance(said, type | GenericAlias)
@@ -149,7 +149,7 @@ def _settings(table: Sequence[Setting], panel: str = "") -> Bundle:
         if one.kind is bool:
             flag, metavar = f"{flag}/--no-{flag.removeprefix('--')}", ""
         variables = f"{PREFIX}{one.part.upper()}_NAME, or the table {one.part} of {DEFAULT_FILE}"
-        described = Words([flag], metavar, None, None, text, panel or variables)
+        described = OptionLine([flag], metavar, None, None, text, panel or variables)
         name = f"setting_{one.name.replace('.', '__')}"
         options.append(described.parameter(name, one.kind | None, None))
     return tuple(options)
@@ -205,7 +205,7 @@ _FIELDS = {"message": "file", "state": "content_state"}
 """Options that are not called as the field of a message that they set."""
 MESSAGE: Bundle = tuple(
     one.parameter("message_" + _FIELDS.get(name, name), _KINDS.get(name, str) | None, None)
-    for one in words(_MESSAGE)
+    for one in option_lines(_MESSAGE)
     for name in one.names
 )
 _JSON = option("--json: Print JSON on stdout.", "json_mode", bool, False, "Output")
@@ -218,12 +218,12 @@ Function = Callable[..., int | None]
 def command(*given: str | Bundle) -> Callable[[Callable[..., Any]], Function]:
     """Give a command its options, ``--json``, and `Shared` as its first argument.
 
-    A table (see `words`) describes the function's own parameters. An option belongs to the parameter of its
+    A table (see `option_lines`) describes the function's own parameters. An option belongs to the parameter of its
     name (``--for`` to ``for_``); arguments belong to the other parameters, in their order. A bundle holds
     options that several commands share. The help has the order of ``given``. Raises `InvalidSetting` for a
     value that is not one of the choices.
     """
-    table = words("\n".join(each for each in given if isinstance(each, str)))
+    table = option_lines("\n".join(each for each in given if isinstance(each, str)))
     described = {name: one for one in table for name in one.names}
     arguments = [one for one in table if not one.flags]
     shared = [one for bundle in given if not isinstance(bundle, str) for one in bundle] + [*_JSON]
