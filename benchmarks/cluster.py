@@ -26,10 +26,18 @@ import asyncpg
 from apns_live.activities import AlertText, Audience, Presentation, Service, Start
 from apns_live.activities.people.records import TokenRecord
 from apns_live.activities.store.sealing import Sealer, new_key
-from apns_live.bench.processes import Worker, answer_until_closed, cores, say, worker
+from apns_live.bench.processes import (
+    Sink,
+    SinkOptions,
+    Worker,
+    answer_until_closed,
+    cores,
+    say,
+    sink,
+    worker,
+)
 from apns_live.bench.senders import provider_key
 from apns_live.bench.service import BATCH, TYPE, Place, new_app, opened
-from apns_live.bench.sinks import Sink, SinkOptions, sink
 from apns_live.gateway.serving import calm_collector
 from benchmarks.pages import Bar, figures, finish, options, result
 from tests.postgres import postgres

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from apns_live import Client, Endpoint, ProviderKey, Update
+from apns_live.bench.processes import Sink, SinkOptions, sink
 from apns_live.bench.senders import BUNDLE_ID, KEY_ID, TEAM_ID, provider_key
-from apns_live.bench.sinks import Sink, SinkOptions, sink
 from apns_live.contracts import Contract
 from benchmarks.pages import Bar, figures, finish, options, result
 

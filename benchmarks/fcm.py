@@ -19,10 +19,9 @@ import httpx
 
 from apns_live.activities.store.sealing import new_key
 from apns_live.bench.gateway import APP, STATE, Traffic, run_served, serve_app
-from apns_live.bench.processes import Worker, cores, worker
+from apns_live.bench.processes import SinkOptions, Worker, cores, sink, worker
 from apns_live.bench.senders import provider_key
 from apns_live.bench.service import new_app, opened
-from apns_live.bench.sinks import SinkOptions, sink
 from apns_live.gateway import create_app
 from apns_live.gateway.scopes import ALL, SENDING
 from apns_live.gateway.wire.certificates import Certificates as GatewayCertificates

@@ -30,10 +30,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from apns_live.bench.processes import cores
+from apns_live.bench.processes import SinkOptions, cores, sink
 from apns_live.bench.runner import message_of
 from apns_live.bench.senders import Plan, our_client
-from apns_live.bench.sinks import SinkOptions, sink
 from apns_live.clock import SteadyTime, SystemClock
 from apns_live.delivery import Budget, Delivery, SqliteJournal, Urgency
 from apns_live.delivery.lanes import Lanes

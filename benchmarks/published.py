@@ -16,11 +16,11 @@ import psutil
 
 from apns_live.bench import runner
 from apns_live.bench.gateway import gateway as measure_gateway
+from apns_live.bench.processes import Sink, SinkOptions, sink
 from apns_live.bench.results import Result, Run, median
 from apns_live.bench.runner import Contender, Setup, contenders_of, message_of
 from apns_live.bench.senders import Plan
 from apns_live.bench.service import service as measure_service
-from apns_live.bench.sinks import Sink, SinkOptions, sink
 from benchmarks.pages import Bar, finish, options
 from tests.servers import nginx
 

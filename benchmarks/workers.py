@@ -14,8 +14,8 @@ import sys
 import time
 
 from apns_live import Client, Endpoint, ProviderKey, Update
+from apns_live.bench.processes import SinkOptions, sink
 from apns_live.bench.senders import BUNDLE_ID, KEY_ID, TEAM_ID, provider_key
-from apns_live.bench.sinks import SinkOptions, sink
 from benchmarks.pages import Bar, figures, finish, options, result
 
 SMALL = 30_000

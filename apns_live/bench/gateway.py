@@ -24,12 +24,11 @@ from ..activities.store.sealing import new_key
 from ..gateway import create_app
 from ..gateway.scopes import ALL
 from ..gateway.serving import calm_collector, raise_descriptor_limit, serving
-from .processes import Worker, answer_until_closed, cores, say, worker
+from .processes import Sink, Worker, answer_until_closed, cores, say, sink, worker
 from .results import Result, Run, conditions, quantiles
 from .runner import Progress, Setup
 from .senders import provider_key
 from .service import new_app, opened
-from .sinks import Sink, sink
 
 APP, TYPE = "bench", "DemoAttributes"
 STATE = {

@@ -23,8 +23,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..misfits import misfit
-from .processes import cores
-from .sinks import SinkOptions, carries
+from .processes import SinkOptions, carries, cores
 
 SHARES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
 """The quantiles that a run keeps."""

@@ -27,10 +27,9 @@ from ..misfits import misfit
 from ..payload import Update, encode
 from ..testing.certificates import write_private
 from . import senders
-from .processes import cores, worker
+from .processes import Sink, SinkOptions, carries, cores, relayed, sink, worker
 from .results import Result, Run, conditions
 from .senders import BUNDLE_ID, KEY_ID, PEERS, TEAM_ID, Plan
-from .sinks import Sink, SinkOptions, carries, relayed, sink
 
 SILENCE = 120.0
 """Seconds to wait for a sender, in addition to the time for which it sends."""

@@ -30,9 +30,8 @@ from ..delivery import Delivery
 from ..outcome import Outcome
 from ..payload import Message, Update, encode
 from ..testing.certificates import write_private
-from .processes import peak_bytes, say
+from .processes import Sink, peak_bytes, say
 from .results import Run, quantiles, taken
-from .sinks import Sink
 
 BUNDLE_ID = "com.example.scores"
 TEAM_ID, KEY_ID = "DEF123GHIJ", "ABC123DEFG"

@@ -72,8 +72,8 @@ class Bench:
 
     def setup(self) -> Setup:
         """Return how the measure runs. Raises `InvalidInput` for an unknown kind of sink."""
+        from ..bench.processes import SinkOptions
         from ..bench.runner import Setup
-        from ..bench.sinks import SinkOptions
 
         kind = self.said["sink"]
         if kind not in ("auto", "c", "own"):

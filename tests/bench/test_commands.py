@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from apns_live.bench import results
+from apns_live.bench.processes import Sink, SinkOptions, sink
 from apns_live.bench.results import Result
 from apns_live.bench.runner import Setup, Stand, contenders_of, message_of
 from apns_live.bench.senders import Plan, our_client
-from apns_live.bench.sinks import Sink, SinkOptions, sink
 from apns_live.cli import run
 from apns_live.errors import BenchError
 

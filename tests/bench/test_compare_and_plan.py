@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from apns_live import Client, Endpoint, ProviderKey
+from apns_live.bench.processes import Answering
 from apns_live.bench.results import (
     POOL_SHARE,
     Costs,
@@ -26,7 +27,6 @@ from apns_live.bench.results import (
 )
 from apns_live.bench.runner import message_of
 from apns_live.bench.senders import provider_key
-from apns_live.bench.sinks import Answering
 from apns_live.cli import run
 from tests.simulation.effects import Effects
 from tests.simulation.loop import SimulatedClock, SimulatedLoop
