@@ -127,9 +127,6 @@ class Audience:
         while late and len(picked) < limit:
             place = late.popleft()
             if status[place] == LATE:
-                if cursor[place] == newest:
-                    status[place] = IDLE
-                    continue
                 status[place] = FLYING
                 picked.append(place)
         remaining = self._remaining

@@ -90,17 +90,17 @@ class Lane:
                 f"the activity of token {self.token[:8]}... was ended; nothing may follow its end. "
                 "Start a new activity, which has a new token."
             )
-        older = state.revision is not None and self.revision is not None
+        new, old = state.revision, self.revision
         if state.is_end:
             self.ended = True
-        elif older and (state.revision or 0) <= (self.revision or 0):
-            return state, superseded(self.token, state, f"revision {state.revision} is not newer")
+        elif new is not None and old is not None and new <= old:
+            return state, superseded(self.token, state, f"revision {new} is not newer")
         elif state.given_timestamp is not None and state.given_timestamp <= self.last_timestamp:
             return state, superseded(
                 self.token, state, f"timestamp {state.given_timestamp} is not newer"
             )
-        if state.revision is not None:
-            self.revision = state.revision
+        if new is not None:
+            self.revision = new
         replaced, self.waiting = self.waiting, state
         if replaced is None:
             return None

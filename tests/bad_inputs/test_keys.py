@@ -136,7 +136,8 @@ def test_it_is_refused_with_its_field_and_a_remedy(row):
 def test_what_is_wrong_with_an_identifier_is_said():
     for wrong, problem in (
         ("", "is empty"),
-        ("ABC123", "has 6 characters"),
+        ("ABC123", "has 6 characters, not 10"),
+        ("ABCDEF12345", "has 11 characters, not 10"),
         ("com.a", "bundle id"),
     ):
         with pytest.raises(InvalidKey, match=problem):

@@ -48,6 +48,17 @@ def test_a_token_that_joins_before_the_last_place_of_a_sweep_makes_nobody_miss_i
     assert not audience.pending
 
 
+def test_giving_up_leaves_nothing_to_send():
+    audience = Audience()
+    for token in "abc":
+        audience.join(token)
+    audience.publish()
+    assert serve(audience, 1) == ["a"]
+    assert audience.give_up_waiting() == [1, 2]
+    assert (audience.behind, audience.pending) == (0, False)
+    assert audience.pick(10) == []
+
+
 def test_a_token_that_leaves_and_joins_again_in_flight_is_behind_once():
     audience = Audience()
     place = audience.join("a")

@@ -137,6 +137,15 @@ def answer(verdict: Verdict, **more: Any) -> Outcome:
     return Outcome(token="ab", verdict=verdict, attempts=1, **more)
 
 
+def test_an_errand_in_flight_or_settled_is_never_ready():
+    lane = Errand("ab", state(), StartAccounts())
+    assert lane.ready_at(NOW, NOW) == NOW
+    leave(lane)
+    assert lane.ready_at(NOW, NOW) == NEVER
+    lane.settle(answer(Verdict.ACCEPTED), NOW)
+    assert lane.ready_at(NOW, NOW) == NEVER
+
+
 def test_a_next_try_past_the_last_moment_ends_what_nothing_replaces():
     lane = Lane("ab")
     lane.offer(state(1))
