@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class Limits:
         now = self._clock.monotonic()
         state = self._states.get(who)
         if state is None:
-            state = self._states[who] = _State(float(limit or 0), now)
+            state = self._states[who] = _State(math.inf if limit is None else limit, now)
             # Drop the least recently active callers, except those with running requests.
             for _ in range(len(self._states) - _REMEMBERED):
                 oldest, dropped = self._states.popitem(last=False)

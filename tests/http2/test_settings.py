@@ -214,3 +214,11 @@ def test_our_own_bad_settings_are_refused(bad: dict) -> None:
     with pytest.raises(InvalidSetting):
         server.change_settings(bad)
     assert server.data_to_send() == b""
+
+
+def test_a_setting_has_32_bits() -> None:
+    server = ready_server()
+    with pytest.raises(InvalidSetting, match="4294967296 does not fit 32 bits"):
+        server.change_settings({STREAMS: 2**32})
+    server.change_settings({STREAMS: 2**32 - 1})
+    assert server.data_to_send().endswith(b"\xff\xff\xff\xff")

@@ -385,6 +385,16 @@ def test_limits_forget_who_was_quiet_longest_and_nobody_whose_request_runs(
         limits.enter_as("address 0", 1)
 
 
+def test_a_key_that_gets_a_limit_has_all_of_it() -> None:
+    limits = Limits(GatewaySettings(), SimulatedClock())
+    with limits.enter_as("key 1", None):
+        pass
+    for _ in range(3):
+        limits.enter_as("key 1", 3)
+    with pytest.raises(TooManyRequests):
+        limits.enter_as("key 1", 3)
+
+
 async def test_many_first_calls_of_a_key_look_it_up_a_few_times(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
