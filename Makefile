@@ -19,7 +19,7 @@ REQUIRE_EXTERNALS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bare check audit docs soak mutants bench extras image release-check format clean
+.PHONY: help setup demo test bare three-workers check audit docs soak mutants bench extras image release-check format clean
 
 help:
 	@echo 'make setup    create .venv and install everything'
@@ -71,6 +71,12 @@ bare: $(VENV)/.installed-test
 		ln -s "$$(command -v $$name || echo /usr/sbin/$$name)" "$$folder/no-programs/$$name"; done && \
 	APNS_LIVE_HYPOTHESIS_PROFILE=ci APNS_LIVE_NODE_MODULES= PATH="$$folder/no-programs" \
 		$(BIN)/python -m pytest -q -n $(JOBS) --basetemp="$$folder/pytest" $(BARE) $(PYTEST_ARGS)
+
+# What is sent, over PostgreSQL with two more services beside the one of the test.
+THREE := $(addprefix tests/activities/send/test_,life.py notifying.py tokens.py limits.py channels.py waiting.py watch.py)
+three-workers: $(VENV)/.installed-test
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	APNS_LIVE_WORKERS=3 $(BIN)/python -m pytest -q -n $(JOBS) --basetemp="$$folder/pytest" $(THREE) $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

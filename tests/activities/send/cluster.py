@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -84,29 +84,37 @@ class ThreeWorkers(Cluster):
         service = await super().open(**changes)
         while len(self.others) < 2:
             self.others.append(await self.beside())
-        await share(service, *self.others)
+        workers = [service, *self.others]
+        while not all(80 < len(worker.ownership.partitions) < 90 for worker in workers):
+            for worker in workers:
+                worker.ownership.look()
+            await self.rest()
         return service
 
     async def settled(self) -> None:
         """Let time pass until no worker has work, and no work waits for one in the store."""
-        give_up = self.clock.monotonic() + self.patience
+        begun = self.clock.monotonic()
         while True:
             for service in (self.service, *self.others):
                 await self.result_of(service.settled())
             if self.handed_in and self.registering:
                 await self.hand_in()
-            elif not await self.waiting():
-                return
-            assert self.clock.monotonic() < give_up, await self.waiting()
-            await self.step(give_up)
+            else:
+                open_, behind = await self.waiting()
+                waited = self.clock.monotonic() - begun
+                # A refused token, or one of two devices, stays behind.
+                if not open_ and (not behind or waited > self.patience / 6):
+                    return
+                assert waited < self.patience, open_
+                await self.step(begun + self.patience)
 
-    async def waiting(self) -> list[Any]:
+    async def waiting(self) -> tuple[Sequence[Any], Sequence[Any]]:
         """Return unfinished operations, and activities with a token that lacks the newest state."""
         table = schema.operations
         query = select(table.c.public_id, table.c.kind).where(table.c.finished_at.is_(None))
         open_ = await self.database.rows(query.where(table.c.status != "failed"))
         behind = ActivityBacklog._behind(frozenset(range(PARTITIONS)))
-        return [*open_, *await self.database.rows(behind)]
+        return open_, await self.database.rows(behind)
 
 
 async def share(*services: Service) -> None:

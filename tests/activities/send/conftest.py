@@ -15,6 +15,19 @@ from tests.activities.send.world import World, phone_settings
 THREE = os.environ.get("APNS_LIVE_WORKERS") == "3"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With three workers, leave out the tests that need one process, or have their own."""
+    if THREE:
+        kept = [
+            one
+            for one in items
+            if "world" in getattr(one, "fixturenames", ())
+            and one.get_closest_marker("one_process") is None
+        ]
+        config.hook.pytest_deselected(items=[one for one in items if one not in kept])
+        items[:] = kept
+
+
 @pytest.fixture(params=["three workers"] if THREE else ["sqlite", "postgresql"])
 def store_kind(request: pytest.FixtureRequest) -> str:
     """Which database; see tests/activities/databases.py."""

@@ -118,6 +118,7 @@ async def test_an_app_that_registers_a_card_again_that_was_ended_gets_the_end_ag
     assert len(world.fake.pushes) == pushes
 
 
+@pytest.mark.one_process("minutes pass before another process is notified")
 async def test_a_phone_that_was_away_for_long_gets_the_newest_state(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ async def test_a_device_that_started_the_activity_itself_joins(world: World) -> 
     await world.until(lambda: world.showing(phone) == ("ended", 6))
 
 
+@pytest.mark.one_process("another process reads the device while the update is open")
 async def test_a_device_that_joins_a_running_activity_gets_its_state_without_its_alert(
     world: World,
 ) -> None:

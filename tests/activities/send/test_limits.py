@@ -132,6 +132,7 @@ async def test_without_a_limit_all_stay(world: World) -> None:
     assert set(states(phone).values()) == {"active"}
 
 
+@pytest.mark.one_process("asks one process whether it is busy")
 async def test_one_without_a_token_is_ended_when_it_hands_it_in(world: World) -> None:
     await limited(world, 1)
     world.registering = False
@@ -183,6 +184,7 @@ async def test_what_follows_a_channel_counts_and_stays(world: World) -> None:
     assert states(phone) == {"a": "active", "b": "active"}
 
 
+@pytest.mark.one_process("another process continues at once")
 async def test_an_end_that_is_owed_survives_a_restart(world: World) -> None:
     await limited(world, 1)
     [phone] = await world.add_phones(1)
@@ -264,6 +266,7 @@ async def test_a_late_joiner_of_one_that_gave_way_elsewhere_is_counted(world: Wo
     assert (begun.accepted, begun.failed) in {(3, 0), (2, 1)}
 
 
+@pytest.mark.one_process("looks at the queries of one process")
 async def test_no_query_scans_a_table(world: World) -> None:
     await limited(world, 1)
     [phone] = await world.add_phones(1)

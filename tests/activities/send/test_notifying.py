@@ -188,6 +188,7 @@ async def test_a_close_with_unanswered_pushes_sends_none_again(world: World) -> 
     assert [entry["verdict"] for entry in outcomes] == ["unknown"] * 4
 
 
+@pytest.mark.one_process("another process continues at once")
 async def test_after_a_restart_it_goes_on_and_those_without_an_outcome_are_unknown(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +327,7 @@ async def test_a_start_counts_persons_too(world: World) -> None:
     assert (known["accepted"], known["users"]) == (5, 3)
 
 
+@pytest.mark.one_process("looks at the queries of one process")
 async def test_no_query_scans_a_table(world: World) -> None:
     phones = await with_phones(world, 3)
     async with every_query_indexed(world.database, small={"apps", "credentials"}):
