@@ -361,6 +361,18 @@ def test_a_stream_without_window_holds_up_no_other() -> None:
     assert [frame[2:] for frame in frames_of(server.data_to_send())] == [(1, b"bo")]
 
 
+def test_a_window_of_the_connection_serves_who_waits_for_it_alone() -> None:
+    server = ready_server()
+    server.receive(settings(INITIAL_WINDOW_SIZE=0))
+    for stream_id in (1, 3):
+        server.receive(headers(stream_id, REQUEST_BLOCK, END_HEADERS | END_STREAM))
+        server.send_response(stream_id, 200, [], b"x" * 65_540)
+    server.receive(window_update(3, 100_000))
+    server.data_to_send()
+    server.receive(window_update(0, 100))
+    assert [frame[2:] for frame in frames_of(server.data_to_send())] == [(3, b"xxxxx")]
+
+
 def test_a_refill_grants_what_is_missing() -> None:
     window = ReceiveWindow(100_000)
     window.available = 50_001
