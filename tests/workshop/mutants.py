@@ -209,7 +209,10 @@ def _run(folder: Path, words: list[str], seconds: float, called: tuple[Path, Pat
         plugins=[plugin] if plugin else [],
     )
     if called and plugin:
-        called[1].write_text(json.dumps({at: list(names) for at, names in plugin.tests.items()}))
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        seconds = sum(each.ru_utime + each.ru_stime for each in used)
+        tests = {at: list(names) for at, names in plugin.tests.items()}
+        called[1].write_text(json.dumps({"tests": tests, "seconds": seconds}))
     atexit._run_exitfuncs()  # a forked process does not run them by itself
     os._exit(int(status != 0))
 
@@ -248,15 +251,13 @@ class _Module:
         self._all = MODULES[module].split()
         path = folder / "apns_live" / module
         self._source = path.read_text()
-        report = folder.parent / "called.json"
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        report = folder.parent / f"{folder.name}-called.json"
         # A test may fail on a busy machine; it must not pass for one that notices everything.
         if not any(_passes(folder, self._all, called=(path, report)) for _ in range(2)):
             raise SystemExit(f"the tests of {module} fail without a mutant: {MODULES[module]}")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        self._seconds = 10.0 + 3.0 * took
-        self._called = {int(at): names for at, names in json.loads(report.read_text()).items()}
+        told = json.loads(report.read_text())
+        self._seconds = 10.0 + 3.0 * told["seconds"]
+        self._called = {int(at): names for at, names in told["tests"].items()}
 
     def survives(self, folder: Path, mutant: Mutant) -> bool:
         """Return whether all tests pass with this change in a copy of the tree."""
@@ -291,10 +292,13 @@ def main() -> int:
         free: SimpleQueue[Path] = SimpleQueue()
         for number in range(options.jobs):
             free.put(Path(shutil.copytree(ROOT, Path(temporary) / str(number), ignore=_LEFT_OUT)))
-        modules = {
-            name: _Module(Path(temporary) / "0", name)
-            for name in sorted({one.module for one in sample})
-        }
+
+        def watched(module: str) -> _Module:
+            folder = free.get()
+            try:
+                return _Module(folder, module)
+            finally:
+                free.put(folder)
 
         def survives(mutant: Mutant) -> bool:
             folder = free.get()
@@ -305,6 +309,8 @@ def main() -> int:
 
         noticed = dict.fromkeys(chosen, 0)
         with ThreadPoolExecutor(options.jobs) as executor:
+            names = sorted({one.module for one in sample})
+            modules = dict(zip(names, executor.map(watched, names), strict=True))
             for mutant, alive in zip(sample, executor.map(survives, sample), strict=True):
                 if alive:
                     print(f"survived: {mutant}", flush=True)
