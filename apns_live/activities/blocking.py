@@ -30,6 +30,7 @@ from .store.database import Database
 from .store.upgrade import upgrade as migrate
 
 T = TypeVar("T")
+_END = object()
 
 
 def upgrade(database: str | Path) -> str:
@@ -154,14 +155,10 @@ class _Reader(Iterator[Any]):
         self._portal = portal
 
     def __next__(self) -> Any:
-        async def step() -> tuple[bool, Any]:
-            try:
-                return True, await self._reader.__anext__()
-            except StopAsyncIteration:
-                return False, None
+        async def step() -> Any:
+            return await anext(self._reader, _END)
 
-        there, value = self._portal.call(step)
-        if not there:
+        if (value := self._portal.call(step)) is _END:
             raise StopIteration
         return value
 

@@ -39,18 +39,15 @@ _PRESENCE = frozenset({"exists", "not_exists"})
 _LISTS = frozenset({"in_array", "not_in_array"})
 _ELAPSED = frozenset({"time_elapsed_gt", "time_elapsed_lt"})
 
+_TEXT = _EQUALITY | _LISTS | _PRESENCE
+
 RELATIONS: Mapping[str, frozenset[str]] = {
-    "tag": _ORDER | _EQUALITY | _PRESENCE | _LISTS | _ELAPSED,
-    "custom": _ORDER | _EQUALITY | _PRESENCE | _LISTS | _ELAPSED,
-    "language": _EQUALITY | _LISTS | _PRESENCE,
-    "country": _EQUALITY | _LISTS | _PRESENCE,
-    "app_version": _ORDER | _EQUALITY | _LISTS | _PRESENCE,
-    "os_version": _EQUALITY | _LISTS | _PRESENCE,
-    "first_session": _ORDER | _PRESENCE,
-    "last_session": _ORDER | _PRESENCE,
-    "session_count": _ORDER | _EQUALITY,
-    "session_time": _ORDER | _EQUALITY,
-    "amount_spent": _ORDER | _EQUALITY,
+    **dict.fromkeys(("tag", "custom"), _ORDER | _TEXT | _ELAPSED),
+    **dict.fromkeys(("language", "country"), _TEXT),
+    "app_version": _ORDER | _TEXT,
+    "os_version": _TEXT,
+    **dict.fromkeys(("first_session", "last_session"), _ORDER | _PRESENCE),
+    **dict.fromkeys(("session_count", "session_time", "amount_spent"), _ORDER | _EQUALITY),
     "push_enabled": _EQUALITY,
     "location": _PRESENCE | {"within"},
 }
