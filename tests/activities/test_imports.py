@@ -17,6 +17,7 @@ from apns_live.activities.core import Core
 from apns_live.activities.people.devices import Devices
 from apns_live.activities.people.directory import Directory
 from apns_live.activities.people.imports import Imports, Layout, Progress, Report
+from apns_live.activities.people.imports.reading import MAX_LINE
 from apns_live.activities.people.people import People
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
 from apns_live.activities.store import schema
@@ -377,8 +378,12 @@ async def test_long_lines_make_smaller_batches(imports: Imports, app: App, tmp_p
     assert (report.accepted, len(told)) == (20, 3)
 
 
-async def test_a_line_that_is_too_long_is_one_refused_line(imports: Imports, app: App) -> None:
-    lines = b'{"id": "a"}\n{"id": "' + b"x" * (3 << 20) + b'"}\n{"id": "b"}\n'
+# Eleven bytes are around it: the second line has one byte too many, with its end.
+@pytest.mark.parametrize("length", [3 << 20, MAX_LINE - 10])
+async def test_a_line_that_is_too_long_is_one_refused_line(
+    imports: Imports, app: App, length: int
+) -> None:
+    lines = b'{"id": "a"}\n{"id": "' + b"x" * length + b'"}\n{"id": "b"}\n'
     report = await imports.run(app, "devices", io.BytesIO(lines))
     assert (report.lines, report.accepted, report.refused) == (3, 2, 1)
     assert "longer than" in report.errors[0].problem

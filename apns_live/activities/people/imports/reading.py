@@ -107,11 +107,10 @@ class Reader:
             self.text_bytes += len(line)
             if self.lines == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            if len(line) > MAX_LINE:
-                # Keep the beginning of the line and skip the rest, so that the next line starts
-                # cleanly.
-                while (rest := self._next()) and not rest.endswith(b"\n"):
-                    self.text_bytes += len(rest)
+            rest = line  # of a line that is too long; it is skipped up to the next line
+            while len(line) > MAX_LINE and rest and not rest.endswith(b"\n"):
+                rest = self._next()
+                self.text_bytes += len(rest)
             yield line
 
     def _next(self) -> bytes:
