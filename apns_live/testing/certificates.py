@@ -197,14 +197,10 @@ def _signed(
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    others = "content_commitment key_encipherment data_encipherment key_agreement encipher_only"
     return x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=signs_certificates,
         crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
+        **dict.fromkeys([*others.split(), "decipher_only"], False),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -29,6 +29,8 @@ _TOLD = {
 }
 """Fields of a refusal, and the headers that they repeat."""
 Act = Literal["answer", "withhold", "stall", "reset", "goaway", "disconnect", "silence"]
+_ACTS = {"throttle": "answer", "refuse_stream": "reset"}
+"""What a face does for a fault whose action is not an act itself."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -104,22 +106,13 @@ class Engine:
             if fault.action == "delay":
                 delay += self._delay(fault.delay, fault.spread, active.draws_as, key, nth)
                 continue
-            if fault.delay:
-                delay += fault.delay
-            return self._strike(fault, request, connection, delay)
+            act = _ACTS.get(fault.action, fault.action)
+            is_processed = fault.is_processed or (act == "goaway" and fault.processed is None)
+            response = self._respond(request, connection) if is_processed else None
+            if act == "answer":
+                response = self._faulty(fault, request, connection, response)
+            return Plan(cast("Act", act), response, delay + fault.delay, fault)
         return Plan("answer", self._respond(request, connection), delay)
-
-    def _strike(
-        self, fault: Fault, request: Request, connection: ConnectionIdentity, delay: float
-    ) -> Plan:
-        processed = self._respond(request, connection) if fault.is_processed else None
-        if fault.action in ("answer", "throttle"):
-            return Plan("answer", self._faulty(fault, request, connection, processed), delay, fault)
-        if fault.action == "goaway" and fault.processed is not False:
-            response = processed or self._respond(request, connection)
-            return Plan("goaway", response, delay, fault)
-        act: Act = "reset" if fault.action in ("reset", "refuse_stream") else fault.action  # type: ignore[assignment]
-        return Plan(act, processed, delay, fault)
 
     def _faulty(
         self,
