@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from apns_live.errors import FakeError
 
 from .certificates import Certificates
-from .engine import Engine, Plan
+from .engine import Engine
 from .listener import listening_sockets
 from .state import ConnectionIdentity, Effect, Face, Request, Response
 from .wire import ConnectionSnapshot, FaceOptions
@@ -149,13 +149,7 @@ class AsgiFace:
             if not message.get("more_body", False):
                 break
         request = Request(_fields(scope), bytes(body), self.kind)
-        answer = self._engine.answer(request, self._identity(scope))
-        if isinstance(answer, Plan):
-            await self._carry_out(answer, receive, send)
-        else:
-            await _answer(answer, send)
-
-    async def _carry_out(self, plan: Plan, receive: Receive, send: Send) -> None:
+        plan = self._engine.answer(request, self._identity(scope))
         if plan.delay > 0:
             arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._engine.clock.call_later(

@@ -1,4 +1,4 @@
-"""The engine of both faces: takes a request and returns its response, or a plan.
+"""The engine of both faces: takes a request and returns what a face must do with it.
 
 The engine applies faults first, then the rules, and records the result. A face executes the plan as far
 as its HTTP/2 implementation allows.
@@ -73,14 +73,14 @@ class Engine:
         self.connections += 1
         return self.connections
 
-    def answer(self, request: Request, connection: ConnectionIdentity) -> Response | Plan:
-        """Return the response to send at once, or a plan for a delay or a fault."""
+    def answer(self, request: Request, connection: ConnectionIdentity) -> Plan:
+        """Answer a request by the rules, unless a fault strikes it."""
         faults = self.faults
         if self.faults_of is not None:
             faults = self.faults_of(key_of(dict(request.headers)))
         if faults or self.latency or self.spread:
             return self._plan(request, connection, faults)
-        return self._respond(request, connection)
+        return Plan("answer", self._respond(request, connection))
 
     def _respond(self, request: Request, connection: ConnectionIdentity) -> Response:
         now, wall = self.clock.time(), self.wall() + self.token_offset

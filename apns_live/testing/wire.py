@@ -149,7 +149,6 @@ class WireConnection(asyncio.Protocol):
         self.peer = ""
         self.max_streams = face.options.first_streams
         self._engine = face.engine
-        self._answer = face.engine.answer
         self._transport: asyncio.Transport | None = None
         self._last_served: int | None = None
         self._flush_planned = False
@@ -235,17 +234,8 @@ class WireConnection(asyncio.Protocol):
         stream_id = event.stream_id
         if self._last_served is not None and stream_id > self._last_served:
             return
-        answer = self._answer(Request(event.headers, event.body, self.face.kind), self.identity)
-        if type(answer) is Response:
-            if answer.effects:
-                self._apply(answer.effects, stream_id)
-            self.http.send_response(stream_id, answer.status, answer.headers, answer.body)
-            if self.closing:
-                self._close_when_done()
-        elif isinstance(answer, Plan):
-            self._carry_out(stream_id, answer)
-
-    def _carry_out(self, stream_id: int, plan: Plan) -> None:
+        request = Request(event.headers, event.body, self.face.kind)
+        plan = self._engine.answer(request, self.identity)
         fault, act = plan.fault, plan.act
         if act == "silence":
             self.silence()

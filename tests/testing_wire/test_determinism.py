@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from apns_live.testing import FakeApns, SimulatedClock
 from apns_live.testing.control.rows import row_of
-from apns_live.testing.engine import Plan
 from apns_live.testing.state import ConnectionIdentity, RegisteredKey, Response
 
 from .requests import KEY_ID, Signer, broadcast_request, device_request, manage_request
@@ -148,7 +147,7 @@ def test_one_recorded_sequence_gives_the_same_log_byte_for_byte() -> None:
                 token = token_of(source.randrange(40))
                 request, identity = device_request(jwt, token=token, body=body), connection
             answer = fake.engine.answer(request, identity)
-            answers.append(answer.response if isinstance(answer, Plan) else answer)
+            answers.append(answer.response)
         return b"".join(
             msgspec.json.encode(row_of(entry, fake)) + b"\n" for entry in fake.log.entries
         ), [each for each in answers if each is not None]
