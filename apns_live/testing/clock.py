@@ -3,11 +3,6 @@
 ``SimulatedClock`` stands still until it is advanced. ``RealClock`` runs with the machine and can be
 moved forward. Both implement ``apns_live.clock.Clock``. Neither may be used from several threads.
 Advance a fake on its own thread through its handle, which uses that thread.
-
-Real sockets and simulated time meet in ``settle``: bytes on a loopback socket need passes of the
-event loop, not seconds. ``await clock.settle()`` gives the loop a number of passes;
-``await clock.settle(until=condition)`` gives it as many as it takes for ``condition()`` to hold,
-and ``await clock.advance_until(condition)`` lets simulated time pass as well, from timer to timer.
 """
 
 from __future__ import annotations
@@ -155,6 +150,7 @@ class _MovableClock:
     ) -> None:
         """Let the event loop work while this clock stands still.
 
+        Bytes on a loopback socket need passes of the event loop, not seconds.
         Without ``until`` it makes ``passes`` passes and goes on while there is work that needs no
         time: ready callbacks, bytes on sockets, lookups in the loop's threads; a tenth of a second
         of the machine's time at most. With ``until`` it goes on until the condition holds; raises

@@ -15,7 +15,6 @@ from apns_live.testing.clock import FakeClock
 from apns_live.testing.log import DeliveryLog, PushRecord
 from apns_live.testing.state import TokenCondition, TokenStatus
 
-from .broadcasts import Feeds
 from .decoding import (
     DATA_LIMIT,
     Aps,
@@ -26,7 +25,7 @@ from .decoding import (
     shows_alert,
 )
 from .model import ENDED_KEPT, Activity, Device, PushToPhone, Refresh, Token
-from .registry import Registry
+from .registry import Feeds, Registry
 from .schedule import Schedule, Sleeper
 from .schemas import ContentStateSchemas
 from .settings import BEFORE_17_2, OBSERVED, Budget, BudgetLaw, PhoneSettings

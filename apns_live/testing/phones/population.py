@@ -16,10 +16,9 @@ from apns_live.testing.state import Push, TokenCondition, TokenStatus
 from apns_live.testing.topics import LIVE_ACTIVITY
 
 from .activitykit import PUSH_TO_START, ActivityKit
-from .broadcasts import kept_until
 from .decoding import as_json, peek_event
 from .model import NOTIFICATIONS_KEPT, Activity, Device, PushToPhone, Token
-from .registry import second_key
+from .registry import kept_until, second_key
 from .schedule import Sleeper, away_until, is_held, next_burst
 from .settings import Consent, PhoneSettings, check_consent, parse_version
 

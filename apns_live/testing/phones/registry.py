@@ -1,13 +1,14 @@
-"""The registry of tokens, phones and activities."""
+"""The registry of tokens, phones and activities, and of the subscribers of broadcast channels."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from apns_live.errors import FakeError
-from apns_live.testing.log import Ring
+from apns_live.testing.log import PushRecord, Ring
 from apns_live.testing.state import LIVE, UNKNOWN, TokenCondition, TokenStatus
 from apns_live.testing.topics import LIVE_ACTIVITY, SUFFIXES
 
@@ -20,6 +21,10 @@ DEVICE_TOKEN_BYTES = 32
 """Ordinary device tokens of iPhones have 64 hex digits."""
 ACTIVITY_TOKEN_BYTES = 80
 """Push-to-start and activity tokens of a real iPhone were seen with 160 hex digits."""
+
+KEPT_FOR = 8 * 3600.0
+MOST_FEEDS = 50_000
+"""An app has at most 10,000 channels."""
 
 _WRONG_TOPIC = TokenStatus(TokenCondition.WRONG_TOPIC)
 
@@ -168,3 +173,54 @@ def _call(listener: Callable[..., object], *arguments: object) -> None:
     except Exception:  # noqa: BLE001
         # A listener belongs to a test. Its error must not stop the phones or the push port.
         _log.exception("a listener for tokens raised")
+
+
+# Broadcast channels. Storage policy 1 keeps the newest message, eight hours at most; policy 0 keeps nothing
+# (Apple, "Sending channel management requests to APNs"). What Apple counts for channels is not published:
+# here a broadcast does not count against an activity's hourly budget.
+
+
+@dataclass(slots=True, eq=False)
+class Feed:
+    """One channel: its listeners in the order in which they joined, and its newest message."""
+
+    activities: dict[Activity, None] = field(default_factory=dict)
+    latest: PushRecord | None = None
+
+
+def kept_until(record: PushRecord) -> float:
+    """Return when a stored broadcast is deleted; 0 if it is not stored."""
+    push = record.push
+    if push.storage_policy != 1 or push.expiration == 0:
+        return 0.0
+    longest = push.received_at + KEPT_FOR
+    return longest if push.expiration is None else min(longest, float(push.expiration))
+
+
+class Feeds:
+    """All channels that have a listener or a stored message."""
+
+    def __init__(self) -> None:
+        self._feeds: dict[tuple[str, str], Feed] = {}
+
+    def of(self, bundle_id: str, channel_id: str) -> Feed:
+        """Return a channel's feed."""
+        key = (bundle_id, channel_id)
+        feed = self._feeds.get(key)
+        if feed is None:
+            if len(self._feeds) >= MOST_FEEDS:
+                # Feeds of deleted channels remain. Drop those without listeners.
+                self._feeds = {each: kept for each, kept in self._feeds.items() if kept.activities}
+            feed = self._feeds[key] = Feed()
+        return feed
+
+    def leave(self, activity: Activity) -> None:
+        """Remove an activity from its channel."""
+        if activity.channel is not None:
+            feed = self._feeds.get((activity.bundle_id, activity.channel))
+            if feed is not None:
+                feed.activities.pop(activity, None)
+
+    def clear(self) -> None:
+        """Remove all channels."""
+        self._feeds.clear()
