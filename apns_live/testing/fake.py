@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from time import time as wall_time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from uuid import UUID
 
 from apns_live.contracts import Contract
 from apns_live.errors import FakeError
@@ -129,12 +130,12 @@ class FakeApns(Part):
         )
         strict_mode = plan.choose("strict", strict, False)
         played: Environment = plan.choose("environment", environment, "development")
-        identifiers = random.Random(self.seed)  # noqa: S311 - repeatable on purpose
+        bits = random.Random(self.seed).getrandbits  # noqa: S311 - repeatable on purpose
         self.state = ApnsState(
             environment=played,
             channels=Channels(environment=played, seed=self.seed),
             verifier=TokenVerifier(strict=strict_mode),
-            new_id=_identifiers(identifiers),
+            new_id=lambda: str(UUID(int=bits(128), version=4)),
             spelling=plan.choose("spelling", spelling, "wire"),
             strict=strict_mode,
             devices=plan.choose("devices", devices, "auto"),
@@ -465,14 +466,3 @@ def _possible(face: str) -> frozenset[str]:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _identifiers(source: random.Random) -> Callable[[], str]:
-    """Return a maker of UUIDs (version 4) that repeats with its seed."""
-    bits = source.getrandbits
-
-    def new_id() -> str:
-        text = f"{bits(128):032x}"
-        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
-
-    return new_id
