@@ -10,24 +10,18 @@ from struct import pack
 from typing import cast
 
 from apns_live.errors import Http2ConnectionError, Http2Error, Http2StreamError
+from apns_live.http2 import frames
 from apns_live.http2.answer_forms import AnswerRun, AnswerRuns, form_of
 from apns_live.http2.connection import MAX_HEADER_LIST, Connection
 from apns_live.http2.events import AnswersReceived, Event, Headers, ResponseReceived
 from apns_live.http2.field_rules import content_length, split_response
 from apns_live.http2.frames import (
-    CLIENT_PREFACE,
-    DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     FRAME_HEADER,
-    MAXIMUM_STREAM_ID,
     ErrorCode,
     FrameType,
     Setting,
-    goaway_frame,
-    header_frames,
-    reset_frame,
-    window_update_frame,
 )
 from apns_live.http2.headers import (
     PATH,
@@ -115,7 +109,7 @@ class ClientConnection(Connection):
         *,
         authority: bytes,
         max_response_body: int = 65_536,
-        initial_window: int = DEFAULT_WINDOW,
+        initial_window: int = frames.DEFAULT_WINDOW,
         connection_window: int = _CONNECTION_WINDOW,
         first_stream_id: int = 1,
         batch_answers: bool = False,
@@ -142,7 +136,7 @@ class ClientConnection(Connection):
 
     def start(self) -> None:
         """Queue the preface, SETTINGS and the WINDOW_UPDATE of the connection."""
-        self._out.append(CLIENT_PREFACE)
+        self._out.append(frames.CLIENT_PREFACE)
         self._decoder.wants_none = True
         self.change_settings(
             {
@@ -154,9 +148,9 @@ class ClientConnection(Connection):
                 Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
             }
         )
-        increment = self._receive_window.target - DEFAULT_WINDOW
+        increment = self._receive_window.target - frames.DEFAULT_WINDOW
         if increment:
-            self._out.append(window_update_frame(0, increment))
+            self._out.append(frames.window_update_frame(0, increment))
 
     @property
     def available_streams(self) -> int:
@@ -182,7 +176,7 @@ class ClientConnection(Connection):
     @property
     def stream_ids_left(self) -> int:
         """Requests that this connection can still send before its stream ids are used up."""
-        return max((MAXIMUM_STREAM_ID - self.next_stream_id) // 2 + 1, 0)
+        return max((frames.MAXIMUM_STREAM_ID - self.next_stream_id) // 2 + 1, 0)
 
     def room_for(self, body_length: int) -> int:
         """Return how many whole requests with bodies of so many bytes can start now.
@@ -193,9 +187,9 @@ class ClientConnection(Connection):
         """
         room = self.available_streams
         if body_length and room:
-            needed = body_length if body_length < DEFAULT_WINDOW else DEFAULT_WINDOW
+            needed = body_length if body_length < frames.DEFAULT_WINDOW else frames.DEFAULT_WINDOW
             room = min(room, max(self.connection_window, 0) // needed)
-        return min(room, 1) if body_length > DEFAULT_WINDOW else room
+        return min(room, 1) if body_length > frames.DEFAULT_WINDOW else room
 
     def send_request(
         self, headers: PreparedHeaders, path: bytes, request_id: bytes, body: bytes
@@ -244,7 +238,7 @@ class ClientConnection(Connection):
             self._send_window -= len(body) * (end - done)
             self._waiting.update(dict.fromkeys(range(stream_id, behind, 2), len(body)))
             done = end
-        if self.next_stream_id > MAXIMUM_STREAM_ID:
+        if self.next_stream_id > frames.MAXIMUM_STREAM_ID:
             self._limit = 0
         return first
 
@@ -254,7 +248,9 @@ class ClientConnection(Connection):
         stream_id = self.next_stream_id
         self.next_stream_id = stream_id + 2
         block = self._requests.request_block(headers, path, request_id)
-        self._out += header_frames(stream_id, block, self._max_frame_size, end_stream=not body)
+        self._out += frames.header_frames(
+            stream_id, block, self._max_frame_size, end_stream=not body
+        )
         if not body:
             self._waiting[stream_id] = 0
             return
@@ -283,7 +279,7 @@ class ClientConnection(Connection):
         """Queue GOAWAY: no new request may start, open ones may still be answered."""
         if not self._closing:
             self._closing = True
-            self._out.append(goaway_frame(0, code, debug))
+            self._out.append(frames.goaway_frame(0, code, debug))
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
         """Handle all complete frames: a run of answers at once, and resets after answers directly."""
@@ -431,7 +427,7 @@ class ClientConnection(Connection):
             # Answered before the request was complete: stop sending it (RFC 9113, section 8.1).
             self._queue.discard(stream_id)
             self._closed.remember(stream_id, Ending.OURS)
-            self._out.append(reset_frame(stream_id, ErrorCode.CANCEL))
+            self._out.append(frames.reset_frame(stream_id, ErrorCode.CANCEL))
         response = ResponseReceived(stream_id, stream.status, stream.headers, stream.whole_body())
         events.append(response)
         self._floods.earn()

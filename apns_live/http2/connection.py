@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from apns_live.errors import Http2ConnectionError, Http2StreamError
+from apns_live.http2 import frames
 from apns_live.http2.events import (
     Event,
     GoAwayReceived,
@@ -19,28 +20,13 @@ from apns_live.http2.events import (
 from apns_live.http2.field_rules import FieldCheck, check_trailers
 from apns_live.http2.frames import (
     ACK,
-    DEFAULT_FRAME_SIZE,
-    DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     FRAME_HEADER,
-    MAXIMUM_WINDOW,
     PADDED,
-    PRIORITY,
-    SETTINGS_ACK,
     ErrorCode,
     FrameType,
     Setting,
-    check_frame,
-    data_header,
-    goaway_frame,
-    parse_goaway,
-    parse_settings,
-    ping_frame,
-    reset_frame,
-    settings_frame,
-    strip_padding,
-    window_update_frame,
 )
 from apns_live.http2.headers import HeaderDecoder, HeaderEncoder
 from apns_live.http2.state import (
@@ -98,9 +84,9 @@ class Connection(ABC):
         self._error: Http2ConnectionError | None = None
         self._closing = False
         # Flow control: our grants, and the peer's grants minus the bytes that wait in the queue.
-        self._receive_window = ReceiveWindow(max(connection_window, DEFAULT_WINDOW))
+        self._receive_window = ReceiveWindow(max(connection_window, frames.DEFAULT_WINDOW))
         self._automatic_windows = True
-        self._send_window = DEFAULT_WINDOW
+        self._send_window = frames.DEFAULT_WINDOW
         self._queue = SendQueue()
         self._flush_needed = False
         self._closed = ClosedStreams()
@@ -125,7 +111,7 @@ class Connection(ABC):
         if len(data) != 8:
             raise ValueError(f"PING carries 8 bytes, not {len(data)}")
         if self._error is None:
-            self._out.append(ping_frame(data))
+            self._out.append(frames.ping_frame(data))
 
     def change_settings(self, changes: Mapping[int, int]) -> None:
         """Queue SETTINGS. They bind the peer once it has acknowledged them.
@@ -133,13 +119,13 @@ class Connection(ABC):
         Raises InvalidSetting for values outside their limits.
         """
         self._ours.announce(changes)
-        self._out.append(settings_frame(changes))
+        self._out.append(frames.settings_frame(changes))
 
     def reset_stream(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
         """Reset an open stream; no effect on one that has ended. Its slot is free at once."""
         if self._forget_stream(stream_id):
             self._closed.remember(stream_id, Ending.OURS)
-            self._out.append(reset_frame(stream_id, code))
+            self._out.append(frames.reset_frame(stream_id, code))
             self._floods.earn()  # an answer in transit must not count as a flood
 
     @property
@@ -181,7 +167,7 @@ class Connection(ABC):
         if self._automatic_windows:
             increment = self._receive_window.refill()
             if increment:
-                self._out.append(window_update_frame(0, increment))
+                self._out.append(frames.window_update_frame(0, increment))
         return events
 
     def _fail(self, error: Http2ConnectionError, events: list[Event]) -> NoReturn:
@@ -189,7 +175,9 @@ class Connection(ABC):
         self._error = error
         self._closing = True
         self._rest = b""
-        self._out.append(goaway_frame(self.last_stream_id, error.code, str(error).encode()[:200]))
+        self._out.append(
+            frames.goaway_frame(self.last_stream_id, error.code, str(error).encode()[:200])
+        )
         raise error
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
@@ -225,14 +213,14 @@ class Connection(ABC):
         frame_type = word & 0xFF
         if not self.ready and (frame_type != FrameType.SETTINGS or flags & ACK):
             self._refuse_greeting(word)
-        if word >> 8 > DEFAULT_FRAME_SIZE:
+        if word >> 8 > frames.DEFAULT_FRAME_SIZE:
             self._check_unfinished(word)
         unfinished = self._unfinished
         if unfinished is not None and (
             frame_type != FrameType.CONTINUATION or stream_id != unfinished.stream_id
         ):
             raise Http2ConnectionError("another frame came inside a header block")
-        check_frame(frame_type, stream_id, len(payload))
+        frames.check_frame(frame_type, stream_id, len(payload))
         try:
             if frame_type == FrameType.HEADERS:
                 self._take_headers(flags, stream_id, payload, events)
@@ -250,7 +238,7 @@ class Connection(ABC):
                 self._floods.spend("PING acknowledgement")
                 events.append(PingAcknowledged(payload))
             elif frame_type == FrameType.PING:
-                self._reply(ping_frame(payload, ack=True), "PING")
+                self._reply(frames.ping_frame(payload, ack=True), "PING")
             elif frame_type == FrameType.GOAWAY:
                 self._take_goaway(payload, events)
             elif frame_type == FrameType.PUSH_PROMISE:
@@ -268,8 +256,8 @@ class Connection(ABC):
     def _take_headers(
         self, flags: int, stream_id: int, payload: bytes, events: list[Event]
     ) -> None:
-        padded = flags & (PADDED | PRIORITY)
-        block = strip_padding(payload, flags, "HEADERS") if padded else payload
+        padded = flags & (PADDED | frames.PRIORITY)
+        block = frames.strip_padding(payload, flags, "HEADERS") if padded else payload
         ends_stream = bool(flags & END_STREAM)
         if flags & END_HEADERS:
             self._headers_complete(stream_id, block, ends_stream, events)
@@ -305,7 +293,7 @@ class Connection(ABC):
             raise Http2ConnectionError(problem, ErrorCode.STREAM_CLOSED)
         if ending is Ending.PEERS:
             self._closed.remember(stream_id, Ending.OURS)
-            self._reply(reset_frame(stream_id, ErrorCode.STREAM_CLOSED), f"late {what}")
+            self._reply(frames.reset_frame(stream_id, ErrorCode.STREAM_CLOSED), f"late {what}")
 
     def _take_data(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if self._is_idle(stream_id):
@@ -316,7 +304,7 @@ class Connection(ABC):
         if window.available < 0:
             problem = "more DATA than the connection's window"
             raise Http2ConnectionError(problem, ErrorCode.FLOW_CONTROL_ERROR)
-        content = strip_padding(payload, flags, "DATA") if flags & PADDED else payload
+        content = frames.strip_padding(payload, flags, "DATA") if flags & PADDED else payload
         if not content and not flags & END_STREAM:
             self._floods.spend("empty DATA")
         self._data_received(stream_id, size, content, bool(flags & END_STREAM), events)
@@ -340,7 +328,7 @@ class Connection(ABC):
         if ends_stream:
             self._message_complete(stream_id, stream, events)
         elif self._automatic_windows and (increment := window.refill()):
-            self._out.append(window_update_frame(stream_id, increment))
+            self._out.append(frames.window_update_frame(stream_id, increment))
 
     def _trailers(
         self, stream_id: int, stream: Stream, block: bytes, ends: bool, events: list[Event]
@@ -357,7 +345,7 @@ class Connection(ABC):
             if increment == 0:
                 raise Http2ConnectionError("WINDOW_UPDATE by 0 on the connection")
             self._send_window += increment
-            if self._send_window > MAXIMUM_WINDOW:
+            if self._send_window > frames.MAXIMUM_WINDOW:
                 problem = "the connection's window is above 2^31-1"
                 raise Http2ConnectionError(problem, ErrorCode.FLOW_CONTROL_ERROR)
             if self._queue:
@@ -395,7 +383,7 @@ class Connection(ABC):
         size = max(0, min(len(data), window, self._max_frame_size))
         if size or not data:
             last = end and size == len(data)
-            self._out += (data_header(stream_id, size, end_stream=last), bytes(data[:size]))
+            self._out += (frames.data_header(stream_id, size, end_stream=last), bytes(data[:size]))
             self._send_window -= size
             stream.sent += size
         return size
@@ -405,7 +393,7 @@ class Connection(ABC):
         return (stream.sent for stream in self._streams.values())
 
     def _check_send_window(self, sent: int) -> None:
-        if self._peers[Setting.INITIAL_WINDOW_SIZE] - sent > MAXIMUM_WINDOW:
+        if self._peers[Setting.INITIAL_WINDOW_SIZE] - sent > frames.MAXIMUM_WINDOW:
             problem = "the stream's window is above 2^31-1"
             raise Http2StreamError(problem, ErrorCode.FLOW_CONTROL_ERROR)
 
@@ -436,7 +424,7 @@ class Connection(ABC):
             raise Http2ConnectionError(problem, ErrorCode.FRAME_SIZE_ERROR)
         before = self._peers[Setting.INITIAL_WINDOW_SIZE]
         changed: dict[int, int] = {}
-        for identifier, value in parse_settings(payload):
+        for identifier, value in frames.parse_settings(payload):
             error = setting_error(identifier, value, from_server=self._ours.client)
             if error is not None:
                 raise error
@@ -446,20 +434,20 @@ class Connection(ABC):
                 self._encoder.limit_table(value)
         initial = self._peers[Setting.INITIAL_WINDOW_SIZE]
         if initial > before:
-            if initial - min(self._sent_on_streams(), default=0) > MAXIMUM_WINDOW:
+            if initial - min(self._sent_on_streams(), default=0) > frames.MAXIMUM_WINDOW:
                 problem = "SETTINGS_INITIAL_WINDOW_SIZE makes a stream's window larger than 2^31-1"
                 raise Http2ConnectionError(problem, ErrorCode.FLOW_CONTROL_ERROR)
             self._queue.all_windows_grew()
             self._flush_needed = bool(self._queue)
         self.ready = True
-        self._reply(SETTINGS_ACK, "SETTINGS")
+        self._reply(frames.SETTINGS_ACK, "SETTINGS")
         events.append(SettingsReceived(changed))
 
     def _take_goaway(self, payload: bytes, events: list[Event]) -> None:
         if len(payload) < 8:
             raise Http2ConnectionError("GOAWAY is shorter than 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
         self._floods.spend("GOAWAY")
-        last_stream_id, code, debug_data = parse_goaway(payload)
+        last_stream_id, code, debug_data = frames.parse_goaway(payload)
         unprocessed = self._peer_goes_away(last_stream_id)
         events.append(GoAwayReceived(last_stream_id, code, debug_data, unprocessed))
 
@@ -470,7 +458,7 @@ class Connection(ABC):
         """
         known = self._forget_stream(stream_id)
         self._closed.remember(stream_id, Ending.OURS)
-        self._reply(reset_frame(stream_id, error.code), "malformed")
+        self._reply(frames.reset_frame(stream_id, error.code), "malformed")
         if known:
             events.append(
                 StreamReset(stream_id, error.code, processed=True, local=True, message=str(error))

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from apns_live.errors import Http2ConnectionError, Http2StreamError
+from apns_live.http2 import frames
 from apns_live.http2.connection import MAX_HEADER_LIST, Connection
 from apns_live.http2.events import DataReceived, Event, RequestReceived, RequestStarted
 from apns_live.http2.field_rules import check_request, list_size
-from apns_live.http2.frames import (
-    CLIENT_PREFACE,
-    DEFAULT_WINDOW,
-    ErrorCode,
-    Setting,
-    goaway_frame,
-    header_frames,
-    reset_frame,
-    window_update_frame,
-)
+from apns_live.http2.frames import ErrorCode, Setting
 from apns_live.http2.headers import ResponseEncoder
 from apns_live.http2.state import FLOOD_BUDGET, Ending, ReceiveWindow, Stream
 
@@ -45,7 +37,7 @@ class ServerConnection(Connection):
         max_request_body: int = 65_536,
         in_pieces: bool = False,
         automatic_windows: bool = True,
-        connection_window: int = DEFAULT_WINDOW,
+        connection_window: int = frames.DEFAULT_WINDOW,
         flood_budget: int = FLOOD_BUDGET,
     ) -> None:
         self._responses = ResponseEncoder()
@@ -59,20 +51,20 @@ class ServerConnection(Connection):
         self._first_settings = dict(settings or {})
         self._max_request_body = 0 if in_pieces else max_request_body
         self._in_pieces = in_pieces
-        self._preface_left = CLIENT_PREFACE
+        self._preface_left = frames.CLIENT_PREFACE
         self._streams = {}
         self._goaway_last_id = -1
         self._acknowledged = False
-        self._initial_window = DEFAULT_WINDOW
+        self._initial_window = frames.DEFAULT_WINDOW
         self._list_limit = MAX_HEADER_LIST
 
     def start(self) -> None:
         """Queue the first SETTINGS, and a WINDOW_UPDATE if the connection's window is larger."""
         self.change_settings(self._first_settings)
         self._list_limit = self._ours.latest(Setting.MAX_HEADER_LIST_SIZE)
-        increment = self._receive_window.target - DEFAULT_WINDOW
+        increment = self._receive_window.target - frames.DEFAULT_WINDOW
         if increment:
-            self._out.append(window_update_frame(0, increment))
+            self._out.append(frames.window_update_frame(0, increment))
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Process bytes read from the client; see ``Connection.receive``."""
@@ -104,7 +96,7 @@ class ServerConnection(Connection):
         """
         last = self.last_stream_id if last_stream_id is None else last_stream_id
         self._goaway_last_id = last if self._goaway_last_id < 0 else min(last, self._goaway_last_id)
-        self._out.append(goaway_frame(last, code, debug))
+        self._out.append(frames.goaway_frame(last, code, debug))
         for stream_id in [number for number in self._streams if number > last]:
             self._forget_stream(stream_id)
             self._closed.remember(stream_id, Ending.OURS)
@@ -120,7 +112,7 @@ class ServerConnection(Connection):
         else:
             return
         window.available += increment
-        self._out.append(window_update_frame(stream_id, increment))
+        self._out.append(frames.window_update_frame(stream_id, increment))
 
     def send_response(
         self,
@@ -178,7 +170,9 @@ class ServerConnection(Connection):
         self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]], end_stream: bool
     ) -> None:
         block = self._responses.response_block(status, headers)
-        self._out += header_frames(stream_id, block, self._max_frame_size, end_stream=end_stream)
+        self._out += frames.header_frames(
+            stream_id, block, self._max_frame_size, end_stream=end_stream
+        )
 
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id & 1 == 0 or stream_id > self.last_stream_id
@@ -214,7 +208,7 @@ class ServerConnection(Connection):
             limit = max(announced, _TOLERATED_BEFORE_SETTINGS)
         if len(self._streams) >= limit:
             self._closed.remember(stream_id, Ending.OURS)
-            self._reply(reset_frame(stream_id, ErrorCode.REFUSED_STREAM), "refused HEADERS")
+            self._reply(frames.reset_frame(stream_id, ErrorCode.REFUSED_STREAM), "refused HEADERS")
             return
         declared = check_request(fields, self._check)
         if ends_stream and declared > 0:
