@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from struct import Struct
 from typing import Final
 
@@ -107,10 +107,9 @@ def header_frames(
     return frames
 
 
-def settings_frame(settings: Mapping[int, int] | Iterable[tuple[int, int]]) -> bytes:
+def settings_frame(settings: Mapping[int, int]) -> bytes:
     """Return SETTINGS with the given ids and values."""
-    pairs = settings.items() if isinstance(settings, Mapping) else settings
-    payload = b"".join(_SETTING.pack(identifier, value) for identifier, value in pairs)
+    payload = b"".join(_SETTING.pack(identifier, value) for identifier, value in settings.items())
     return frame(FrameType.SETTINGS, 0, 0, payload)
 
 

@@ -144,10 +144,12 @@ class Scenario:
             except FakeError as error:
                 raise FakeError(f"{where}: fault {number}: {error}") from error
         values["app"] = checked.app
-        values["token"] = dict(
-            _token_row(row, f"{where}: token {number}")
-            for number, row in enumerate(checked.token, 1)
-        )
+        values["token"] = tokens = {}
+        for number, row in enumerate(checked.token, 1):
+            token = normal_token(row.token.encode("utf-8"))
+            if not token:
+                raise FakeError(f"{where}: token {number} needs a token in hex, at least 64 digits")
+            tokens[token] = TokenStatus(row.condition, int(row.since * 1000))
         return cls(values, tuple(faults))
 
     def choose(self, name: str, given: T | None, default: T) -> T:
@@ -203,10 +205,3 @@ def _load_schema(name: str, source: str | Path | Mapping[str, object]) -> Mappin
     if not isinstance(schema, dict):
         raise FakeError(f"the schema of {name}: {source} holds no JSON object")
     return schema
-
-
-def _token_row(row: TokenTable, where: str) -> tuple[str, TokenStatus]:
-    token = normal_token(row.token.encode("utf-8"))
-    if not token:
-        raise FakeError(f"{where} needs a token in hex, at least 64 digits")
-    return token, TokenStatus(row.condition, int(row.since * 1000))
