@@ -354,7 +354,7 @@ class ClientConnection(Connection):
         """
         fields = self._decoder.decode(block)
         try:
-            status, headers = split_response(fields, self._check)
+            status, headers = split_response(fields, self._passed)
             if headers or status < 200:
                 _check_bodiless(status, headers)
         except Http2StreamError as error:
@@ -394,7 +394,7 @@ class ClientConnection(Connection):
             self._trailers(stream_id, stream, block, ends_stream, events)
             return
         fields = self._decoder.decode(block)
-        status, headers = split_response(fields, self._check)
+        status, headers = split_response(fields, self._passed)
         if status < 200 and not (status == 101 or ends_stream):
             self._floods.spend("interim HEADERS")
             return

@@ -17,7 +17,7 @@ from apns_live.http2.events import (
     SettingsReceived,
     StreamReset,
 )
-from apns_live.http2.field_rules import FieldCheck, check_trailers
+from apns_live.http2.field_rules import check_trailers
 from apns_live.http2.frames import (
     ACK,
     END_HEADERS,
@@ -76,7 +76,7 @@ class Connection(ABC):
         self._rest = b""
         self._encoder = encoder
         self._decoder = HeaderDecoder(MAX_HEADER_LIST)
-        self._check = FieldCheck()
+        self._passed: set[tuple[bytes, bytes]] = set()
         self._ours = OurSettings(client=client)
         self._peers = DEFAULT_SETTINGS.copy()
         self.ready = False
@@ -334,7 +334,7 @@ class Connection(ABC):
         self, stream_id: int, stream: Stream, block: bytes, ends: bool, events: list[Event]
     ) -> None:
         """Process a second header block, which must end the message."""
-        check_trailers(self._decoder.decode(block), self._check)
+        check_trailers(self._decoder.decode(block), self._passed)
         if not ends:
             raise Http2StreamError("a second header block that does not end the stream")
         self._message_complete(stream_id, stream, events)

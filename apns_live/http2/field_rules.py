@@ -33,39 +33,33 @@ _STATUS = re.compile(rb"[1-9][0-9][0-9]\Z")
 _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
 
-class FieldCheck:
-    """Checks fields, and caches a bounded number of valid ones.
+def check_field(field: Field, passed: set[Field]) -> None:
+    """Check a regular field. ``passed`` keeps a bounded number of valid ones.
 
     The same ``authorization`` occurs in every push of a connection; only the fields that differ are
     checked each time.
     """
-
-    def __init__(self) -> None:
-        self.passed: set[Field] = set()
-
-    def field(self, field: Field) -> None:
-        """Check a regular field."""
-        name, value = field
-        if field in self.passed or (name in _USUAL_NAMES and not value.translate(None, _VISIBLE)):
-            return
-        problem = ""
-        if not name or _BAD_NAME.search(name):
-            problem = f"the header name {name[:40]!r} is not allowed in HTTP/2"
-        elif _BAD_VALUE.search(value):
-            problem = f"the value of {name[:40]!r} holds a forbidden character"
-        elif name in _CONNECTION_SPECIFIC:
-            problem = f"the connection-specific header {name[:40]!r} is not allowed in HTTP/2"
-        elif name == b"te" and value.lower() != b"trailers":
-            problem = "te may only be 'trailers' in HTTP/2"
-        if problem:
-            raise Http2StreamError(problem)
-        if len(name) + len(value) <= _MEMO_BYTES:
-            if len(self.passed) >= _MEMO_LIMIT:
-                self.passed.clear()
-            self.passed.add(field)
+    name, value = field
+    if field in passed or (name in _USUAL_NAMES and not value.translate(None, _VISIBLE)):
+        return
+    problem = ""
+    if not name or _BAD_NAME.search(name):
+        problem = f"the header name {name[:40]!r} is not allowed in HTTP/2"
+    elif _BAD_VALUE.search(value):
+        problem = f"the value of {name[:40]!r} holds a forbidden character"
+    elif name in _CONNECTION_SPECIFIC:
+        problem = f"the connection-specific header {name[:40]!r} is not allowed in HTTP/2"
+    elif name == b"te" and value.lower() != b"trailers":
+        problem = "te may only be 'trailers' in HTTP/2"
+    if problem:
+        raise Http2StreamError(problem)
+    if len(name) + len(value) <= _MEMO_BYTES:
+        if len(passed) >= _MEMO_LIMIT:
+            passed.clear()
+        passed.add(field)
 
 
-def split_response(fields: Sequence[Field], check: FieldCheck) -> tuple[int, list[Field]]:
+def split_response(fields: Sequence[Field], passed: set[Field]) -> tuple[int, list[Field]]:
     """Return status and regular headers.
 
     The rules are those of RFC 9113, section 8.3.2: exactly one ``:status``, in front.
@@ -84,11 +78,11 @@ def split_response(fields: Sequence[Field], check: FieldCheck) -> tuple[int, lis
     for field in headers:
         if field[0][:1] == b":":
             raise Http2StreamError(f"the pseudo-header {field[0][:40]!r} does not belong there")
-        check.field(field)
+        check_field(field, passed)
     return status, headers
 
 
-def check_request(fields: Sequence[Field], check: FieldCheck) -> int:
+def check_request(fields: Sequence[Field], passed: set[Field]) -> int:
     """Check a request's header block; return its declared length (or -1).
 
     RFC 9113, section 8.3.1: one each of ``:method``, ``:scheme`` and ``:path`` (CONNECT:
@@ -113,8 +107,8 @@ def check_request(fields: Sequence[Field], check: FieldCheck) -> int:
             pseudo[name] = value
             continue
         regular = True
-        if field not in check.passed:
-            check.field(field)
+        if field not in passed:
+            check_field(field, passed)
         if name == b"content-length":
             declared = content_length(fields)
     if pseudo.get(b":method") == b"CONNECT":
@@ -127,12 +121,12 @@ def check_request(fields: Sequence[Field], check: FieldCheck) -> int:
     return declared
 
 
-def check_trailers(fields: Iterable[Field], check: FieldCheck) -> None:
+def check_trailers(fields: Iterable[Field], passed: set[Field]) -> None:
     """Check a trailer section (RFC 9113, section 8.1)."""
     for field in fields:
         if field[0][:1] == b":":
             raise Http2StreamError(f"the trailers hold the pseudo-header {field[0][:40]!r}")
-        check.field(field)
+        check_field(field, passed)
 
 
 def content_length(headers: Iterable[Field]) -> int:

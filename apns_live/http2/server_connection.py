@@ -210,7 +210,7 @@ class ServerConnection(Connection):
             self._closed.remember(stream_id, Ending.OURS)
             self._reply(frames.reset_frame(stream_id, ErrorCode.REFUSED_STREAM), "refused HEADERS")
             return
-        declared = check_request(fields, self._check)
+        declared = check_request(fields, self._passed)
         if ends_stream and declared > 0:
             raise Http2StreamError("a request without its body")
         if self._list_limit < MAX_HEADER_LIST and list_size(fields) > self._list_limit:

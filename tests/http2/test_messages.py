@@ -262,7 +262,7 @@ def test_the_authorization_header_may_hold_a_space_and_change() -> None:
         (event,) = server.receive(headers(2 * number + 1, block, WHOLE))
         assert event.headers[-1] == (b"authorization", b"bearer %d" % number)
         server.send_response(event.stream_id, 200)
-    assert len(server._check.passed) <= 512
+    assert len(server._passed) <= 512
 
 
 def test_a_header_list_above_the_servers_limit_is_reset() -> None:
