@@ -365,10 +365,6 @@ class Link(asyncio.Protocol):
         self.wire.paused = False
         self.feed()
 
-    def eof_received(self) -> bool:
-        """Let the transport close; pushes in flight are lost."""
-        return False
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Report everything in flight as lost."""
         cause = self.cause or (f"connection lost: {exc}" if exc else "closed by the peer")

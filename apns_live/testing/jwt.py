@@ -102,11 +102,6 @@ class TokenVerifier:
         self._verified = lru_cache(maxsize=cache_size)(self._verify)
         self._jws = PyJWS(algorithms=["ES256"])
 
-    @property
-    def keys(self) -> tuple[RegisteredKey, ...]:
-        """The keys that are registered and not revoked."""
-        return tuple(self._keys.values())
-
     def register(self, key: RegisteredKey) -> None:
         """Register ``key``; it replaces one of the same id."""
         self._keys[key.key_id] = key

@@ -214,10 +214,6 @@ class WireConnection(asyncio.Protocol):
                     return
         self.flush()
 
-    def eof_received(self) -> bool:
-        """Close, because the client has closed its side."""
-        return False
-
     def pause_writing(self) -> None:
         """Stop reading from a client that does not read our answers."""
         if self._transport is not None:
