@@ -127,7 +127,7 @@ def test_a_world_repeats_exactly() -> None:
 FOUND_AT = {
     "a join during a sweep": 115,
     "a token of None": 117,
-    "recursion": 117,
+    "recursion": 280,
     "ended activities leak": 8,
     "window 0": 221,
     "waiting room": 8,
