@@ -219,20 +219,19 @@ class AsyncReader(AheadReader):
         self._items = items
         self._most_ahead = ahead
         self._tokens_of = tokens_of
-        self._room: asyncio.Event | None = None
+        self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def open(self, wake: Callable[[], object]) -> None:
         """Begin, on the running event loop; see `TokenReader.open`."""
         super().open(wake)
-        self._room = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(
-            self._read(self._room), name="apns_live reads tokens"
+            self._read(), name="apns_live reads tokens"
         )
 
     def _next(self, limit: int) -> list[str]:
         items = super()._next(limit)
-        if self._room is not None and len(self._ahead) < self._most_ahead:
+        if len(self._ahead) < self._most_ahead:
             self._room.set()
         return self._tokens_of(items)
 
@@ -247,7 +246,7 @@ class AsyncReader(AheadReader):
         if self._task is not None:
             await asyncio.wait((self._task,))
 
-    async def _read(self, room: asyncio.Event) -> None:
+    async def _read(self) -> None:
         ahead = self._ahead
         iterator: AsyncIterator[Any] | None = None
         try:
@@ -259,8 +258,8 @@ class AsyncReader(AheadReader):
                 if len(ahead) == 1:
                     self.wake()
                 while len(ahead) >= self._most_ahead and not self.stopped:
-                    room.clear()
-                    await room.wait()
+                    self._room.clear()
+                    await self._room.wait()
         except RAISED as error:
             self._failure = shown(error)
         finally:

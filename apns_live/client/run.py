@@ -182,9 +182,7 @@ class Run:
         Leaving an iteration early or cancelling `wait` does this.
         """
         if self.is_active():
-            self.halt(End.STOPPED)
-            self._withdraw()
-            self.review()
+            self.give_up(End.STOPPED)
 
     async def aclose(self) -> None:
         """Stop, wait for the answers to pushes in flight, and discard unread outcomes."""
@@ -239,7 +237,11 @@ class Run:
         """Stop, and raise ``error`` to the caller after the last outcome."""
         if self._failure is None:
             self._failure = error
-        self.halt(End.FAILED)
+        self.give_up(End.FAILED)
+
+    def give_up(self, end: End) -> None:
+        """Read and send nothing more, for the reason ``end``."""
+        self.halt(end)
         self._withdraw()
         self.review()
 

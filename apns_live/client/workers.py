@@ -436,9 +436,7 @@ class SharedRun(Run):
     async def close(self, patience: float) -> None:
         """Close with the client: wait up to so many seconds for answers, then end the processes."""
         if self.is_active():
-            self.halt(End.CLOSED)
-            self._withdraw()
-            self.review()
+            self.give_up(End.CLOSED)
         if self._tasks:
             _, left = await asyncio.wait(self._tasks, timeout=patience)
             for task in left:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..outcome import Outcome, Verdict
 from .dispatch import AHEAD, STEP
@@ -41,31 +42,30 @@ class Shard:
         self.stored = bool(tokens)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Ledger:
     """The state of each token of a fan-out, by position (from 0). SHARD consecutive tokens form a shard."""
 
-    def __init__(self, record: RunRecord, *, journalled: bool) -> None:
-        self.record = record
-        self.changed = False
-        """Whether its own record must be written. False before the journal was checked."""
-        self.queue: deque[int] = deque()
-        """Positions that wait to be sent."""
-        self.intended: set[int] = set()
-        """Positions that were taken, with a journal, and whose push is not sent yet."""
-        self.held: list[tuple[float, int]] = []
-        """A heap of positions that wait for a time, each after its time."""
-        self.troubles: dict[int, Trouble] = {}
-        """The retry state of positions whose push was not accepted."""
-        self.resumed = False
-        self.resent = 0
-        """Tokens in doubt after a crash that are sent again."""
-        self.unrecorded = 0
-        self._journalled = journalled
-        self._shards: dict[int, Shard] = {}
-        self._next_shard = record.shards
-        self._collected = 0
-        self._touched: set[int] = set()
-        self._problems: list[Entry] = []
+    record: RunRecord
+    journalled: bool
+    changed: bool = False
+    """Whether its own record must be written. False before the journal was checked."""
+    queue: deque[int] = field(default_factory=deque)
+    """Positions that wait to be sent."""
+    intended: set[int] = field(default_factory=set)
+    """Positions that were taken, with a journal, and whose push is not sent yet."""
+    held: list[tuple[float, int]] = field(default_factory=list)
+    """A heap of positions that wait for a time, each after its time."""
+    troubles: dict[int, Trouble] = field(default_factory=dict)
+    """The retry state of positions whose push was not accepted."""
+    resumed: bool = False
+    resent: int = 0
+    """Tokens in doubt after a crash that are sent again."""
+    unrecorded: int = 0
+    _collected: int = 0
+    _shards: dict[int, Shard] = field(default_factory=dict)
+    _touched: set[int] = field(default_factory=set)
+    _problems: list[Entry] = field(default_factory=list)
 
     def load(self, number: int, tokens: list[str], verdicts: bytes) -> list[tuple[int, str]]:
         """Load a shard from the journal. Return position and token of each push in doubt."""
@@ -92,11 +92,11 @@ class Ledger:
         record = self.record
         at = 0
         while at < len(tokens):
-            shard = self._shards.get(self._next_shard - 1)
+            shard = self._shards.get(self.record.shards - 1)
             if shard is None or len(shard.tokens) >= SHARD:
-                shard = self._shards[self._next_shard] = Shard([])
-                self._next_shard += 1
-            number, had = self._next_shard - 1, len(shard.tokens)
+                shard = self._shards[self.record.shards] = Shard([])
+                self.record.shards += 1
+            number, had = self.record.shards - 1, len(shard.tokens)
             more = tokens[at : at + SHARD - had]
             shard.tokens.extend(more)
             shard.verdicts.extend(bytes(len(more)))
@@ -112,7 +112,6 @@ class Ledger:
                     self.queue.append(position)
             at += len(more)
         record.read += len(tokens)
-        record.shards = self._next_shard
         record.after, record.digest = after, digest
         self.changed = True
 
@@ -125,7 +124,7 @@ class Ledger:
     def room(self) -> int:
         """How many tokens `take` may return now."""
         waiting = len(self.queue)
-        if not self._journalled:
+        if not self.journalled:
             return waiting
         room = min(waiting, AHEAD - len(self.intended) - self.unrecorded)
         return room if room >= min(STEP, waiting) else 0
@@ -142,7 +141,7 @@ class Ledger:
         """
         queue = self.queue
         positions = [queue.popleft() for _ in range(min(limit, self.room))]
-        if self._journalled and positions:
+        if self.journalled and positions:
             self.intended.update(positions)
             self.record.intended = max(self.record.intended, max(positions) + 1)
             self.changed = True
@@ -175,7 +174,7 @@ class Ledger:
         shard = self._shards[number]
         shard.verdicts[index] = CODE[outcome.verdict]
         shard.left -= 1
-        if self._journalled:
+        if self.journalled:
             self._touched.add(number)
             self.unrecorded += 1
             if outcome.verdict is not Verdict.ACCEPTED:

@@ -126,6 +126,7 @@ _BLOCKS = 25
 """The least number of parts of a guard's window. The window drops its oldest part as a whole."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SpikeGuard:
     """Stops a fan-out that would get the sender disconnected.
 
@@ -136,10 +137,11 @@ class SpikeGuard:
     fan-out.
     """
 
-    def __init__(self, *, window: int = 500, least: int = 50, share: float = 0.3) -> None:
-        self._window = window
-        self._least = least
-        self._share = share
+    window: int = 500
+    least: int = 50
+    share: float = 0.3
+
+    def __post_init__(self) -> None:
         self._refusal = ""
         self.reset()
 
@@ -174,9 +176,9 @@ class SpikeGuard:
         batch[0] += accepted
         self._push(batch)
         answers, bad, hopeless = self._seen
-        if not failed or answers < self._least:
+        if not failed or answers < self.least:
             return False
-        if bad > self._share * answers:
+        if bad > self.share * answers:
             self.stopped = (
                 f"{bad} of the last {answers} answers were BadDeviceToken. APNs disconnects senders "
                 "for that. Check the environment first (sandbox tokens sent to production, or the "
@@ -193,9 +195,9 @@ class SpikeGuard:
         blocks, seen = self._blocks, self._seen
         seen[:] = map(add, seen, batch)
         # Small batches share a block: an activity with few devices has one answer per batch.
-        if blocks and blocks[-1][0] + batch[0] <= self._window // _BLOCKS:
+        if blocks and blocks[-1][0] + batch[0] <= self.window // _BLOCKS:
             blocks[-1][:] = map(add, blocks[-1], batch)
         else:
             blocks.append(batch)
-        while seen[0] - blocks[0][0] >= self._window:
+        while seen[0] - blocks[0][0] >= self.window:
             seen[:] = map(sub, seen, blocks.popleft())

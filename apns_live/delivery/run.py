@@ -392,9 +392,7 @@ class Run(client_run.Run, Home):
         """End the run at its last moment: stop reading and sending."""
         self._last_moment = NEVER
         self._stopped = self._stopped or _TOO_LATE
-        self.halt(End.DEADLINE)
-        self._withdraw()
-        self.review()
+        self.give_up(End.DEADLINE)
 
     def halt(self, end: End) -> None:
         """Stop reading tokens for the reason ``end``; the first reason counts."""
