@@ -10,10 +10,8 @@ deques, which are safe to use from both ends, a batch at a time. Rules of all fa
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
-import weakref
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from time import perf_counter
@@ -28,7 +26,7 @@ from .errors import ClientClosed
 from .guard import RAISED
 from .outcome import Outcome
 from .payload import Message
-from .portal import Portal, T, current_portal, process_lock
+from .portal import Portal, T, current_portal, open_objects, process_lock
 
 TOKENS_AHEAD = 1_024
 """Tokens read from the caller's iterable before the engine asks for them."""
@@ -56,7 +54,7 @@ class Client:
         self._client = self._make()
         self._process = os.getpid()
         self._inherited: list[_async.Client] = []
-        _open_clients.add(self)
+        open_objects.add(self)
 
     def __repr__(self) -> str:
         return f"blocking.{self._client!r}"
@@ -112,7 +110,7 @@ class Client:
                 return
             self._closed = True
             client, portal = self._client, self._portal
-        _open_clients.discard(self)
+        open_objects.discard(self)
         if portal is not None and self._process == os.getpid():
             portal.call(lambda: client.aclose(drain=drain))
 
@@ -315,13 +313,3 @@ class Run:
             if handed is not None and handed.wanted():
                 return False
             await outbox.changed()
-
-
-_open_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-
-
-@atexit.register
-def _drain_open_clients() -> None:
-    for client in list(_open_clients):
-        with contextlib.suppress(Exception):
-            client.close()

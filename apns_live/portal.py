@@ -18,6 +18,7 @@ import encodings.idna  # noqa: F401 - else imported by name resolution, in a thr
 import os
 import selectors
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -201,6 +202,8 @@ class _Process:
 
 
 _process = _Process()
+open_objects: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Objects that are closed at the end of the interpreter, before the loop stops; also in children."""
 
 
 def current_portal() -> Portal:
@@ -247,6 +250,9 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
+    for each in list(open_objects):
+        with contextlib.suppress(Exception):
+            each.close()
     if _process.portal is not None:
         _process.portal.stop(5.0)
 
@@ -257,4 +263,4 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
-atexit.register(_at_exit)  # what other modules register later is called before
+atexit.register(_at_exit)

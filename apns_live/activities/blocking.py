@@ -14,17 +14,14 @@ These methods have no static types. `Service.call` runs any method of the asynch
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import inspect
 import os
-import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import ActivitiesError
-from ..portal import Portal, current_portal, process_lock
+from ..portal import Portal, current_portal, open_objects, process_lock
 from .service import Service as AsyncService
 from .store.database import Database
 from .store.upgrade import upgrade as migrate
@@ -59,7 +56,7 @@ class Service:
         self._arguments = (database, options)
         self._opened: tuple[AsyncService, Portal, Any] | None = None
         self._closed = False
-        _open_services.add(self)
+        open_objects.add(self)
 
     def __repr__(self) -> str:
         used = "not used yet" if self._opened is None else "open"
@@ -91,7 +88,7 @@ class Service:
         """Send accepted calls for up to ``settings.drain`` seconds, and close. May be repeated."""
         with process_lock():
             opened, self._opened, self._closed = self._opened, None, True
-        _open_services.discard(self)
+        open_objects.discard(self)
         if opened is not None and opened[1].process == os.getpid():
             _, portal, context = opened
             portal.call(lambda: context.__aexit__(None, None, None))
@@ -172,13 +169,3 @@ class _Reader(Iterator[Any]):
         """Stop reading."""
         if hasattr(self._reader, "aclose"):
             self._portal.call(self._reader.aclose)
-
-
-_open_services: weakref.WeakSet[Service] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_open_services() -> None:
-    for service in list(_open_services):
-        with contextlib.suppress(Exception):
-            service.close()
