@@ -72,7 +72,7 @@ class Dispatch:
         self._attachment: Attachment | None = None
         self._first: Home | None = None
         self._homes: deque[Home] = deque()
-        """Homes with something to send, in round-robin order."""
+        """Homes with something to send: the lanes first, then the others in round-robin order."""
         self._alarms: dict[Home, Alarm] = {}
         self._ready: deque[Any] = deque()
         self.waiting = 0
@@ -111,11 +111,7 @@ class Dispatch:
     @property
     def busy(self) -> bool:
         """Whether pushes are in flight, or may be sent now."""
-        return bool(self.in_flight or self.waiting) or self._pending
-
-    @property
-    def _pending(self) -> bool:
-        return bool(self._homes) or (self._first is not None and self._first.pending)
+        return bool(self.in_flight or self.waiting or self._homes)
 
     # WorkSource: what the client calls.
 
@@ -195,23 +191,21 @@ class Dispatch:
     # Internals.
 
     def _queue(self, home: Home) -> None:
-        if not home.queued and home is not self._first:
+        if not home.queued:
             home.queued = True
-            self._homes.append(home)
+            (self._homes.appendleft if home is self._first else self._homes.append)(home)
 
     def _choose(self, limit: int, now: float) -> list[Any]:
         """Return at most ``limit`` items: first from the lanes, then from each home in turn."""
         items: list[Any] = []
-        first, homes = self._first, self._homes
-        if first is not None and first.pending and limit > 0:
-            items = first.take(limit, now)
-            self._ask_later(first)
+        homes = self._homes
         while homes and len(items) < limit:
             home = homes.popleft()
             home.queued = False  # it may take its last item and be removed
             room = limit - len(items)
-            share = room if not homes else max(SLICE, room // (len(homes) + 1))
-            got = home.take(min(share, room), now)
+            if homes and home is not self._first:
+                room = min(room, max(SLICE, room // (len(homes) + 1)))
+            got = home.take(room, now)
             items.extend(got)
             if got and home.pending:
                 self._queue(home)
@@ -220,9 +214,7 @@ class Dispatch:
         return items
 
     def _wake(self) -> None:
-        if self._attachment is not None and (
-            self._ready or (self.writer is None and self._pending)
-        ):
+        if self._attachment is not None and (self._ready or (self.writer is None and self._homes)):
             self._attachment.wake()
 
     def _ask_later(self, home: Home) -> None:
@@ -241,11 +233,10 @@ class Dispatch:
 
     def _intend(self, now: float) -> None:
         """Choose the next items, and commit their intents."""
-        first = self._first
-        if self.writer is None or self._attachment is None or first is None:
+        if self.writer is None or self._attachment is None:
             return
         room = AHEAD - self.waiting
-        if room < (1 if first.pending else STEP):
+        if room < (1 if self._homes and self._homes[0] is self._first else STEP):
             return
         items = self._choose(room, now)
         self.waiting += len(items)
