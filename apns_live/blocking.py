@@ -308,7 +308,7 @@ class Run:
                 return False
             if run.life is Life.OVER:
                 # Tokens that the caller's thread has read since the end also get outcomes.
-                run.sweep()
+                run.halt(run.end)
                 return True
             if handed is not None and handed.wanted():
                 return False

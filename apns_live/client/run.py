@@ -229,9 +229,10 @@ class Run:
         """Read no more tokens, for the reason ``end``; the first reason counts."""
         if self.end is End.OPEN:
             self.end = end
-            self._never_left(self._reader.stop())
             if self.life is Life.READING:
                 self.life = Life.LANDING
+        # Another thread may pass on tokens even after the end.
+        self._never_left(self._reader.stop())
 
     def fail(self, error: BaseException) -> None:
         """Stop, and raise ``error`` to the caller after the last outcome."""
@@ -257,10 +258,6 @@ class Run:
             self._drops.close()
         if self.life is Life.OVER:
             self.outbox.tell()
-
-    def sweep(self) -> None:
-        """Give an outcome to tokens that another thread passed on after the end."""
-        self._never_left(self._reader.stop())
 
     async def finish(self) -> None:
         """Release resources; raise the error that ended the run."""

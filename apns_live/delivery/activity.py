@@ -196,7 +196,7 @@ class LiveActivity(Home):
         dispatch = self._all.dispatch
         dispatch.check_open()
         version = Version(self)
-        state = make_state(message, dispatch, self.lane.last_timestamp, ticket=version, **options)
+        state = make_state(message, dispatch, ticket=version, **options)
         replaced = self.lane.offer(state)
         if replaced is not None:
             replaced[0].ticket.resolve(replaced[1])

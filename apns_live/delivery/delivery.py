@@ -282,9 +282,7 @@ class Delivery:
         if home is not None:
             told = {"shown": token[:8], "activity": home.activity}
             raise refused(InvalidInput, "token_of_an_activity", "token", **told)
-        lane = self._lanes.get(token) if ordered else None
-        last = (lane.last_timestamp if lane else 0) if ordered else None
-        state = make_state(message, self._dispatch, last, token=token, **options)
+        state = make_state(message, self._dispatch, token=token, **options)
         self._dispatch.counts["submitted"] += 1
         if ordered:
             lane = self._lanes.offer(token, state)

@@ -125,28 +125,19 @@ class Options(TypedDict, total=False):
 def make_state(
     message: Message,
     dispatch: Dispatch,
-    last_timestamp: int | None = None,
     *,
     ticket: Ticket | None = None,
     token: str = "",
     **options: Unpack[Options],
 ) -> State:
-    """Check and encode a message.
-
-    ``last_timestamp`` is its lane's, None if it has no lane.
-
-    Raises InvalidPayload and InvalidInput for a message that cannot be sent.
-    """
+    """Check and encode a message. Raises InvalidPayload and InvalidInput if it cannot be sent."""
     deadline = options.get("deadline")
     check_deadline(deadline)
     urgency = options.get("urgency")
     time = dispatch.time
     now, wall = time.now(), time.wall()
     given = getattr(message, "timestamp", None)
-    stamp = None
-    if last_timestamp is not None and given is None:
-        stamp = max(int(wall), last_timestamp + 1)
-    encoded = dispatch.client.check_decodes(encode(message, now=wall, timestamp=stamp))
+    encoded = dispatch.client.check_decodes(encode(message, now=wall))
     if urgency is None and getattr(message, "priority", None) is not None:
         urgency = Urgency.URGENT if encoded.priority == 10 else Urgency.QUIET
     # A duration says how long a state is useful from now on, whatever the time.
