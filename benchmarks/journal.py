@@ -130,7 +130,7 @@ async def measure(plan: Plan, rounds: int) -> dict[str, list[list[float]]]:
 def lane_bytes(count: int) -> tuple[float, float, float]:
     """Return bytes of an idle lane (its token included), microseconds to open one, and to submit to one."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    nothing: Any = SimpleNamespace(time=SteadyTime(SystemClock()), writer=None, counts=Counter())
+    nothing: Any = SimpleNamespace(time=SteadyTime(SystemClock()), journal=None, counts=Counter())
     lanes = Lanes(nothing, Budget(per_hour=15))
     with Watch() as watch:
         for number in range(count):

@@ -166,7 +166,7 @@ class LiveActivity(Home):
         if gone:
             self._all.owners.pop(one_spelling(token), None)
             self._after()
-            self._all.dispatch.commit(self)
+            self._all.dispatch.writer.note(self)
         return gone
 
     def frequent_pushes(self, token: str, enabled: bool) -> None:
@@ -422,7 +422,7 @@ class LiveActivity(Home):
         audience.again(place, trouble.not_before, now)
 
     def _touch(self, places: Sequence[int]) -> None:
-        if self._all.dispatch.writer is not None:
+        if self._all.dispatch.journal is not None:
             self.audience.progressed.update(places)
 
     def _after(self) -> None:
@@ -453,7 +453,7 @@ class LiveActivity(Home):
             self._report(place, audience.newest, outcome)
         self._touch(places)
         self._after()
-        self._all.dispatch.commit(self)
+        self._all.dispatch.writer.note(self)
 
     def finish(self) -> None:
         """Remove the activity from the delivery."""
@@ -554,4 +554,4 @@ class Activities:
             if self.owners.get(key) is home:
                 del self.owners[key]
         self.dispatch.leave(home)
-        self.dispatch.commit(home)
+        self.dispatch.writer.note(home)

@@ -214,7 +214,7 @@ class Delivery:
         try:
             await asyncio.wait((draining,))
             self._dispatch.detach()
-            if writer is not None and self._dispatch.error is None:
+            if self._dispatch.error is None:
                 await writer.flush(self._lanes)
         except JournalError:
             logger.exception("the journal failed while the delivery was closed")
@@ -223,8 +223,7 @@ class Delivery:
             self._dispatch.detach()
             self._stop()
             self._phase = Phase.CLOSED
-            if writer is not None:
-                await writer.close()
+            await writer.close()
             if self._dispatch.journal is not None:
                 await self._dispatch.journal.close()
 
@@ -427,8 +426,7 @@ class Delivery:
 
     async def flush(self) -> None:
         """Return when all submitted messages are in the journal. Raises JournalError."""
-        if self._dispatch.writer is not None:
-            await self._dispatch.writer.flush(self._lanes)
+        await self._dispatch.writer.flush(self._lanes)
 
     def statistics(self) -> DeliveryStatistics:
         """Return a frozen snapshot. Takes time for each live activity, not for each token."""
@@ -450,8 +448,8 @@ class Delivery:
             demoted=counts["demoted"],
             over_budget=counts["over_budget"],
             held_back=counts["held"],
-            journal_commits=writer.commits if writer else 0,
-            journal_records=writer.records if writer else 0,
+            journal_commits=writer.commits,
+            journal_records=writer.records,
             budget=self.budget.name,
             budget_verified=self.budget.verified,
         )

@@ -64,7 +64,9 @@ class Dispatch:
         self.error: JournalError | None = None
         self.accepting = False
         """Whether new work is accepted: from `open` until the delivery begins to close."""
-        self.writer: Writer | None = None
+        self.writer = Writer(
+            journal, clock, interval=commit_interval, released=self._released, failed=self._fail
+        )
         self.client = client
         self.clock = clock
         self._on_outcome = on_outcome
@@ -77,15 +79,11 @@ class Dispatch:
         self._ready: deque[Any] = deque()
         self.waiting = 0
         """Items whose intent is being committed, or that wait for a connection after the commit."""
-        if journal is not None:
-            self.writer = Writer(
-                journal, clock, interval=commit_interval, released=self._released, failed=self._fail
-            )
 
     def open(self, lanes: Home, response_timeout: float) -> None:
         """Attach to the client, which then asks for work."""
         self._first = lanes
-        if self.writer is not None:
+        if self.journal is not None:
             self.writer.start()
         self._attachment = self.client.attach(self, retry=False, response_timeout=response_timeout)
         self.accepting = True
@@ -120,7 +118,7 @@ class Dispatch:
         if self.error is not None or self._attachment is None:
             return ()
         now = self.time.now()
-        if self.writer is None:
+        if self.journal is None:
             items = self._choose(limit, now)
         else:
             items, ready = [], self._ready
@@ -165,16 +163,10 @@ class Dispatch:
             return
         if home.pending:
             self._queue(home)
-        if self.writer is not None:
-            self._intend(self.time.now())
-            self.writer.note(home, at_once=False)
+        self._intend(self.time.now())
+        self.writer.note(home)
         self._wake()
         self._ask_later(home)
-
-    def commit(self, home: Home, *, at_once: bool = False) -> None:
-        """Record the changes of a home, within the commit interval or at once."""
-        if self.writer is not None:
-            self.writer.note(home, at_once=at_once)
 
     def leave(self, home: Home) -> None:
         """Remove an ended home."""
@@ -214,7 +206,7 @@ class Dispatch:
         return items
 
     def _wake(self) -> None:
-        if self._attachment is not None and (self._ready or (self.writer is None and self._homes)):
+        if self._attachment is not None and (self._ready or (self.journal is None and self._homes)):
             self._attachment.wake()
 
     def _ask_later(self, home: Home) -> None:
@@ -233,7 +225,7 @@ class Dispatch:
 
     def _intend(self, now: float) -> None:
         """Choose the next items, and commit their intents."""
-        if self.writer is None or self._attachment is None:
+        if self.journal is None or self._attachment is None:
             return
         room = AHEAD - self.waiting
         if room < (1 if self._homes and self._homes[0] is self._first else STEP):

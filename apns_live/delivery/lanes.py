@@ -208,7 +208,7 @@ class Lanes(Home):
                 counts["demoted"] += state.decision.demoted
                 counts["over_budget"] += state.decision.over_budget and lane.journalled
             self._note(lane)
-            if self.dispatch.writer is not None:
+            if self.dispatch.journal is not None:
                 lane.place = INTENDED
             items.append(make(lane.token, prepare(state.encoded), (self, lane, state)))
         return items
@@ -335,7 +335,7 @@ class Lanes(Home):
             self._record("lane", lane.token)
 
     def _record(self, kind: str, name: str) -> None:
-        if self.dispatch.writer is not None:
+        if self.dispatch.journal is not None:
             self._changed.add((kind, name))
 
     def _remove(self, lane: Lane) -> None:

@@ -269,7 +269,7 @@ class Run(client_run.Run, Home):
             self.tell(told)
 
     def _commit(self) -> None:
-        self._dispatch.commit(self, at_once=True)
+        self._dispatch.writer.note(self, at_once=True)
 
     # A home of `Dispatch`.
 
@@ -400,7 +400,7 @@ class Run(client_run.Run, Home):
         if self.end is End.EXHAUSTED:
             self._ledger.record.exhausted = True
             self._ledger.changed = True
-            self._dispatch.commit(self)
+            self._dispatch.writer.note(self)
 
     def _withdraw(self) -> None:
         """Stop sending. Unsent tokens get their outcomes after the last answer."""
@@ -454,8 +454,8 @@ class Run(client_run.Run, Home):
         await super()._release()
         writer = self._dispatch.writer
         # A closing delivery writes the rest itself.
-        open_ = writer is not None and not writer.closing and self._dispatch.error is None
-        if writer is not None and open_ and self._failure is None:
+        open_ = not writer.closing and self._dispatch.error is None
+        if open_ and self._failure is None:
             try:
                 await writer.flush(self)
             except JournalError as error:

@@ -68,7 +68,8 @@ class Writer:
     it, ``failed`` once with the error of a failed commit, after which nothing is written.
     """
 
-    journal: Journal
+    journal: Journal | None
+    """None if nothing is recorded."""
     clock: Clock
     released: Callable[[list[Any]], object]
     failed: Callable[[JournalError], object]
@@ -92,9 +93,9 @@ class Writer:
         """Start the task that writes. Needs a running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="apns-live-journal")
 
-    def note(self, home: Home, *, at_once: bool) -> None:
+    def note(self, home: Home, *, at_once: bool = False) -> None:
         """Commit the changes of ``home`` within the interval, or right after the running commit."""
-        if self.closing or self.error is not None:
+        if self.journal is None or self.closing or self.error is not None:
             return
         self._changed[home] = None
         if at_once:
@@ -107,6 +108,8 @@ class Writer:
 
         Raises JournalError when the journal has failed, or the writer was closed.
         """
+        if self.journal is None:
+            return
         if self.error is None and (self._task is None or self._task.done()):
             raise JournalError("the journal is closed")
         if self.error is not None:
@@ -150,7 +153,7 @@ class Writer:
         waiters = list(self._waiters)
         changes = {home: home.collect() for home in homes}
         entries = [entry for change in changes.values() for entry in change]
-        if entries:
+        if entries and self.journal is not None:
             await self.journal.commit(entries)
             self.commits += 1
             self.records += len(entries)

@@ -64,7 +64,7 @@ def _each_malformed_token_is_one_call_deeper() -> list[Any]:
 
 def _ended_activities_are_kept() -> list[Any]:
     def forget(self: Activities, home: LiveActivity) -> None:
-        self.dispatch.commit(home)
+        self.dispatch.writer.note(home)
 
     return [mock.patch.object(Activities, "forget", forget)]
 
