@@ -41,7 +41,8 @@ class Engine:
         self.clock = clock
         self.response_timeout = response_timeout
         self.counters = Counters()
-        self.transport: Transport | None = None
+        self.transport: Transport
+        """Set by the client, which makes it for this engine."""
         hook = hooks.retry
         self._retry_hook = None if hook is None else Guarded(hook, "the hook retry")
         self._intake = Intake(ids or RequestIds(), self._settle)
@@ -50,7 +51,7 @@ class Engine:
         self.refusals = Refusals(clock)
         self._bar: Bar | None = None
         self._resting = False
-        self._watcher: asyncio.Event | None = None
+        self._watcher = asyncio.Event()
         self.closing = False
 
     # Sources
@@ -100,18 +101,14 @@ class Engine:
 
     def wake(self) -> None:
         """Let the transport look for work."""
-        if self.transport is not None:
-            self.transport.wake()
+        self.transport.wake()
 
     def busy(self) -> bool:
         """Whether any push has no outcome yet."""
-        in_flight = self.transport.in_flight() if self.transport is not None else []
-        return bool(in_flight or self.waiting())
+        return bool(self.transport.in_flight() or self.waiting())
 
     async def changed(self, at_most: float) -> None:
         """Return after the next outcomes, or after ``at_most`` seconds."""
-        if self._watcher is None:
-            self._watcher = asyncio.Event()
         self._watcher.clear()
         with contextlib.suppress(TimeoutError):
             async with timeout(self.clock, at_most):
@@ -250,9 +247,9 @@ class Engine:
         may_retry = push.owner.retry and not self.closing
         answer, step = self.refusals.judge(push, response, carrier, now, may_retry=may_retry)
         if step.link is not Link.KEEP:
-            if self.transport is not None and step.link is Link.RETIRE_AND_BAR:
+            if step.link is Link.RETIRE_AND_BAR:
                 self.transport.credentials_refused(answer.reason, clock_advice(answer))
-            elif self.transport is not None and step.link is Link.RETIRE_KEEPING_OLDEST_TOKEN:
+            elif step.link is Link.RETIRE_KEEPING_OLDEST_TOKEN:
                 self.transport.keep_oldest_token(carrier.token)
             carrier.retire(answer.reason or f"status {answer.status}")
         if self.refusals.pool.until > now:
@@ -430,7 +427,7 @@ class Engine:
     def _abandon_in_flight(self, attachment: Attachment | None, loss: Loss) -> None:
         """Reset the streams of one source (or of all) and report them as unknown."""
         now = self.clock.monotonic()
-        for push in self.transport.in_flight() if self.transport is not None else ():
+        for push in self.transport.in_flight():
             if attachment is not None and push.owner is not attachment:
                 continue
             outcome = self._abandon(push, loss, now)
@@ -457,7 +454,7 @@ class Engine:
         self._settle(push, unanswered(push, verdict, reason, now, **words))
 
     def _flush(self) -> None:
-        if self._intake.flush() and self._watcher is not None:
+        if self._intake.flush():
             self._watcher.set()
 
     def _late(self, push: Push, now: float, reason: str = "deadline") -> Outcome:
@@ -477,5 +474,5 @@ class Engine:
         seconds, because = self.refusals.pause(self.clock.monotonic())
         if seconds:
             return f"APNs answered {because}: nothing leaves for another {seconds:.0f} s."
-        failure = self.transport.opening.last_failure if self.transport else ""
+        failure = self.transport.opening.last_failure
         return f"No connection took it; the last try failed: {failure}" if failure else ""
