@@ -166,7 +166,7 @@ def simulate(
             priority, decision = encoded.priority, waiting.decision
             kind = "end" if waiting.is_end else "alert" if encoded.has_alert else "update"
             shown_at, throttled = phone.shows(now + ROUND_TRIP / 2, priority)
-            demoted, over = (decision.demoted, decision.over_budget) if decision else (False, False)
+            demoted, over = decision.demoted, decision.over_budget
             push = Sent(now, index[id(waiting)], priority, kind, demoted, over, shown_at, throttled)
             sent.append(push)
             answered_at = now + ROUND_TRIP

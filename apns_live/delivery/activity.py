@@ -296,10 +296,9 @@ class LiveActivity(Home):
         self.published.publish(version, state, slow)
         self.changed = True
         decision = state.decision
-        if decision is not None:
-            for counts in (self.counts, self._all.dispatch.counts):
-                counts["demoted"] += decision.demoted
-                counts["over_budget"] += decision.over_budget
+        for counts in (self.counts, self._all.dispatch.counts):
+            counts["demoted"] += decision.demoted
+            counts["over_budget"] += decision.over_budget
         if state.is_end:
             self._ended_until = (
                 now + ENDED_KEPT if state.last_moment == NEVER else state.last_moment

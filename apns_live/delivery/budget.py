@@ -179,6 +179,10 @@ class Decision:
     over_budget: bool = False
 
 
+UNDECIDED = Decision(0, FULL)
+"""That of a state before its first try."""
+
+
 def decide(budget: Budget, account: Account, urgency: Urgency, now: float) -> Decision:
     """Choose the priority of a push that is sent at ``now`` and charge the account.
 
@@ -202,9 +206,9 @@ def decide(budget: Budget, account: Account, urgency: Urgency, now: float) -> De
     return Decision(10, Account(start or now, min(used + 1, max(deepest, used))), over_budget=True)
 
 
-def refund(account: Account, decision: Decision | None) -> Account:
+def refund(account: Account, decision: Decision) -> Account:
     """Return the account without a push that was charged and not sent."""
-    if decision is None or decision.priority != 10:
+    if decision.priority != 10:
         return account
     return Account(account.start, max(0, account.used - 1))
 

@@ -21,6 +21,7 @@ from ..errors import ActivityEnded, DeliveryError
 from ..outcome import Outcome, Verdict
 from .budget import (
     FULL,
+    UNDECIDED,
     Account,
     Budget,
     Decision,
@@ -194,7 +195,7 @@ class Lane:
         trouble = self.trouble
         outcome = with_tries(outcome, trouble)
         decision = state.decision
-        if decision is not None and (decision.demoted or decision.over_budget):
+        if decision.demoted or decision.over_budget:
             outcome = msgspec.structs.replace(
                 outcome, demoted=decision.demoted, over_budget=decision.over_budget
             )
@@ -311,6 +312,6 @@ class Errand(Lane):
 
     def _charge(self, state: State, now: float, wall: float, budget: Budget) -> None:
         del wall, budget
-        if state.decision is None:  # charged once, for all its tries
+        if state.decision is UNDECIDED:  # charged once, for all its tries
             over = state.encoded.event == "start" and self._starts.charge(self.token, now)
             state.decision = Decision(state.encoded.priority, self.account, over_budget=over)

@@ -204,9 +204,8 @@ class Lanes(Home):
                 self._place(lane, now)
                 continue
             state = lane.depart(now, wall, self.budget)
-            if state.decision is not None:
-                counts["demoted"] += state.decision.demoted
-                counts["over_budget"] += state.decision.over_budget and lane.journalled
+            counts["demoted"] += state.decision.demoted
+            counts["over_budget"] += state.decision.over_budget and lane.journalled
             self._note(lane)
             if self.dispatch.journal is not None:
                 lane.place = INTENDED

@@ -14,7 +14,7 @@ from ..client.edge import check_deadline
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, Message, encode
-from .budget import Decision, Urgency, UrgencyName, check_urgency
+from .budget import UNDECIDED, Decision, Urgency, UrgencyName, check_urgency
 from .dispatch import Dispatch
 from .encoding import carry_alert
 from .pacing import Trouble, last_moment
@@ -95,7 +95,7 @@ class State:
     given_timestamp: int | None = None
     lifetime: float = 0.0
     step: InitVar[float] = 0.0
-    decision: Decision | None = None
+    decision: Decision = UNDECIDED
     last_moment: float = 0.0
 
     def __post_init__(self, step: float) -> None:

@@ -15,6 +15,7 @@ from apns_live.delivery.budget import (
     FULL,
     OBSERVED,
     PRESETS,
+    UNDECIDED,
     Account,
     Budget,
     Decision,
@@ -101,7 +102,7 @@ def test_only_a_push_at_priority_10_is_given_back():
     charged = Account(1000.0, 3)
     assert refund(charged, Decision(10, charged)) == (1000.0, 2)
     assert refund(charged, Decision(5, charged)) == charged
-    assert refund(charged, None) == charged
+    assert refund(charged, UNDECIDED) == charged
     assert refund(FULL, Decision(10, FULL)) == FULL
 
 
