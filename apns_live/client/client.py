@@ -317,7 +317,7 @@ class Client:
         return snapshot(
             self._engine.counters,
             transport=self._transport,
-            waiting=len(self._room) + self._engine.waiting(),
+            waiting=len(self._room) + len(self._engine.waiting),
             pause=self._engine.refusals.pause(self.clock.monotonic()),
         )
 

@@ -46,7 +46,8 @@ class Engine:
         hook = hooks.retry
         self._retry_hook = None if hook is None else Guarded(hook, "the hook retry")
         self._intake = Intake(ids or RequestIds(), self._settle)
-        self._waiting = Waiting()
+        self.waiting = Waiting()
+        """Pushes that were taken and not yet sent."""
         self._alarm = Alarm(clock, self._tick)
         self.refusals = Refusals(clock)
         self._bar: Bar | None = None
@@ -105,7 +106,7 @@ class Engine:
 
     def busy(self) -> bool:
         """Whether any push has no outcome yet."""
-        return bool(self.transport.in_flight() or self.waiting())
+        return bool(self.transport.in_flight() or len(self.waiting))
 
     async def changed(self, at_most: float) -> None:
         """Return after the next outcomes, or after ``at_most`` seconds."""
@@ -113,10 +114,6 @@ class Engine:
         with contextlib.suppress(TimeoutError):
             async with timeout(self.clock, at_most):
                 await self._watcher.wait()
-
-    def waiting(self) -> int:
-        """Return the number of pushes that were taken and not yet sent."""
-        return len(self._waiting)
 
     # The feed, called by the transport.
 
@@ -127,15 +124,15 @@ class Engine:
         if now < self.refusals.pool.until or self._bar is not None:
             return ()
         for _ in range(_ROUNDS):
-            pushes = self._leavable(self._waiting.take(limit), now)
+            pushes = self._leavable(self.waiting.take(limit), now)
             if not pushes:
                 pushes = self._intake.take(limit, now, carrier, stream_id)
                 if len(pushes) > limit:  # a source returned more than it was asked for
-                    self._waiting.put_in_front(pushes[limit:])
+                    self.waiting.put_in_front(pushes[limit:])
                     pushes = pushes[:limit]
                 self._flush()
                 pushes = self._leavable(pushes, now)
-            if pushes or not (self._intake.hungry() or self._waiting.ready):
+            if pushes or not (self._intake.hungry() or self.waiting.ready):
                 return pushes
         # All of them were refused, late or held. The event loop gets a turn before more are taken.
         if not self._resting:
@@ -184,13 +181,13 @@ class Engine:
         """Take back unsent pushes; they are sent next."""
         for push in pushes:
             push.stays()
-        self._waiting.put_in_front(pushes)
+        self.waiting.put_in_front(pushes)
 
     def may_have_work(self) -> bool:
         """Whether ``take`` might return something: `has_work` without reading ahead."""
         if self._bar is not None or self.clock.monotonic() < self.refusals.pool.until:
             return self.has_work()
-        return bool(self._waiting.ready) or self._intake.hungry()
+        return bool(self.waiting.ready) or self._intake.hungry()
 
     def has_work(self) -> bool:
         """Whether ``take`` would return something now."""
@@ -200,12 +197,12 @@ class Engine:
         now = self.clock.monotonic()
         if now < self.refusals.pool.until:
             return False
-        if self._waiting.first() is None:
+        if self.waiting.first() is None:
             looked_at = self.take(1, now)
-            self._waiting.put_in_front(looked_at)
+            self.waiting.put_in_front(looked_at)
             for push in looked_at:
                 self._alarm.set(self._limit(push, now))
-        return self._waiting.first() is not None
+        return self.waiting.first() is not None
 
     # Answers.
 
@@ -273,7 +270,7 @@ class Engine:
             else:
                 self._settle(push, unknown(push, loss, now, detail, carrier.number))
         self._flush()
-        if self._waiting.ready:
+        if self.waiting.ready:
             self.wake()
 
     def _replay(self, push: Push, loss: Loss, now: float, detail: str) -> None:
@@ -303,7 +300,7 @@ class Engine:
         if delay > 0.0:
             self._hold(push, now + delay)
         else:
-            self._waiting.add(push)
+            self.waiting.add(push)
             self._alarm.set(self._limit(push, now))
             self.wake()
 
@@ -320,7 +317,7 @@ class Engine:
         if bar is None:
             return
         now = self.clock.monotonic()
-        ready = self._waiting.take(_BAR_BATCH) or self._intake.take(_BAR_BATCH, now)
+        ready = self.waiting.take(_BAR_BATCH) or self._intake.take(_BAR_BATCH, now)
         retry_at = self.clock.time() + max(0.0, bar.until - now)
         again = {"retry_at": retry_at, "detail": bar.detail}
         for push in ready:
@@ -332,22 +329,22 @@ class Engine:
     # Waiting for another try
 
     def _hold(self, push: Push, until: float) -> None:
-        self._waiting.hold(push, until)
+        self.waiting.hold(push, until)
         self._alarm.set(until)
         push.owner.wake()  # makes room for other pushes of its source
 
     def _tick(self) -> None:
         now = self.clock.monotonic()
         wall = self.clock.time()
-        self._waiting.release(now)
-        for push in [push for push in self._waiting.ready if push.state == _READY]:
+        self.waiting.release(now)
+        for push in [push for push in self.waiting.ready if push.state == _READY]:
             # Its deadline may pass while it waits for a connection.
             if push.message.useless_at <= wall or self._limit(push, now) <= now:
                 self._settle(push, self._late(push, now))
         self.refusals.tokens.sweep(now)
         self._flush()
-        moments = [self._limit(push, now) for push in self._waiting.ready if push.state == _READY]
-        moments += [until for until, _, _ in self._waiting.held[:1]]
+        moments = [self._limit(push, now) for push in self.waiting.ready if push.state == _READY]
+        moments += [until for until, _, _ in self.waiting.held[:1]]
         if self.refusals.pool.until > now:
             moments.append(self.refusals.pool.until)
         if moments:
@@ -391,7 +388,7 @@ class Engine:
             self._settle(push, outcome)
             self._flush()
         else:
-            self._waiting.settled(push)
+            self.waiting.settled(push)
             push.owner.in_hand -= 1
             self.counters.cancelled += 1
         self.wake()
@@ -411,7 +408,7 @@ class Engine:
     def give_up_waiting(self, attachment: Attachment | None, reason: str) -> None:
         """Settle as NOT_SENT all pushes of one source (or of all) that are not in flight."""
         now = self.clock.monotonic()
-        for push in [push for push in self._waiting if attachment in (None, push.owner)]:
+        for push in [push for push in self.waiting if attachment in (None, push.owner)]:
             self._unsent(push, Verdict.NOT_SENT, reason, now)
         self._flush()
 
@@ -419,7 +416,7 @@ class Engine:
         """Settle a source at its deadline: unsent pushes get NOT_SENT, those in flight UNKNOWN."""
         now = self.clock.monotonic()
         self._stop(attachment, End.DEADLINE)
-        for push in [push for push in self._waiting if push.owner is attachment]:
+        for push in [push for push in self.waiting if push.owner is attachment]:
             self._settle(push, self._late(push, now))
         self._abandon_in_flight(attachment, Loss.DEADLINE)
         attachment.set_timer(None)
@@ -438,14 +435,14 @@ class Engine:
     def close(self) -> None:
         """Settle all pushes, because the client is closed."""
         self.give_up_waiting(None, "closed")
-        self._waiting.clear()
+        self.waiting.clear()
         self._alarm.cancel()
         self._abandon_in_flight(None, Loss.CLOSED)
 
     # Outcomes
 
     def _settle(self, push: Push, outcome: Outcome) -> None:
-        self._waiting.settled(push)
+        self.waiting.settled(push)
         self._intake.settle(push, outcome)
         self.counters.count(outcome)
 

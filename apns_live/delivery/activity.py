@@ -376,24 +376,24 @@ class LiveActivity(Home):
 
     def settle(self, answers: Sequence[tuple[int, Variant, Outcome]], now: float) -> None:
         """Process the answers to pushes."""
-        accepted = 0
+        failed: list[Outcome] = []
         for place, variant, outcome in answers:
             if outcome.verdict is _ACCEPTED:
-                accepted += 1
                 if self.on_decided is not None:
                     self._decided(place, variant.version, outcome)
                 self.audience.accepted(place, variant.version)
             else:
+                failed.append(outcome)
                 self._failed(place, variant, outcome, now)
+        accepted = len(answers) - len(failed)
         self.counts[_ACCEPTED] += accepted
         self._touch([place for place, _, _ in answers])
-        self.guard.judge(accepted)
+        self.guard.judge(accepted, failed)
         self._after()
 
     def _failed(self, place: int, variant: Variant, outcome: Outcome, now: float) -> None:
         audience = self.audience
         self.counts[outcome.verdict] += 1
-        self.guard.answered(outcome)
         if outcome.verdict is Verdict.DROP_TOKEN:
             token = audience.tokens[place]
             if not audience.dropped(place):

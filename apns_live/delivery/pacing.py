@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import add, sub
 
@@ -150,30 +151,24 @@ class SpikeGuard:
         self._blocks: deque[list[int]] = deque()
         self._seen = [0, 0, 0]
         """Answers in the window, BadDeviceToken answers, answers that apply to every token."""
-        self._failed = [0, 0, 0]
-        """The same for the batch that `judge` closes, without acceptances."""
         self.stopped = ""
         """The explanation once stopped, else empty."""
 
-    def answered(self, outcome: Outcome) -> None:
-        """Count an answer other than an acceptance; `judge` evaluates it with the rest of its batch."""
-        self._failed[0] += 1
-        if outcome.reason == "BadDeviceToken":
-            self._failed[1] += 1
-        elif outcome.verdict in _HOPELESS or (
-            # Status 0 is a token that was refused locally, before anything was sent.
-            outcome.verdict is Verdict.FIX_REQUEST and outcome.status != 0
-        ):
-            self._failed[2] += 1
-            self._refusal = f"{outcome.reason or outcome.verdict.value} (status {outcome.status})"
-
-    def judge(self, accepted: int) -> bool:
-        """Close a batch with ``accepted`` acceptances; return True if the fan-out must stop now."""
-        failed = self._failed[0]
-        if self.stopped or not accepted + failed:
+    def judge(self, accepted: int, failed: Sequence[Outcome] = ()) -> bool:
+        """Count a batch of answers; return True if the fan-out must stop now."""
+        if self.stopped or not (accepted or failed):
             return False
-        batch, self._failed = self._failed, [0, 0, 0]
-        batch[0] += accepted
+        batch = [accepted + len(failed), 0, 0]
+        for outcome in failed:
+            if outcome.reason == "BadDeviceToken":
+                batch[1] += 1
+            elif outcome.verdict in _HOPELESS or (
+                # Status 0 is a token that was refused locally, before anything was sent.
+                outcome.verdict is Verdict.FIX_REQUEST and outcome.status != 0
+            ):
+                batch[2] += 1
+                why = outcome.reason or outcome.verdict.value
+                self._refusal = f"{why} (status {outcome.status})"
         self._push(batch)
         answers, bad, hopeless = self._seen
         if not failed or answers < self.least:

@@ -316,12 +316,11 @@ class Run(client_run.Run, Home):
         if self.life is Life.OVER:
             return
         self._in_flight -= len(answers)
-        accepted = 0
         for position, over_budget, outcome in answers:
-            accepted += outcome.verdict is _ACCEPTED
             self._answered(position, over_budget, outcome, now)
         self._tell_settled()
-        if self.guard.judge(accepted):
+        failed = [outcome for _, _, outcome in answers if outcome.verdict is not _ACCEPTED]
+        if self.guard.judge(len(answers) - len(failed), failed):
             self._stopped = self.guard.stopped
             self.stop()
         if self._ledger.unrecorded >= AHEAD // 2:
@@ -336,7 +335,6 @@ class Run(client_run.Run, Home):
             outcome = msgspec.structs.replace(outcome, over_budget=True)
         outcome = with_tries(outcome, trouble)
         if outcome.verdict is not _ACCEPTED:
-            self.guard.answered(outcome)
             safe, last = self._encoded.replay_safe, self._last_moment
             next_ = follows(outcome, trouble, now, replay_safe=safe, last_moment=last)
             if isinstance(next_, Trouble):

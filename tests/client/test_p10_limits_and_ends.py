@@ -237,7 +237,7 @@ async def test_p15_ten_thousand_callers_cancelled_in_flight_leak_nothing(fake: F
         assert len(room) == 0
         assert not room._waiting
         assert not room._timed
-        assert len(client._engine._waiting) == 0
+        assert len(client._engine.waiting) == 0
     gc.collect()
     assert not complaints
 

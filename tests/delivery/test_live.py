@@ -241,8 +241,7 @@ def test_the_guard_also_stops_when_credentials_are_refused():
     )
 
     def judged(accepted: int = 0) -> bool:
-        guard.answered(refused)
-        return guard.judge(accepted)
+        return guard.judge(accepted, [refused])
 
     assert [judged() for _ in range(10)] == [False] * 9 + [True]
     assert "InvalidProviderToken" in guard.stopped
@@ -372,7 +371,6 @@ def test_a_guard_is_small_however_its_answers_come():
     assert 500 <= guard._seen[0] <= 520
     bad = Outcome(token="ab", verdict=Verdict.DROP_TOKEN, status=400, reason="BadDeviceToken")
     for _ in range(200):
-        guard.answered(bad)
-        if guard.judge(1):
+        if guard.judge(1, [bad]):
             break
     assert "BadDeviceToken" in guard.stopped

@@ -50,12 +50,12 @@ def _each_malformed_token_is_one_call_deeper() -> list[Any]:
     def take(self: Engine, limit: int, now: float, *more: Any) -> Sequence[Push]:
         if now < self.refusals.pool.until or self._bar is not None:
             return ()
-        pushes = self._leavable(self._waiting.take(limit), now)
+        pushes = self._leavable(self.waiting.take(limit), now)
         if not pushes:
             pushes = self._intake.take(limit, now, *more)
             self._flush()
             pushes = self._leavable(pushes, now)
-        if pushes or not (self._intake.hungry() or self._waiting.ready):
+        if pushes or not (self._intake.hungry() or self.waiting.ready):
             return pushes
         return take(self, limit, now, *more)
 

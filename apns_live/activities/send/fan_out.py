@@ -135,6 +135,7 @@ class FanOut:
         """Record outcomes."""
         recorder, kind, operation = self._setting.recorder, self.kind, self.operation
         app, ids, accepted = kind.app.row, kind.apns_ids, 0
+        failed: list[Outcome] = []
         of: Part | None = None
         priority = 0
         touched: set[Part] = set()
@@ -160,15 +161,15 @@ class FanOut:
                 # right.
                 part.taken_back.append(device)
                 self.refused = refusal_of(outcome)
-                self._guard.answered(outcome)
+                failed.append(outcome)
             else:
                 batch.add(app, operation, device, outcome)
                 kind.noted(batch, device, outcome)
-                self._guard.answered(outcome)
+                failed.append(outcome)
         self._close(touched)
         recorder.count(self.recorded, len(outcomes))
         recorder.soon(len(outcomes), patient=True)
-        if self._guard.judge(accepted):
+        if self._guard.judge(accepted, failed):
             self._give_up()
 
     def recorded(self, count: int) -> None:
