@@ -22,7 +22,7 @@ from ..retry import TOTAL_LIMIT, Link
 from .attachment import Attachment, End, TokenSource, WorkSource
 from .backoff import Refusals
 from .intake import Intake, Waiting
-from .outcomes import clock_advice, refusal, settle_accepted, unanswered, unknown
+from .outcomes import clock_advice, refusal, unanswered, unknown
 from .statistics import Counters
 
 _BAR_BATCH = 1000
@@ -220,7 +220,7 @@ class Engine:
     def _accept(
         self, number: int, pushes: Sequence[Push], unique_ids: Sequence[object], now: float
     ) -> None:
-        settle_accepted(number, pushes, unique_ids, now, self._intake.dirty.append, self.counters)
+        self._intake.accepted(number, pushes, unique_ids, now, self.counters)
         self.refusals.accepted(pushes)
         self.counters.accepted += len(pushes)
 

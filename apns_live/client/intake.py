@@ -10,17 +10,21 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, repeat
+from operator import attrgetter
 from typing import Any, cast
 
 from ..errors import InvalidToken
 from ..guard import RAISED
-from ..outcome import Outcome
+from ..outcome import Outcome, Verdict, alike
 from ..payload import are_tokens, check_token
 from ..pool import Carrier, Push, PushState, RequestIds, Sendable, pushes_that_leave
-from .attachment import Attachment, End, TokenSource
+from .attachment import Acceptances, Attachment, End, TokenSource
 from .outcomes import refused_token
+from .statistics import Counters
 
+_together = attrgetter("message", "owner", "sent_at", "attempts")
 _READY, _HELD = PushState.READY, PushState.HELD
 
 
@@ -139,6 +143,57 @@ class Intake:
         if not owner.batch and not owner.accepted:
             self.dirty.append(owner)
         owner.batch.append((push, outcome))
+
+    def accepted(
+        self,
+        number: int,
+        pushes: Sequence[Push],
+        unique_ids: Sequence[object],
+        now: float,
+        counters: Counters,
+    ) -> None:
+        """Put each acceptance of connection ``number`` into a batch of its source.
+
+        A source of bare tokens gets them as `Acceptances`; other sources get an outcome for each.
+        """
+        at = 0
+        for (message, owner, sent_at, attempts), group in groupby(pushes, _together):
+            batch = list(group)
+            count = len(batch)
+            created = [push.created for push in batch]
+            tokens = [push.token for push in batch]
+            ids = [push.request_id for push in batch]
+            unique = unique_ids[at : at + count] if unique_ids else ()
+            at += count
+            like = Outcome(
+                token="",
+                verdict=Verdict.ACCEPTED,
+                status=200,
+                attempts=attempts,
+                priority=message.priority,
+                connection_id=number,
+                queue_time=sent_at - created[0],
+                round_trip=now - sent_at,
+                elapsed=now - created[0],
+            )
+            if not owner.batch and not owner.accepted:
+                self.dirty.append(owner)
+            counters.round_trips.add(now - sent_at, count)
+            same_times = created.count(created[0]) == count
+            if same_times:
+                counters.queue_times.add(sent_at - created[0], count)
+            if same_times and owner.message is not None:
+                owner.accepted.append(Acceptances(like, tokens, ids, unique))
+                continue
+            columns: dict[str, Iterable[object]] = {"unique_id": unique or repeat("")}
+            if not same_times:  # single sends: each has waited for its own time
+                columns["queue_time"] = waits = [sent_at - each for each in created]
+                columns["elapsed"] = [now - each for each in created]
+                counters.queue_times.add_each(waits)
+            outcomes = alike(like, token=tokens, apns_id=ids, **columns)
+            owner.batch += zip(batch, outcomes, strict=True)
+            for push in batch:
+                push.state = PushState.SETTLED
 
     def flush(self) -> bool:
         """Pass each source its batch; return whether there was any.

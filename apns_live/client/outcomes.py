@@ -2,76 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby, repeat
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any
 
 from ..answers import Answer
 from ..errors import InvalidInput, InvalidToken
 from ..guard import RAISED
-from ..outcome import Outcome, Verdict, alike
+from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, are_tokens, check_token
-from ..pool import Loss, Push, PushState
+from ..pool import Loss, Push
 from ..retry import Link, Step
-from .attachment import Acceptances, Attachment
-from .statistics import Counters
 
-_SETTLED = PushState.SETTLED
-_together = attrgetter("message", "owner", "sent_at", "attempts")
 WORTH_ANOTHER_TRY = (Verdict.RETRY_LATER, Verdict.SLOW_DOWN, Verdict.REFRESH_CREDENTIALS)
-
-
-def settle_accepted(
-    number: int,
-    pushes: Sequence[Push],
-    unique_ids: Sequence[object],
-    now: float,
-    mark: Callable[[Attachment], object],
-    counters: Counters,
-) -> None:
-    """Put each acceptance into a batch of its source; ``mark`` gets each source once.
-
-    A source of bare tokens gets them as `Acceptances`; other sources get an outcome for each.
-    """
-    at = 0
-    for (message, owner, sent_at, attempts), group in groupby(pushes, _together):
-        batch = list(group)
-        count = len(batch)
-        created = [push.created for push in batch]
-        tokens = [push.token for push in batch]
-        ids = [push.request_id for push in batch]
-        unique = unique_ids[at : at + count] if unique_ids else ()
-        at += count
-        like = Outcome(
-            token="",
-            verdict=Verdict.ACCEPTED,
-            status=200,
-            attempts=attempts,
-            priority=message.priority,
-            connection_id=number,
-            queue_time=sent_at - created[0],
-            round_trip=now - sent_at,
-            elapsed=now - created[0],
-        )
-        if not owner.batch and not owner.accepted:
-            mark(owner)
-        counters.round_trips.add(now - sent_at, count)
-        same_times = created.count(created[0]) == count
-        if same_times:
-            counters.queue_times.add(sent_at - created[0], count)
-        if same_times and owner.message is not None:
-            owner.accepted.append(Acceptances(like, tokens, ids, unique))
-            continue
-        columns: dict[str, Iterable[object]] = {"unique_id": unique or repeat("")}
-        if not same_times:  # single sends: each has waited for its own time
-            columns["queue_time"] = waits = [sent_at - each for each in created]
-            columns["elapsed"] = [now - each for each in created]
-            counters.queue_times.add_each(waits)
-        outcomes = alike(like, token=tokens, apns_id=ids, **columns)
-        owner.batch += zip(batch, outcomes, strict=True)
-        for push in batch:
-            push.state = _SETTLED
 
 
 def refused_token(token: object, error: InvalidInput, priority: int) -> Outcome:
