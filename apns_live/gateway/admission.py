@@ -168,10 +168,7 @@ class Known(Generic[Found]):
 
 
 class Visit:
-    """One running request. ``expire`` is called when its time limit is reached.
-
-    ``reading`` is True while it waits for the body.
-    """
+    """One running request, ``reading`` while it waits for the body. ``expire`` ends it at its limit."""
 
     def __init__(
         self, admission: Admission, scope: Scope, receive: Receive, expire: Callable[[], None]
@@ -246,10 +243,7 @@ class Visit:
         self.leave()
 
     async def body_of(self, limit_bytes: int) -> bytes:
-        """Return the body; the call then takes its slot. Raises as `receive_body`.
-
-        The guard refuses a body that does not arrive in time (408).
-        """
+        """Return the body; the call then takes its slot. Raises as `receive_body`."""
         settings, parts = self.admission.settings, list[bytes]()
         within, then = settings.body_seconds, settings.call_seconds
         await self.receive_body(limit_bytes, within, then, parts.append)

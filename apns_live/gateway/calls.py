@@ -44,6 +44,7 @@ Who = Literal["key", "phone", "anyone"]
 Handler = Callable[..., Awaitable[Any]]
 Told = TypeVar("Told", bound=msgspec.Struct)
 _encode = msgspec.json.Encoder().encode
+_DEEPER = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
@@ -270,10 +271,11 @@ class Face:
     limit_bytes: ClassVar[int] = 0
     media_type: ClassVar[bool] = True
     no_query: ClassVar[bool] = False
+    paths: ClassVar[tuple[str, ...]] = ("",)
 
     def owns(self, path: str) -> bool:
-        """Whether this API answers for a path without an operation."""
-        raise NotImplementedError
+        """Whether this API answers for a path without an operation: one that begins as its ``paths``."""
+        return path.startswith(self.paths)
 
     def refuse(self, error: Exception) -> Response:
         """Return the answer to an error. The text of a defect is not shown to the caller.
@@ -331,10 +333,7 @@ class Paths:
             self._by_head.setdefault(head, []).append((compile_path(path)[0], methods))
 
     def find(self, scope: Scope, path: str) -> Operation | None:
-        """Return the operation, and store the parts of the path in the scope.
-
-        If the path has only other methods, the scope gets their names.
-        """
+        """Return the operation. The scope gets the path's parts, or the names of its other methods."""
         first, second = _heads(path)
         for head in (f"{first}/{second}", first):
             for pattern, methods in self._by_head.get(head, ()):
@@ -349,10 +348,7 @@ class Paths:
         return None
 
     def refuse(self, scope: Scope, path: str, error: Exception) -> Response:
-        """Return the answer to an error outside of an operation, in the format of the path's API.
-
-        Such errors are overload, an unknown path, a wrong method and defects.
-        """
+        """Return the answer to an unknown path, a wrong method, overload or a defect."""
         headers: Mapping[str, str] | None = None
         if isinstance(error, HTTPException):
             if error.status_code == 404 and (methods := scope.get("apns_live.methods")):
@@ -395,13 +391,9 @@ def _check_depth(body: bytes, max_depth: int) -> None:
         return
     depth = 0
     for found in _STRUCTURE.finditer(body):
-        mark = found[0]
-        if mark in (b"{", b"["):
-            depth += 1
-            if depth > max_depth:
-                raise BadBody(f"the body is nested over {max_depth} deep")
-        elif mark in (b"}", b"]"):
-            depth -= 1
+        depth += _DEEPER.get(found[0], 0)
+        if depth > max_depth:
+            raise BadBody(f"the body is nested over {max_depth} deep")
 
 
 def _heads(path: str) -> tuple[str, str]:

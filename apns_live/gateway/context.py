@@ -115,17 +115,19 @@ class Gateway:
         self.is_open = True
 
     @contextmanager
-    def one_import(self, app: int) -> Iterator[None]:
-        """Count an import of the app with this row until the block ends. Raises `Busy` at the limit.
+    def place(
+        self, taken: Counter[int], app: int, most: int, share: int, what: str
+    ) -> Iterator[None]:
+        """Take one of ``most`` places for the app with this row until the block ends.
 
-        Uploads may be slow, so one app cannot use all of a limit of two or more.
+        Each app may use ``share`` of them, so that others have one too. Raises `Busy` at the limit.
         """
-        most, running = self.settings.imports, self.importing.total()
-        if running >= most or self.importing[app] >= max(1, most - 1):
-            raise Busy(f"{running} imports are in progress", retry_after=5.0)
-        self.importing[app] += 1
+        if taken.total() >= most or taken[app] >= share:
+            raise Busy(f"{taken.total()} {what}", retry_after=5.0)
+        taken[app] += 1
         try:
             yield
         finally:
-            self.importing[app] -= 1
-            self.importing += Counter()  # unary plus drops the zero counts
+            taken[app] -= 1
+            if not taken[app]:
+                del taken[app]

@@ -27,6 +27,7 @@ from ..activities.store import schema
 from ..activities.store.database import Database
 from ..activities.store.sealing import Sealer
 from ..activities.store.statements import insert_into
+from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import InvalidInput, NotAllowed
 from .admission import Known, Slots
@@ -91,24 +92,18 @@ class DeviceCredentials:
             raise InvalidInput(text, "seconds", remedy)
         count = len(activities or ())
         checks.at_most(count, MAX_ACTIVITIES, "ids", "activities", more=", or leave it out")
-        table, place, now = schema.devices, named(app, schema.devices, device), self._clock.time()
+        table, place = schema.devices, named(app, schema.devices, device)
+        at = milliseconds(self._clock)
         async with self._database.write() as connection:
-            await connection.execute(
-                insert_into(connection, table)
-                .values(
-                    app_id=app.row,
-                    public_id=device,
-                    created_at=int(now * 1000),
-                    updated_at=int(now * 1000),
-                )
-                .on_conflict_do_nothing()
-            )
+            new = {"app_id": app.row, "public_id": device, "created_at": at, "updated_at": at}
+            added = insert_into(connection, table).values(new)
+            await connection.execute(added.on_conflict_do_nothing())
             empty = update(table).where(place, table.c.secret_hash.is_(None))
             await connection.execute(empty.values(secret_hash=secrets.token_bytes(32)))
             value = bytes(
                 (await connection.scalars(select(table.c.secret_hash).where(place))).one()
             )
-        ends = int(now + seconds)
+        ends = int(self._clock.time() + seconds)
         claims = Claims(app=app.id, device=device, expires_at=ends, activities=activities)
         payload = _encode(msgspec.json.encode(claims))
         credential = f"{HEAD}.{payload}.{_encode(self._mac(payload, value))}"

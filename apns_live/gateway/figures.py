@@ -1,9 +1,7 @@
 """The Prometheus metrics of /metrics: process, service, pushes.
 
-Durations are histograms in seconds, with the buckets of `apns_live.client.statistics`.
-
-Labels are routes, methods, statuses, verdicts and Apple's reasons, so callers cannot add new values. No
-label names an app, key or device.
+Durations are histograms in seconds, with the buckets of `apns_live.client.statistics`. Labels are routes,
+methods, statuses, verdicts and Apple's reasons, so callers cannot add values, and none names an app or device.
 """
 
 from __future__ import annotations
@@ -13,12 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client import core
 
 from ..activities.send.apns_clients import CarrierStatistics
 from ..activities.store.ownership import PARTITIONS
@@ -63,7 +56,7 @@ class Figures:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[core.Metric]:
         """Read the current figures."""
         gateway = self._gateway
         answers, admission, door = gateway.answers, gateway.admission, gateway.door
@@ -108,7 +101,7 @@ class Figures:
         yield _gauge("leases_lost", "1 while sending waits for the leases.", ownership.fenced)
         yield from self._pushes(statistics.carriers)
 
-    def _pushes(self, carriers: Iterable[CarrierStatistics]) -> Iterator[Metric]:
+    def _pushes(self, carriers: Iterable[CarrierStatistics]) -> Iterator[core.Metric]:
         gauges: Counter[str] = Counter()
         counts: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
         for carrier in carriers:
@@ -150,9 +143,9 @@ class Figures:
 
 def _histogram(
     name: str, what: str, label: str, series: Mapping[str, Times]
-) -> HistogramMetricFamily:
+) -> core.HistogramMetricFamily:
     """Return histograms by the values of a label; without one there is a single series."""
-    family = HistogramMetricFamily(f"apns_live_{name}", what, labels=[label] if label else [])
+    family = core.HistogramMetricFamily(f"apns_live_{name}", what, labels=[label] if label else [])
     for value, times in series.items():
         buckets = [(str(at), count) for at, count in zip(BOUNDS, times.counts, strict=True)]
         buckets.append(("+Inf", times.count))
@@ -161,12 +154,12 @@ def _histogram(
 
 
 def _family(
-    kind: type[CounterMetricFamily | GaugeMetricFamily],
+    kind: type[core.CounterMetricFamily | core.GaugeMetricFamily],
     name: str,
     what: str,
     values: Mapping[Any, float] | float,
     *labels: str,
-) -> CounterMetricFamily | GaugeMetricFamily:
+) -> core.CounterMetricFamily | core.GaugeMetricFamily:
     """Return the values by their labels, or the one value."""
     family = kind(f"apns_live_{name}", what, labels=labels)
     for place, value in values.items() if isinstance(values, Mapping) else [((), values)]:
@@ -174,5 +167,5 @@ def _family(
     return family
 
 
-_gauge = partial(_family, GaugeMetricFamily)
-_counter = partial(_family, CounterMetricFamily)
+_gauge = partial(_family, core.GaugeMetricFamily)
+_counter = partial(_family, core.CounterMetricFamily)

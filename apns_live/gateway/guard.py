@@ -184,10 +184,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def _span(scope: Scope) -> Any:
-    """Return a span of the request that joins the caller's trace.
-
-    Returns an empty context without OpenTelemetry, or if other instrumentation has begun a span.
-    """
+    """Return a span of the request in the caller's trace, or none if tracing is off or done already."""
     if (
         trace is None
         # No tracer provider is set. The public getter would read the environment for every request.

@@ -19,13 +19,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypedDict
 
 import msgspec
+from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 from sqlalchemy import Row, bindparam, insert, or_, select, update
 
 from ..activities import checks
@@ -129,18 +124,16 @@ class Keys:
         concurrent: int | None = None,
     ) -> tuple[ApiKey, str]:
         """Create a key; return it and its secret, which is not stored. Raises `InvalidInput`."""
-        chosen = check_dialect(dialect)
         for field, value in (("per_minute", per_minute), ("concurrent", concurrent)):
             if value is not None and not 1 <= value < 2**31:
                 raise InvalidInput(f"{value} is not a valid limit", field, "Give 1 or more.")
-        within = None if groups is None else frozenset(checks.slug(one, "groups") for one in groups)
         public_id = self._new_id()
         key = ApiKey(
             id=public_id,
             app=app,
-            dialect=chosen,
+            dialect=check_dialect(dialect),
             scopes=check_scopes(scopes),
-            groups=within,
+            groups=None if groups is None else frozenset(checks.slug(n, "groups") for n in groups),
             name=checks.identifier(name, "name", limit=200),
             caller=public_id,
             per_minute=per_minute,
@@ -235,10 +228,9 @@ class Keys:
         row = await self._stored(app, key_id)
         if row.revoked_at is not None or row.replaced_by is not None:
             raise Conflict(f"the key {key_id!r} was revoked or rotated before: create a new one")
-        table = schema.api_keys
+        table, ends = schema.api_keys, milliseconds(self._clock) + int(overlap * 1000)
         key = msgspec.structs.replace(_key(row, app), id=self._new_id(), expires_at=None)
         values, secret = await self._row(key)
-        ends = milliseconds(self._clock) + int(overlap * 1000)
         free = (table.c.replaced_by.is_(None), table.c.revoked_at.is_(None))
         replaced = update(table).where(table.c.id == row.id, *free)
         async with self._database.write() as connection:
@@ -271,9 +263,8 @@ class Keys:
 
     def usage_is_due(self) -> bool:
         """Whether times of last use should be stored now: at most once a minute for all keys."""
-        return bool(self._used) and (
-            self._clock.monotonic() - self._used_written >= _USED_EVERY_SECONDS
-        )
+        since = self._clock.monotonic() - self._used_written
+        return bool(self._used) and since >= _USED_EVERY_SECONDS
 
     async def write_usage(self) -> None:
         """Store when each key was last used. Called in the background, and at shutdown."""
@@ -300,8 +291,9 @@ def project_of(app: App) -> str:
 def new_account(project: str, lookup: str) -> tuple[str, bytes]:
     """Return a service account's file, without its ``token_uri``, and the public key (DER)."""
     private = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    plain, kind = form.NoEncryption(), form.PublicFormat.SubjectPublicKeyInfo
+    pem = private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, plain)
+    public = private.public_key().public_bytes(form.Encoding.DER, kind)
     facts = {
         "type": "service_account",
         "project_id": project,

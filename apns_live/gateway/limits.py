@@ -19,10 +19,7 @@ _MINUTE, _HOUR = 60.0, 3_600.0
 
 @dataclass(slots=True)
 class _State:
-    """One caller's bucket with ``tokens`` at the time ``filled``, and its running requests.
-
-    A request runs until its ``with`` block ends.
-    """
+    """A caller's bucket with ``tokens`` at the time ``filled``, and its running ``with`` blocks."""
 
     tokens: float
     filled: float
@@ -80,10 +77,7 @@ class Limits:
         *,
         seconds: float = _MINUTE,
     ) -> AbstractContextManager[None]:
-        """Count a request of a device or an address, named by ``who``. Raises as `enter`.
-
-        ``limit`` requests may come in ``seconds``.
-        """
+        """Count a request of ``who``; ``limit`` of them may come in ``seconds``. Raises as `enter`."""
         now = self._clock.monotonic()
         state = self._states.get(who)
         if state is None:
@@ -108,10 +102,7 @@ class Limits:
         return state
 
     def remaining(self, key: ApiKey) -> tuple[int | None, int | None, float]:
-        """Return a key's limit, the requests left, and the seconds until the bucket is full.
-
-        The first two are None without a limit. Some dialects have headers for them.
-        """
+        """Return limit, requests left (None without a limit), and seconds until the bucket is full."""
         limit, seconds, _ = self._limit_of(key)
         if limit is None:
             return None, None, 0.0

@@ -147,10 +147,7 @@ def json_answer(
     retry_after: float | None = None,
     media_type: str = JSON,
 ) -> Response:
-    """Return an answer with a JSON body and the headers of its status.
-
-    ``retry_after`` is in seconds. A 401 has WWW-Authenticate (RFC 9110, 11.6.1).
-    """
+    """Return a JSON answer. ``retry_after`` is seconds; a 401 has WWW-Authenticate (RFC 9110, 11.6.1)."""
     found = dict(headers or {})
     if retry_after is not None:
         found["retry-after"] = str(max(1, math.ceil(retry_after)))

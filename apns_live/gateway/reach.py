@@ -113,10 +113,7 @@ async def is_gone(gateway: Gateway, app: App, activity: str) -> bool:
 async def reaches_anyone(
     gateway: Gateway, app: App, audience: Audience, attributes_type: str
 ) -> bool:
-    """Whether a start for an audience would reach a device. Reads at most one row.
-
-    Raises `InvalidInput` if the audience names a segment or group that the app does not have.
-    """
+    """Whether a start would reach a device. Raises `InvalidInput` for an unknown segment or group."""
     service, environment = gateway.service, app.environment
     query = await service.audiences.start_tokens(
         app, audience, attributes_type=attributes_type, environment=environment

@@ -75,9 +75,8 @@ def one_of(body: Mapping[str, Any], names: Sequence[str], none: InvalidInput) ->
     if not given:
         raise none
     if len(given) > 1:
-        raise InvalidInput(
-            "stand beside each other", " and ".join(given), f"Give one of {', '.join(names)}."
-        )
+        remedy = f"Give one of {', '.join(names)}."
+        raise InvalidInput("stand beside each other", " and ".join(given), remedy)
     return given[0]
 
 
@@ -89,6 +88,5 @@ def moment(value: object, field: str, example: str = "2026-01-22T00:00:00+0000")
         found = datetime.fromisoformat(value)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise InvalidInput(
-            "is not a valid ISO 8601 date", field, f"Give one such as {example}."
-        ) from None
+        remedy = f"Give one such as {example}."
+        raise InvalidInput("is not a valid ISO 8601 date", field, remedy) from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from ..errors import InvalidInput
 
 Dialect = Literal["native", "activitysmith", "braze", "onesignal", "fcm"]
-DIALECTS: tuple[Dialect, ...] = ("native", "activitysmith", "braze", "onesignal", "fcm")
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
 SCOPES: Mapping[str, str] = {
     "activities:start": "start activities",
@@ -32,22 +32,17 @@ SENDING = ("activities:start", "activities:update", "activities:end", "notificat
 
 def check_scopes(names: Iterable[str], field: str = "scopes") -> frozenset[str]:
     """Return the names as a set. Raises `InvalidInput` for an unknown name or an empty list."""
-    chosen = frozenset(names)
-    for name in chosen:
-        if name not in SCOPES:
-            raise InvalidInput(
-                f"{name!r:.60} is not a valid scope", field, f"Known: {', '.join(SCOPES)}."
-            )
+    chosen, remedy = frozenset(names), f"Known: {', '.join(SCOPES)}."
+    for name in chosen - ALL:
+        raise InvalidInput(f"{name!r:.60} is not a valid scope", field, remedy)
     if not chosen:
-        raise InvalidInput("names no scope", field, f"Known: {', '.join(SCOPES)}.")
+        raise InvalidInput("names no scope", field, remedy)
     return chosen
 
 
 def check_dialect(name: str, field: str = "dialect") -> Dialect:
     """Return the name of a dialect. Raises `InvalidInput` if it is unknown."""
-    for known in DIALECTS:
-        if name == known:
-            return known
-    raise InvalidInput(
-        f"{name!r:.40} is not a valid dialect", field, f"Known: {', '.join(DIALECTS)}."
-    )
+    if name not in DIALECTS:
+        problem = f"{name!r:.40} is not a valid dialect"
+        raise InvalidInput(problem, field, f"Known: {', '.join(DIALECTS)}.")
+    return name

@@ -30,7 +30,7 @@ from uvicorn.server import ServerState
 from ..errors import ApnsLiveError, InvalidSetting
 from .context import Gateway
 from .wire.certificates import Certificates
-from .wire.door import Arrival, Door, DoorLimits, DoorStatistics, turn_away
+from .wire.door import BUSY, Arrival, Door, DoorLimits, DoorStatistics
 from .wire.http1 import Http1
 from .wire.http2 import Http2
 
@@ -98,7 +98,10 @@ async def serving(
                 continue
             context = None if certificates is None else certificates.context
             if not door.enter(address[0]):
-                turn_away(connection, plain=context is None)
+                if context is None:
+                    with contextlib.suppress(OSError):
+                        connection.send(BUSY)
+                connection.close()
                 continue
             arrival = Arrival(
                 door, address[0], lambda agreed: http2() if agreed == "h2" else Http1(*parts, http2)

@@ -124,26 +124,19 @@ class GatewaySettings:
             try:
                 ip_network(network)
             except ValueError:
-                raise InvalidSetting(
-                    f"{network!r:.60} is not a valid address or network",
-                    "trusted_proxies",
-                    "Give one such as 10.0.0.0/8.",
-                ) from None
+                problem = f"{network!r:.60} is not a valid address or network"
+                remedy = "Give one such as 10.0.0.0/8."
+                raise InvalidSetting(problem, "trusted_proxies", remedy) from None
         if self.bulk > BULK:
             raise InvalidSetting(f"{self.bulk!r} is too large", "bulk", f"Give at most {BULK}.")
         if self.metrics_token and len(self.metrics_token) < _TOKEN_LENGTH:
-            raise InvalidSetting(
-                "is so short that it can be guessed",
-                "metrics_token",
-                f"Give {_TOKEN_LENGTH} random characters or more.",
-            )
+            remedy = f"Give {_TOKEN_LENGTH} random characters or more."
+            raise InvalidSetting("is so short that it can be guessed", "metrics_token", remedy)
         address = urlsplit(self.public_url)
         if self.public_url and (address.scheme not in ("http", "https") or not address.hostname):
-            raise InvalidSetting(
-                f"{self.public_url!r:.80} is not a valid address",
-                "public_url",
-                "Give one such as https://live.example.com/.",
-            )
+            problem = f"{self.public_url!r:.80} is not a valid address"
+            remedy = "Give one such as https://live.example.com/."
+            raise InvalidSetting(problem, "public_url", remedy)
 
     def limit_of(self, dialect: str) -> Limit:
         """Return the default limit for keys of an API."""

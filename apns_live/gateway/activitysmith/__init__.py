@@ -20,8 +20,6 @@ from . import live, metrics, pushes
 from .buttons import tap
 from .dialect import Call, refusal_of
 
-__all__ = ["ActivitySmith"]
-
 PREFIXES = ("", "/api")
 _PATHS = ("/live-activity/", "/push-notification/", "/badge/", "/metrics/")
 _STREAM = "/live-activity/stream/{stream_key"

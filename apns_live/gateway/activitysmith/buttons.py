@@ -70,11 +70,8 @@ class TapLinks:
                 if place == (self.app, self.place, digest):
                     return known
         if base == PATH:
-            raise InvalidInput(
-                "a webhook button needs to know where phones reach this gateway",
-                "action",
-                "Set public_url of the gateway (--public-url).",
-            )
+            problem = "a webhook button needs to know where phones reach this gateway"
+            raise InvalidInput(problem, "action", "Set public_url of the gateway (--public-url).")
         expires = self.now + self.seconds
         return base + self.signer.sign(self.app, self.place, digest, expires=expires)
 
@@ -134,20 +131,13 @@ async def keep_buttons(call: Call, buttons: Mapping[str, Button]) -> None:
     table = schema.buttons
     async with call.service.database.write() as connection:
         for digest, button in buttons.items():
+            newer = {"created_at": call.now}
+            facts = {name: getattr(button, name) for name in ("title", "url", "method", "body")}
+            added = insert_into(connection, table).values(
+                app_id=call.app.row, digest=digest, **facts, **newer
+            )
             await connection.execute(
-                insert_into(connection, table)
-                .values(
-                    app_id=call.app.row,
-                    digest=digest,
-                    title=button.title,
-                    url=button.url,
-                    method=button.method,
-                    body=button.body,
-                    created_at=call.now,
-                )
-                .on_conflict_do_update(
-                    index_elements=["app_id", "digest"], set_={"created_at": call.now}
-                )
+                added.on_conflict_do_update(index_elements=["app_id", "digest"], set_=newer)
             )
         old = select(table.c.id).where(table.c.created_at < call.now - BUTTON_DAYS * 86_400_000)
         gone = delete(table).where(table.c.id.in_(old.limit(_PRUNED_AT_ONCE)))

@@ -41,7 +41,7 @@ async def start(call: Call, body: Any = None) -> dict[str, Any]:
     ended = None
     async with sending.one_start_at_a_time(call):
         if not await sending.was_told(call, once):
-            await sending.check_phones(call, slugs)
+            await sending.check_reach(call, slugs)
             ended = await sending.make_room(call, request.audience)
         answer = call.told(await call.service.activities.start(call.app, request, key=once))
     result = await await_result(call, answer.operation)
@@ -200,7 +200,7 @@ async def _put(
     async with sending.one_start_at_a_time(call, starts=running is None):
         if not await sending.was_told(call, once):
             if running is None or running.audience != request.audience:
-                await sending.check_phones(call, slugs)
+                await sending.check_reach(call, slugs)
             if running is None:
                 # A concurrent put may have started the activity. This put then needs no free card.
                 newest = await sending.stream_of(call, key)

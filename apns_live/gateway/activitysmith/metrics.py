@@ -53,11 +53,10 @@ async def make(call: Call, key: str) -> dict[str, Any]:
     requests.metric_key(key)
     app, now = call.app.row, call.now
     async with call.service.database.write() as connection:
-        made = await connection.execute(
-            insert_into(connection, _table)
-            .values(app_id=app, key=key, created_at=now, updated_at=now)
-            .on_conflict_do_nothing()
+        new = insert_into(connection, _table).values(
+            app_id=app, key=key, created_at=now, updated_at=now
         )
+        made = await connection.execute(new.on_conflict_do_nothing())
         if made.rowcount:
             count = select(func.count()).where(_table.c.app_id == app)
             if (await connection.scalar(count) or 0) > MAX_METRICS:

@@ -26,7 +26,7 @@ async def send(call: Call, body: Any = None) -> dict[str, Any]:
     said, once = requests.notification(body, lenient=call.lenient), call.once()
     slugs = await sending.reached(call, said.channels, for_pushes=True)
     if not await sending.was_told(call, once):
-        await sending.check_devices(call, slugs)
+        await sending.check_reach(call, slugs, for_pushes=True)
     request = await _notify(call, said, sending.audience_of(slugs))
     answer = call.told(await call.service.notifications.send(call.app, request, key=once))
     result = await await_result(call, answer.operation)
@@ -96,7 +96,7 @@ async def badge(call: Call, body: Any = None) -> dict[str, Any]:
     (number, channels), once = requests.badge(body, lenient=call.lenient), call.once()
     slugs = await sending.reached(call, channels, for_pushes=True)
     if not await sending.was_told(call, once):
-        await sending.check_devices(call, slugs)
+        await sending.check_reach(call, slugs, for_pushes=True)
     audience = sending.audience_of(slugs)
     request = Notify(audience=audience, badge=number, expire_after=EXPIRY, dialect=DIALECT)
     done = await call.service.notifications.send(call.app, request, key=once)
@@ -129,10 +129,8 @@ async def _notify(call: Call, said: PushCall, audience: Audience, **further: Any
     if said.actions:
         content["custom"] = {**content["custom"], "actions": [*map(links.shown, said.actions)]}
     await keep_buttons(call, links.used)
-    labels = {"tags": said.tags or (), "metadata": said.metadata or {}}
-    return Notify(
-        audience=audience, expire_after=EXPIRY, dialect=DIALECT, **{**content, **labels, **further}
-    )
+    content |= {"tags": said.tags or (), "metadata": said.metadata or {}, **further}
+    return Notify(audience=audience, expire_after=EXPIRY, dialect=DIALECT, **content)
 
 
 def _counted(result: Result) -> dict[str, Any]:

@@ -32,21 +32,9 @@ MAX_NUMBER = 2**31 - 1
 _WHOLE = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _WEB = frozenset({"http", "https", "shortcuts"})
-BLOCKED_SCHEMES = frozenset(
-    {
-        "about",
-        "app-prefs",
-        "blob",
-        "chrome",
-        "data",
-        "file",
-        "filesystem",
-        "javascript",
-        "prefs",
-        "vbscript",
-        "view-source",
-        "x-apple",
-    }
+_BLOCKED = re.compile(
+    r"about|app-prefs|blob|chrome|data|file|filesystem|javascript|prefs|vbscript|view-source"
+    r"|x-apple.*|itms-services.*"
 )
 """Schemes that execute something or reach into the phone instead of opening an app."""
 DISMISSAL = {"auto_dismiss_minutes": 60, "auto_dismiss_seconds": 1}
@@ -173,11 +161,8 @@ def metric(body: object, *, lenient: bool = False) -> tuple[str | int | float, i
     value: Any = given.get("value")
     fits = isinstance(value, str) and 1 <= len(value) <= 64 and value.isprintable()
     if isinstance(value, bool) or not (fits or isinstance(value, (int, float))):
-        raise InvalidInput(
-            "must be a finite number or a string of 1 to 64 characters",
-            "value",
-            "Give a number, or the text to show.",
-        )
+        problem = "must be a finite number or a string of 1 to 64 characters"
+        raise InvalidInput(problem, "value", "Give a number, or the text to show.")
     when = given.get("timestamp")
     if when is not None:
         when = int(moment(when, "timestamp", "2026-05-01T12:00:00.000Z") * 1000)
@@ -187,21 +172,15 @@ def metric(body: object, *, lenient: bool = False) -> tuple[str | int | float, i
 def metric_key(key: str) -> str:
     """Return a metric's key."""
     if not _METRIC_KEY.match(key):
-        raise InvalidInput(
-            "is not a valid metric key",
-            "key",
-            "Use 1 to 64 small letters, digits, dots, underscores and hyphens.",
-        )
+        remedy = "Use 1 to 64 small letters, digits, dots, underscores and hyphens."
+        raise InvalidInput("is not a valid metric key", "key", remedy)
     return key
 
 
 def _live(
     body: object, *, shape: Mapping[str, Any], required: bool = True, lenient: bool = False
 ) -> LiveCall:
-    """Read the body of a call about a Live Activity.
-
-    A body that is not ``required`` may be absent, or have no state.
-    """
+    """Read a body about a Live Activity. One that is not ``required`` may be absent, or lack a state."""
     given = _known({} if body is None and not required else body, shape, lenient)
     named = shape["activity_id"] is None
     state, alert = given.get("content_state"), None
@@ -286,10 +265,7 @@ def _badge(body: Mapping[str, Any]) -> int:
 
 
 def _channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the channel slugs of ``target.channels`` or of a stream's ``channels``, sorted.
-
-    Both may be given if they name the same channels. None means that the key's scope decides.
-    """
+    """Return the sorted channels of ``target`` and ``channels``; None lets the key's scope decide."""
     given: dict[str, Any] = {}
     if body.get("target") is not None:
         given["target.channels"] = as_object(body["target"], "target").get("channels")
@@ -363,5 +339,4 @@ def _scheme(url: str) -> str:
 
 
 def _opens_app(scheme: str) -> bool:
-    blocked = scheme in BLOCKED_SCHEMES or scheme.startswith(("x-apple", "itms-services"))
-    return bool(scheme) and scheme not in _WEB and not blocked
+    return bool(scheme) and scheme not in _WEB and not _BLOCKED.fullmatch(scheme)

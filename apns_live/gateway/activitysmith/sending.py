@@ -177,33 +177,32 @@ async def reached(
         raise Refused(400, CHANNELS, text)
     left = tuple(slug for slug in slugs if slug in found)
     if not left:
-        kind = call.chosen.attributes_type
-        raise nobody(call, slugs, _NO_TOKEN if for_pushes else _NO_PHONE.format(type=kind))
+        raise _nobody(call, slugs, for_pushes)
     return left
 
 
-async def check_phones(call: Call, slugs: tuple[str, ...] | None) -> None:
-    """Raise `Refused` (422) if a start would reach no phone."""
-    kind = call.chosen.attributes_type
-    if not await reaches_anyone(call.gateway, call.app, audience_of(slugs), kind):
-        raise nobody(call, slugs, _NO_PHONE.format(type=kind))
+async def check_reach(
+    call: Call, slugs: tuple[str, ...] | None, *, for_pushes: bool = False
+) -> None:
+    """Raise `Refused` (422) if a start, or an ordinary push, would reach no phone."""
+    app, audience, audiences = call.app, audience_of(slugs), call.service.audiences
+    if not for_pushes:
+        found = await reaches_anyone(call.gateway, app, audience, call.chosen.attributes_type)
+    else:
+        async with call.service.database.read() as connection:
+            clause = await audiences.clause(connection, app, audience)
+            query = living_tokens(schema.device_tokens, app, app.environment)
+            query = query.where(schema.devices.c.push_enabled.is_(True), clause).limit(1)
+            found = await connection.scalar(query) is not None
+    if not found:
+        raise _nobody(call, slugs, for_pushes)
 
 
-async def check_devices(call: Call, slugs: tuple[str, ...] | None) -> None:
-    """Raise `Refused` (422) if an ordinary push would reach no phone."""
-    devices, tokens = schema.devices, schema.device_tokens
-    async with call.service.database.read() as connection:
-        clause = await call.service.audiences.clause(connection, call.app, audience_of(slugs))
-        query = living_tokens(tokens, call.app, call.app.environment)
-        query = query.where(devices.c.push_enabled.is_(True), clause).limit(1)
-        if await connection.scalar(query) is None:
-            raise nobody(call, slugs, _NO_TOKEN)
-
-
-def nobody(call: Call, slugs: tuple[str, ...] | None, message: str) -> Refused:
-    """Return the refusal of a call that reaches no device."""
-    status = call.chosen.no_recipients_status
-    return Refused(status, "No recipients found", message, effective_channel_slugs=slugs)
+def _nobody(call: Call, slugs: tuple[str, ...] | None, for_pushes: bool) -> Refused:
+    chosen = call.chosen
+    text = _NO_TOKEN if for_pushes else _NO_PHONE.format(type=chosen.attributes_type)
+    status, label = chosen.no_recipients_status, "No recipients found"
+    return Refused(status, label, text, effective_channel_slugs=slugs)
 
 
 def one_start_at_a_time(call: Call, *, starts: bool = True) -> AbstractAsyncContextManager[None]:

@@ -20,8 +20,6 @@ from ..problems import classify, json_answer
 from ..scopes import Dialect
 from . import translate
 
-__all__ = ["Braze"]
-
 MAX_BYTES = 4_194_304
 """Braze, OpenAPI of the update endpoint: a request has at most 4 MB."""
 _MESSAGES: Mapping[int, str] = {
@@ -69,6 +67,7 @@ class Braze(Face):
     )
     hides_others = True
     limit_bytes = MAX_BYTES
+    paths = ("/messages/",)
 
     def __init__(self) -> None:
         path = "POST /messages/live_activity"
@@ -76,10 +75,6 @@ class Braze(Face):
             operation(self, f"{path}/update", _update, scope="activities:update", grouped=True),
             operation(self, f"{path}/start", _start, scope="activities:start", grouped=True),
         ]
-
-    def owns(self, path: str) -> bool:
-        """Every path below /messages is Braze's."""
-        return path.startswith("/messages/")
 
     def refuse(self, error: Exception) -> Response:
         """Return the answer to an error."""
@@ -141,11 +136,8 @@ async def _update(call: Call, body: dict[str, Any]) -> Response:
 
 def _check_app(key: ApiKey, body: Mapping[str, Any]) -> None:
     if not reach.is_named(key.app, body["app_id"], "braze_app_id"):
-        raise InvalidInput(
-            "is not the app of this key",
-            "app_id",
-            "Give the app's id here, or set braze_app_id of the app to your id.",
-        )
+        remedy = "Give the app's id here, or set braze_app_id of the app to your id."
+        raise InvalidInput("is not the app of this key", "app_id", remedy)
 
 
 def _answer(

@@ -14,23 +14,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ...activities import checks
+from ...activities import checks, requests
 from ...activities.checks import convert
-from ...activities.requests import (
-    AlertText,
-    Audience,
-    CatalogText,
-    End,
-    Presentation,
-    Start,
-    Update,
-)
 from ...errors import InvalidInput
 from .. import reading
 from ..reading import LONG_PAST, Score
 
 MAX_EXTERNAL_IDS = 50
-GONE = Presentation(dismiss_after=0.0)
+GONE = requests.Presentation(dismiss_after=0.0)
 """The end at a dismissal date: the card leaves the Lock Screen at once."""
 _RESERVED = frozenset({"ab", "aps"})
 _NORMAL_PRIORITY = 5
@@ -69,17 +60,19 @@ class Alert(msgspec.Struct, frozen=True):
     loc_key: str | None = None
     loc_args: tuple[str, ...] | None = None
 
-    def words(self) -> AlertText | None:
+    def words(self) -> requests.AlertText | None:
         """Return the alert of the service, or None if it is empty."""
         title, key = self.title_loc_key, self.loc_key
-        text = AlertText(
+        text = requests.AlertText(
             title=self.title or "",
             body=self.body or "",
             sound=self.sound or None,
-            title_key=CatalogText(key=title, args=self.title_loc_args or ()) if title else None,
-            body_key=CatalogText(key=key, args=self.loc_args or ()) if key else None,
+            title_key=requests.CatalogText(key=title, args=self.title_loc_args or ())
+            if title
+            else None,
+            body_key=requests.CatalogText(key=key, args=self.loc_args or ()) if key else None,
         )
-        return None if text == AlertText(title="", body="") else text
+        return None if text == requests.AlertText(title="", body="") else text
 
 
 class Notification(msgspec.Struct, frozen=True):
@@ -92,18 +85,17 @@ class Notification(msgspec.Struct, frozen=True):
     content_available_too: bool | None = msgspec.field(default=None, name="content_available")
     apns_priority: Annotated[int, Meta(ge=1, le=10)] | None = None
 
-    def presentation(self, stale_date: float | None) -> Presentation:
+    def presentation(self, stale_date: float | None) -> requests.Presentation:
         """Return the presentation of a state. Raises `InvalidInput`."""
         extra, priority = self.extra, self.apns_priority
         alert = Alert(body=self.alert) if isinstance(self.alert, str) else self.alert
         if extra is not None and (not isinstance(extra, Mapping) or _RESERVED & extra.keys()):
-            raise InvalidInput(
-                INVALID_EXTRA, "notification.extra", "Give an object without the keys ab and aps."
-            )
+            remedy = "Give an object without the keys ab and aps."
+            raise InvalidInput(INVALID_EXTRA, "notification.extra", remedy)
         quiet = self.content_available or self.content_available_too
         if priority is not None:
             quiet = priority <= _NORMAL_PRIORITY
-        return Presentation(
+        return requests.Presentation(
             alert=None if alert is None else alert.words(),
             # A date in the distant past also marks the card as outdated.
             stale_date=None if stale_date is None else max(stale_date, LONG_PAST),
@@ -115,9 +107,8 @@ class Notification(msgspec.Struct, frozen=True):
         """Raise `InvalidInput` without title and body: a phone ignores a start without an alert."""
         alert = self.alert
         if not isinstance(alert, Alert):
-            raise InvalidInput(
-                "is not an object", "notification.alert", "Give an object with title and body."
-            )
+            remedy = "Give an object with title and body."
+            raise InvalidInput("is not an object", "notification.alert", remedy)
         for name, key in (("title", alert.title_loc_key), ("body", alert.loc_key)):
             if not (getattr(alert, name) or key):
                 raise InvalidInput("is missing", f"notification.alert.{name}", "Give a text.")
@@ -151,7 +142,7 @@ class _Update(_Said, frozen=True, kw_only=True):
 
 def read_start(
     body: Mapping[str, Any], *, now: float, max_ids: int | None = MAX_EXTERNAL_IDS
-) -> Start:
+) -> requests.Start:
     """Return the start that a body of ``/messages/live_activity/start`` requests.
 
     ``now`` is seconds since 1970. The activity is ended at ``dismissal_date``, because a phone obeys
@@ -161,7 +152,7 @@ def read_start(
     dismissal, stale = said.date("dismissal_date"), said.date("stale_date")
     said.notification.check_start()
     activity = checks.identifier(said.activity_id, "activity_id")
-    return Start(
+    return requests.Start(
         id=activity,
         attributes_type=checks.attributes_type(
             said.activity_attributes_type, "activity_attributes_type"
@@ -172,13 +163,13 @@ def read_start(
         presentation=said.notification.presentation(stale),
         # A past date ends the activity just after its start.
         end_at=None if dismissal is None else max(dismissal, now + 1.0),
-        end_presentation=Presentation() if dismissal is None else GONE,
+        end_presentation=requests.Presentation() if dismissal is None else GONE,
         audience=read_target(body, now=now, max_ids=max_ids),
         dialect="braze",
     )
 
 
-def read_update(body: Mapping[str, Any], *, now: float) -> Update | End:
+def read_update(body: Mapping[str, Any], *, now: float) -> requests.Update | requests.End:
     """Return the update or end that a body of ``/messages/live_activity/update`` requests.
 
     A ``dismissal_date`` removes the card at that time, or at once if it has passed; ``now`` is
@@ -192,22 +183,26 @@ def read_update(body: Mapping[str, Any], *, now: float) -> Update | End:
     common: Any = {"id": activity, "content_state": said.content_state, "dialect": "braze"}
     if said.end_activity or passed:
         final = msgspec.structs.replace(presentation, dismissal_date=0.0 if passed else dismissal)
-        return End(presentation=final, **common)
-    gone = Presentation() if dismissal is None else GONE
-    return Update(presentation=presentation, end_at=dismissal, end_presentation=gone, **common)
+        return requests.End(presentation=final, **common)
+    gone = requests.Presentation() if dismissal is None else GONE
+    return requests.Update(
+        presentation=presentation, end_at=dismissal, end_presentation=gone, **common
+    )
 
 
 def read_target(
     body: Mapping[str, Any], *, now: float, max_ids: int | None = MAX_EXTERNAL_IDS
-) -> Audience:
+) -> requests.Audience:
     """Return the audience of a start. Raises `InvalidInput` unless exactly one kind is given."""
     remedy = "Give external_user_ids, segment_id or custom_audience."
     name = reading.one_of(body, _TARGETS, InvalidInput(NO_RECIPIENTS, remedy=remedy))
     if name == "external_user_ids":
-        return Audience(users=reading.ids(body[name], name, most=max_ids, too_many=TOO_MANY_IDS))
+        return requests.Audience(
+            users=reading.ids(body[name], name, most=max_ids, too_many=TOO_MANY_IDS)
+        )
     if name == "segment_id":
-        return Audience(segments=(checks.identifier(body[name], name),))
-    return Audience(filter=read_audience(body[name], name, now=now))
+        return requests.Audience(segments=(checks.identifier(body[name], name),))
+    return requests.Audience(filter=read_audience(body[name], name, now=now))
 
 
 class _Custom(msgspec.Struct, frozen=True):
@@ -242,11 +237,8 @@ def read_audience(value: object, field: str, *, now: float, depth: int = 0) -> T
     if depth > MAX_DEPTH:
         raise InvalidInput(f"is nested over {MAX_DEPTH} deep", field, "Flatten the groups.")
     if not isinstance(value, Mapping) or len(value) != 1:
-        raise InvalidInput(
-            "is not an object with exactly one key",
-            field,
-            f"Give AND, OR or one of {', '.join(_FILTERS)}.",
-        )
+        remedy = f"Give AND, OR or one of {', '.join(_FILTERS)}."
+        raise InvalidInput("is not an object with exactly one key", field, remedy)
     [(name, inner)] = value.items()
     where = f"{field}.{name}"[:200]
     if name in ("AND", "OR"):
@@ -255,11 +247,8 @@ def read_audience(value: object, field: str, *, now: float, depth: int = 0) -> T
         deeper = partial(read_audience, now=now, depth=depth + 1)
         return {name.lower(): [deeper(part, f"{where}[{n}]") for n, part in enumerate(inner)]}
     if name not in _FILTERS:
-        raise InvalidInput(
-            "is a filter that this gateway does not have",
-            where,
-            f"Use AND, OR, {', '.join(_FILTERS)}.",
-        )
+        remedy = f"Use AND, OR, {', '.join(_FILTERS)}."
+        raise InvalidInput("is a filter that this gateway does not have", where, remedy)
     said: Any = convert(inner, _FILTERS[name], where, remedy=reading.PAGE)
     if isinstance(said, _Custom):
         return _custom(said, where)

@@ -28,8 +28,6 @@ from ..scopes import Dialect
 from .answers import REALM, STATUS, GoogleError, failure_of, fcm, refusal_of
 from .messages import read_send
 
-__all__ = ["Fcm"]
-
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 SECONDS = 3_600
 """An access token is valid for an hour, as Google's are."""
@@ -42,7 +40,6 @@ _SKEW = 300
 _TOKEN_BYTES = 16_384
 _TOKENS_PER_MINUTE = 600
 _UNCHECKED: Any = dict.fromkeys(("verify_aud", "verify_exp", "verify_iat", "verify_nbf"), False)
-_PATHS = ("/v1/projects/", "/batch", "/iid/")
 _numbers = itertools.count()
 
 
@@ -55,6 +52,7 @@ class Fcm(Face):
 
     dialect: ClassVar[Dialect] = "fcm"
     media_type = False
+    paths = ("/v1/projects/", "/batch", "/iid/")  # also those of unsupported calls
 
     def __init__(self) -> None:
         path = "/v1/projects/{project}/messages:send"
@@ -63,10 +61,6 @@ class Fcm(Face):
             operation(self, f"POST {path}", send, grouped=True, limit_bytes=MAX_BYTES),
             operation(self, "POST /token", token, who="anyone", takes=form),
         ]
-
-    def owns(self, path: str) -> bool:
-        """Its own paths, including those of unsupported methods."""
-        return path.startswith(_PATHS)
 
     def refuse(self, error: Exception) -> Response:
         """Return the answer to an error. The text of a defect is not shown to the caller."""

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from ... import errors
 from ...outcome import Outcome, Verdict
+from ...reasons import TABLE as REASONS
 from ..problems import classify
 
 REALM = 'Bearer realm="https://accounts.google.com/"'
@@ -30,21 +31,6 @@ STATUS: Mapping[int, str] = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_AUTH_REASONS = frozenset(
-    {
-        "BadCertificate",
-        "BadCertificateEnvironment",
-        "BadEnvironmentKeyIdInToken",
-        "BadEnvironmentKeyInToken",
-        "ExpiredProviderToken",
-        "Forbidden",
-        "InvalidProviderToken",
-        "MissingProviderToken",
-        "UnrelatedKeyIdInToken",
-    }
-)
-"""What APNs says when it is the app's own key that is wrong."""
-
 Details = Sequence[Mapping[str, Any]]
 
 
@@ -74,20 +60,21 @@ def violation(field: str, description: str) -> dict[str, Any]:
     }
 
 
-def _quota(subject: str, description: str) -> dict[str, Any]:
-    """Return the detail that names the exceeded quota."""
-    violated = {"subject": subject, "description": description}
-    return {"@type": f"{_TYPES}/google.rpc.QuotaFailure", "violations": [violated]}
+def _quota(subject: str, text: str, wait: float, *more: Mapping[str, Any]) -> GoogleError:
+    """Return the refusal that names the exceeded quota."""
+    violated = {"subject": subject, "description": text}
+    failure = {"@type": f"{_TYPES}/google.rpc.QuotaFailure", "violations": [violated]}
+    return GoogleError(429, text, [fcm("QUOTA_EXCEEDED"), *more, failure], retry_after=wait)
+
+
+def bad_field(field: str, text: str, *more: Mapping[str, Any]) -> GoogleError:
+    """Return the refusal of a body with an unknown field or a wrong type."""
+    return GoogleError(400, text, [violation(field, text), *more])
 
 
 def invalid(field: str, text: str) -> GoogleError:
     """Return the refusal of a value that this gateway or a phone cannot use."""
-    return GoogleError(400, text, [violation(field, text), fcm("INVALID_ARGUMENT")])
-
-
-def bad_field(field: str, text: str) -> GoogleError:
-    """Return the refusal of a body with an unknown field or a wrong type."""
-    return GoogleError(400, text, [violation(field, text)])
+    return bad_field(field, text, fcm("INVALID_ARGUMENT"))
 
 
 def refused(reason: str, field: str, description: str) -> GoogleError:
@@ -104,7 +91,7 @@ def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
     def error(code: int, kind: str, text: str, wait: float | None = None) -> GoogleError:
         return GoogleError(code, text, [fcm(kind), *apns], retry_after=wait)
 
-    if status == 403 and reason in _AUTH_REASONS:
+    if status == 403 and reason in REASONS and reason != "TopicMismatch":  # the app's own key
         return error(401, "THIRD_PARTY_AUTH_ERROR", "Auth error from APNS or Web Push Service")
     if status == 410 and unregistered:
         return error(404, "UNREGISTERED", "Requested entity was not found.")
@@ -114,9 +101,7 @@ def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
         return GoogleError(400, INVALID)
     if status == 429 or outcome.verdict is Verdict.SLOW_DOWN:
         # This includes a push that was not sent because APNs has just throttled its token.
-        text = "Quota exceeded for this device."
-        details = [fcm("QUOTA_EXCEEDED"), *apns, _quota("device", text)]
-        return GoogleError(429, text, details, retry_after=1.0)
+        return _quota("device", "Quota exceeded for this device.", 1.0, *apns)
     if status == 503 or (not status and not outcome.may_have_been_sent):
         return error(503, "UNAVAILABLE", "The service is currently unavailable.", 1.0)
     if status >= 500:
@@ -143,8 +128,7 @@ def refusal_of(error: Exception) -> GoogleError:
             details = [fcm("SENDER_ID_MISMATCH")] if error.status == 403 else []
             return GoogleError(error.status, str(error), details)
         case errors.TooManyRequests():
-            details = [fcm("QUOTA_EXCEEDED"), _quota("project", str(error))]
-            return GoogleError(429, str(error), details, retry_after=error.retry_after)
+            return _quota("project", str(error), error.retry_after)
         case errors.Busy() | errors.PoolFull() | errors.ClientClosed():
             return GoogleError(503, str(error), [fcm("UNAVAILABLE")], retry_after=1.0)
     found = classify(error)

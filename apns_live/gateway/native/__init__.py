@@ -4,15 +4,7 @@ from __future__ import annotations
 
 # Each registers its operations. The busiest come first: paths are tried in order.
 # isort: off
-from . import (
-    activities as activities,
-    devices as devices,
-    operations as operations,
-    people as people,
-    imports as imports,
-    admin as admin,
-    health as health,
-)
+from . import activities, devices, operations, people, imports, admin, health  # noqa: F401
 
 # isort: on
 from .face import NATIVE, describe

@@ -173,9 +173,7 @@ async def resume_stream(call: Call, stream: str) -> None:
 
 
 def _answer(call: Call, done: Once[Streamed]) -> shapes.StreamAnswer:
-    said = asdict(call.told(done))
-    said["result"], said["operation"] = said["operation"], said.pop("id")
-    return shapes.StreamAnswer(**said)
+    return msgspec.convert(call.told(done), shapes.StreamAnswer, from_attributes=True)
 
 
 @lists("GET /v1/streams", "List streams")

@@ -15,19 +15,8 @@ from ..audit import AuditView
 from ..calls import Call
 from ..keys import KeyView
 from ..scopes import check_scopes
+from . import shapes
 from .face import Routes
-from .shapes import (
-    Environment,
-    Page,
-    PageAnswer,
-    Strict,
-    TextPage,
-    TextPageAnswer,
-    Time,
-    page,
-    shown_times,
-    text_page,
-)
 
 routes = Routes("admin", scope="admin")
 channels = Routes("channels", scope="channels:write", refusals={409})
@@ -42,16 +31,16 @@ class AppAnswer(msgspec.Struct, frozen=True, kw_only=True):
     bundle_id: str
     environment: str
     settings: dict[str, Any]
-    created_at: Time
+    created_at: shapes.Time
 
 
-class AppBody(Strict, frozen=True, kw_only=True):
+class AppBody(shapes.Strict, frozen=True, kw_only=True):
     """Settings to merge into those of the app; null removes one."""
 
     settings: Settings
 
 
-class ProviderKeyBody(Strict, frozen=True, kw_only=True):
+class ProviderKeyBody(shapes.Strict, frozen=True, kw_only=True):
     """A provider key: the text of the .p8 file."""
 
     pem: Annotated[str, Meta(min_length=1, max_length=10_000)]
@@ -60,7 +49,7 @@ class ProviderKeyBody(Strict, frozen=True, kw_only=True):
     environment: Literal["production", "sandbox", "any"] = "any"
 
 
-class KeyBody(Strict, frozen=True, kw_only=True):
+class KeyBody(shapes.Strict, frozen=True, kw_only=True):
     """A new API key. It cannot have more rights than the key that creates it."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -71,7 +60,7 @@ class KeyBody(Strict, frozen=True, kw_only=True):
     concurrent: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
 
 
-class RotateBody(Strict, frozen=True, kw_only=True):
+class RotateBody(shapes.Strict, frozen=True, kw_only=True):
     """``overlap``: seconds for which the old secret still works."""
 
     overlap: Annotated[float, Meta(ge=0, le=7_776_000)] = 86_400.0
@@ -85,9 +74,9 @@ class NewKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @routes("GET /v1/apps", "List apps", scope="")
-async def list_apps(call: Call) -> PageAnswer[AppAnswer]:
+async def list_apps(call: Call) -> shapes.PageAnswer[AppAnswer]:
     """Lists the app that the key belongs to."""
-    return PageAnswer(items=[_shown_app(call.app)], next=None)
+    return shapes.PageAnswer(items=[_shown_app(call.app)], next=None)
 
 
 @routes("GET /v1/apps/{app}", "Get the app", scope="")
@@ -106,10 +95,10 @@ async def configure_app(call: Call, body: AppBody) -> AppAnswer:
 
 
 @routes("GET /v1/apps/{app}/provider-keys", "List provider keys")
-async def list_provider_keys(call: Call) -> PageAnswer[ProviderKeyView]:
+async def list_provider_keys(call: Call) -> shapes.PageAnswer[ProviderKeyView]:
     """Without the private keys."""
     found = await call.service.apps.keys(_own(call))
-    return PageAnswer(items=[shown_times(one) for one in found], next=None)
+    return shapes.PageAnswer(items=[shapes.shown_times(one) for one in found], next=None)
 
 
 @routes("POST /v1/apps/{app}/provider-keys", "Add a provider key")
@@ -120,9 +109,9 @@ async def add_provider_key(call: Call, body: ProviderKeyBody) -> None:
 
 
 @routes("GET /v1/keys", "List API keys")
-async def list_keys(call: Call, query: Page) -> PageAnswer[KeyView]:
+async def list_keys(call: Call, query: shapes.Page) -> shapes.PageAnswer[KeyView]:
     """Oldest first, without secrets."""
-    return await page(call.gateway.keys.page, call.app, query)
+    return await shapes.page(call.gateway.keys.page, call.app, query)
 
 
 @routes("POST /v1/keys", "Make an API key", status=201)
@@ -155,9 +144,9 @@ async def revoke_key(call: Call, key: str) -> None:
 
 
 @routes("GET /v1/audit", "Read the audit log")
-async def read_audit(call: Call, query: Page) -> PageAnswer[AuditView]:
+async def read_audit(call: Call, query: shapes.Page) -> shapes.PageAnswer[AuditView]:
     """Who changed keys, credentials and settings, or imported. Oldest first."""
-    return await page(call.gateway.audit.page, call.app, query)
+    return await shapes.page(call.gateway.audit.page, call.app, query)
 
 
 def _own(call: Call) -> App:
@@ -167,27 +156,27 @@ def _own(call: Call) -> App:
 
 
 def _shown_app(app: App) -> AppAnswer:
-    return msgspec.convert(shown_times(app), AppAnswer)
+    return msgspec.convert(shapes.shown_times(app), AppAnswer)
 
 
-class ChannelBody(Strict, frozen=True, kw_only=True):
+class ChannelBody(shapes.Strict, frozen=True, kw_only=True):
     """A new channel. With policy 1 APNs stores the newest message for offline phones, with 0 nothing."""
 
     storage_policy: Literal[0, 1] = 1
-    environment: Environment | None = None
+    environment: shapes.Environment | None = None
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
-class ChannelsPage(TextPage, frozen=True, kw_only=True):
+class ChannelsPage(shapes.TextPage, frozen=True, kw_only=True):
     """Where to read on, and how much."""
 
-    environment: Environment | None = None
+    environment: shapes.Environment | None = None
 
 
-class Where(Strict, frozen=True, kw_only=True):
+class Where(shapes.Strict, frozen=True, kw_only=True):
     """The environment; by default the app's."""
 
-    environment: Environment | None = None
+    environment: shapes.Environment | None = None
 
 
 @channels("POST /v1/channels", "Create a broadcast channel", status=201, idempotent=True)
@@ -196,14 +185,14 @@ async def create_channel(call: Call, body: ChannelBody = ChannelBody()) -> Chann
     request = CreateChannel(**asdict(body))
     done = await call.service.channels.create(call.app, request, key=call.once())
     await call.note("channel.create", done.answer.id)
-    return shown_times(call.told(done))
+    return shapes.shown_times(call.told(done))
 
 
 @channels("GET /v1/channels", "List broadcast channels", refusals=())
-async def list_channels(call: Call, query: ChannelsPage) -> TextPageAnswer[ChannelView]:
+async def list_channels(call: Call, query: ChannelsPage) -> shapes.TextPageAnswer[ChannelView]:
     """The channels stored in the gateway, by id. Does not ask Apple."""
     found = await call.service.channels.list(call.app, **asdict(query))
-    return text_page((found, found[-1].id if len(found) == query.limit else None))
+    return shapes.text_page((found, found[-1].id if len(found) == query.limit else None))
 
 
 @channels("POST /v1/channels/compare", "Compare with Apple's list")
@@ -215,7 +204,7 @@ async def compare_channels(call: Call, query: Where) -> Reconciled:
 @channels("GET /v1/channels/{channel:path}", "Get a broadcast channel")
 async def get_channel(call: Call, channel: str, query: Where) -> ChannelView:
     """An unknown channel is read from Apple."""
-    return shown_times(await call.service.channels.get(call.app, channel, **asdict(query)))
+    return shapes.shown_times(await call.service.channels.get(call.app, channel, **asdict(query)))
 
 
 @channels("DELETE /v1/channels/{channel:path}", "Delete a broadcast channel")

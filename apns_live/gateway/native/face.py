@@ -31,10 +31,6 @@ class Native(Face):
     def __init__(self) -> None:
         self.operations: list[Operation] = []
 
-    def owns(self, path: str) -> bool:
-        """Return True: paths without another API are answered here."""
-        return True
-
     def refuse(self, error: Exception) -> Response:
         """Return problem details."""
         return respond(classify(error))
@@ -91,10 +87,7 @@ class Routes:
         self._shared = {"tag": tag, **shared}
 
     def __call__(self, place: str, summary: str, **options: Any) -> Callable[[Handler], Handler]:
-        """Return a decorator that makes the function the handler of method and path.
-
-        The answer's type is the one that the handler returns, unless ``options`` has another.
-        """
+        """Return a decorator that makes the function the handler of method and path."""
 
         def add(handler: Handler) -> Handler:
             shown = _examples().get(handler.__name__, {})

@@ -47,7 +47,7 @@ class ImportQuery(Strict, frozen=True, kw_only=True):
     registered_at: Moment | None = None
 
 
-class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True, rename={"errors": "problems"}):
     """The result. ``accepted`` and ``refused`` count lines; ``problems`` has the first 100.
 
     ``skipped`` counts lines for other platforms in a vendor's export. ``devices``, ``users`` and
@@ -63,10 +63,7 @@ class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
     users: int
     tokens: int
     ignored: list[str]
-    problems: list[LineError]
-
-
-_COUNTS = set(ImportAnswer.__struct_fields__) - {"ignored", "problems"}
+    errors: list[LineError]
 
 
 def _route(kind: Kind, csv: str, lines: str, text: str) -> None:
@@ -123,9 +120,11 @@ async def _import(call: Call, query: ImportQuery, kind: Kind) -> ImportAnswer | 
         text = "the body is not declared as CSV or JSON Lines, or it is compressed"
         remedy = f"Send {' or '.join(_FORMS)}, not compressed."
         return respond(problem("media_type", 415, text, remedy=remedy))
+    most, limit_bytes = gateway.settings.imports, gateway.settings.import_bytes
+    share, what = max(1, most - 1), "imports are in progress"  # uploads may be slow
+    place = gateway.place(gateway.importing, call.app.row, most, share, what)
     # The body is kept in an unnamed file, and nothing is read from it before it is complete.
-    with gateway.one_import(call.app.row), tempfile.TemporaryFile(buffering=0) as file:
-        limit_bytes = gateway.settings.import_bytes
+    with place, tempfile.TemporaryFile(buffering=0) as file:
         await call.visit.receive_body(limit_bytes, _SECONDS, _USED_SECONDS, file.write)
         file.seek(0)
         body = _Upload(file)
@@ -142,8 +141,4 @@ async def _import(call: Call, query: ImportQuery, kind: Kind) -> ImportAnswer | 
         )
     if not query.dry_run:
         await call.note("import", kind, accepted=report.accepted, refused=report.refused)
-    return ImportAnswer(
-        **{name: getattr(report, name) for name in _COUNTS},
-        ignored=[str(name) for name in report.ignored],
-        problems=report.errors,
-    )
+    return msgspec.convert(report, ImportAnswer, from_attributes=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,9 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from ...activities.accept.receipts import Event, ReceiptRecord, ReceiptView
 from ...activities.read.operations import OperationView, OutcomeView
 from ...activities.read.watch import Followed
-from ...errors import Busy
 from ..calls import Call
-from ..context import Gateway
 from ..reach import check_activity
 from . import shapes
 from .face import Routes
@@ -166,32 +164,26 @@ def _stream(call: Call, events: AsyncIterator[Followed], name: str, last: str) -
     if call.scope["method"] == "HEAD":
         # The answer to HEAD has no body, and this stream would never end.
         return Response(media_type=EVENT_STREAM, headers=_HEADERS)
-    most, app = gateway.settings.events, call.app.row
-    # One app may use three quarters of the streams, so that others can connect.
-    if gateway.followers.total() >= most or gateway.followers[app] >= (most + 1) * 3 // 4:
-        raise Busy(f"{gateway.followers.total()} streams of events are open", retry_after=5.0)
-    gateway.followers[app] += 1
+    most, held = gateway.settings.events, ExitStack()
+    share, what = (most + 1) * 3 // 4, "streams of events are open"
+    held.enter_context(gateway.place(gateway.followers, call.app.row, most, share, what))
     given = call.header(b"last-event-id")
     after = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else 0
     numbers = numbers_of(after, call.service.clock.time)
     text = _write(events, name, last, gateway.settings.heartbeat, numbers)
-    return _Following(text, gateway, app)
+    return _Following(text, held)
 
 
 class _Following(StreamingResponse):
-    """A response that releases its slot when it ends, even if it was never started."""
+    """A response that releases its place when it ends, even if it was never started."""
 
-    def __init__(self, text: AsyncIterator[bytes], gateway: Gateway, app: int) -> None:
+    def __init__(self, text: AsyncIterator[bytes], held: ExitStack) -> None:
         super().__init__(text, media_type=EVENT_STREAM, headers=_HEADERS)
-        self._gateway = gateway
-        self._app = app
+        self._held = held
 
     async def __call__(self, *arguments: Any) -> None:
-        try:
+        with self._held:
             await super().__call__(*arguments)
-        finally:
-            self._gateway.followers[self._app] -= 1
-            self._gateway.followers += Counter()  # unary plus drops the zero counts
 
 
 def numbers_of(after: int, now: Callable[[], float]) -> Iterator[int]:

@@ -14,16 +14,8 @@ from ...activities.requests import Accepted
 from ...errors import NotFound
 from ..calls import Call
 from ..reach import check_audience
+from . import shapes
 from .face import Routes
-from .shapes import (
-    AudienceBody,
-    NotifyBody,
-    Strict,
-    TextPage,
-    TextPageAnswer,
-    shown_times,
-    text_page,
-)
 
 writes = Routes("people", scope="devices:write")
 lists = Routes("directory", scope="devices:read")
@@ -38,7 +30,7 @@ Attributes = Annotated[
 ]
 
 
-class UserBody(Strict, frozen=True, kw_only=True):
+class UserBody(shapes.Strict, frozen=True, kw_only=True):
     """A user. Given tags and attributes replace those of the same name; null removes one."""
 
     aliases: Annotated[dict[_Name, _Name], Meta(max_length=20)] = {}
@@ -46,13 +38,13 @@ class UserBody(Strict, frozen=True, kw_only=True):
     attributes: Attributes = {}
 
 
-class TagsBody(Strict, frozen=True, kw_only=True):
+class TagsBody(shapes.Strict, frozen=True, kw_only=True):
     """Tags; null removes one."""
 
     tags: Tags
 
 
-class AttributesBody(Strict, frozen=True, kw_only=True):
+class AttributesBody(shapes.Strict, frozen=True, kw_only=True):
     """Attributes: text, number, boolean, ``{"date": "2027-01-31"}``, list; null removes one."""
 
     attributes: Attributes
@@ -65,7 +57,7 @@ class UserAnswer(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
-class GroupBody(Strict, frozen=True, kw_only=True):
+class GroupBody(shapes.Strict, frozen=True, kw_only=True):
     """The display name of a group."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
@@ -136,40 +128,46 @@ def kind_of(call: Call) -> Literal["device", "user"]:
 
 
 @lists("GET /v1/users", "List users")
-async def list_users(call: Call, query: TextPage) -> TextPageAnswer[views.ListedUser]:
+async def list_users(call: Call, query: shapes.TextPage) -> shapes.TextPageAnswer[views.ListedUser]:
     """Sorted by the caller's id."""
-    return text_page(await call.service.directory.users(call.app, **asdict(query)))
+    return shapes.text_page(await call.service.directory.users(call.app, **asdict(query)))
 
 
 @lists("GET /v1/users/{user:path}", "Get a user")
 async def get_user(call: Call, user: str) -> views.WholeUser:
     """With aliases, tags, attributes, groups, and the ids of the devices."""
-    return shown_times(await call.service.directory.user(call.app, user))
+    return shapes.shown_times(await call.service.directory.user(call.app, user))
 
 
 @lists("GET /v1/groups", "List groups")
-async def list_groups(call: Call, query: TextPage) -> TextPageAnswer[views.GroupView]:
+async def list_groups(call: Call, query: shapes.TextPage) -> shapes.TextPageAnswer[views.GroupView]:
     """Sorted by slug."""
-    return text_page(await call.service.directory.groups(call.app, **asdict(query)))
+    return shapes.text_page(await call.service.directory.groups(call.app, **asdict(query)))
 
 
 @lists("GET /v1/groups/{group}", "Get a group")
 async def get_group(call: Call, group: str) -> views.GroupView:
     """Without its members, which have their own lists."""
-    return shown_times(await call.service.directory.group(call.app, group))
+    return shapes.shown_times(await call.service.directory.group(call.app, group))
 
 
 @lists("GET /v1/groups/{group}/{kind}", "List the devices or the users of a group")
-async def list_members(call: Call, group: str, query: TextPage) -> TextPageAnswer[views.MemberView]:
+async def list_members(
+    call: Call, group: str, query: shapes.TextPage
+) -> shapes.TextPageAnswer[views.MemberView]:
     """``kind`` is ``devices`` (those that were added directly) or ``users``."""
     kind = kind_of(call)
-    return text_page(await call.service.directory.members(call.app, group, kind, **asdict(query)))
+    return shapes.text_page(
+        await call.service.directory.members(call.app, group, kind, **asdict(query))
+    )
 
 
 @segments("GET /v1/segments", "List segments")
-async def list_segments(call: Call, query: TextPage) -> TextPageAnswer[views.SegmentView]:
+async def list_segments(
+    call: Call, query: shapes.TextPage
+) -> shapes.TextPageAnswer[views.SegmentView]:
     """The saved segments by name, without the predefined ones."""
-    return text_page(await call.service.directory.segments(call.app, **asdict(query)))
+    return shapes.text_page(await call.service.directory.segments(call.app, **asdict(query)))
 
 
 @segments("GET /v1/segments/{segment}", "Get a segment")
@@ -178,17 +176,17 @@ async def get_segment(call: Call, segment: str) -> views.SegmentView:
     return await call.service.directory.segment(call.app, segment)
 
 
-class SegmentBody(Strict, frozen=True, kw_only=True):
+class SegmentBody(shapes.Strict, frozen=True, kw_only=True):
     """A filter tree of conditions."""
 
     filter: dict[str, Any]
     id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
-class DryRunBody(Strict, frozen=True, kw_only=True):
+class DryRunBody(shapes.Strict, frozen=True, kw_only=True):
     """An audience, and the attributes type of a start."""
 
-    audience: AudienceBody
+    audience: shapes.AudienceBody
     attributes_type: str | None = None
 
 
@@ -221,11 +219,11 @@ async def delete_segment(call: Call, segment: str) -> None:
     grouped=True,
     refusals={404, 409},
 )
-async def send_notification(call: Call, body: NotifyBody) -> Accepted:
+async def send_notification(call: Call, body: shapes.NotifyBody) -> Accepted:
     """Sends to every device of the audience that has a device token and has pushes enabled."""
     if not body.audience.is_empty or body.replaces is None:
         check_audience(call.key, body.audience)
     elif call.key.groups is not None:
-        check_audience(call.key, AudienceBody(everyone=True))
+        check_audience(call.key, shapes.AudienceBody(everyone=True))
     done = await call.service.notifications.send(call.app, body, key=call.once())
     return call.told(done)

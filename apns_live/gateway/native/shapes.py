@@ -15,17 +15,8 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
 
+from ...activities import requests
 from ...activities.apps import App
-from ...activities.requests import (
-    Accepted,
-    AlertText,
-    Audience,
-    End,
-    Presentation,
-    Start,
-    Update,
-    Urgency,
-)
 from ...activities.requests.notify import Notify
 from ...activities.times import to_text
 from ...errors import InvalidInput
@@ -46,7 +37,7 @@ State = dict[str, Any]
 Environment = Literal["production", "sandbox"]
 
 _EARLIEST, _LATEST = 1e9, 1e11
-Request = TypeVar("Request", Start, Update, End)
+Request = TypeVar("Request", requests.Start, requests.Update, requests.End)
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +52,7 @@ class AlertBody(Strict, frozen=True, kw_only=True):
     sound: str | None = None
 
 
-class AudienceBody(Audience, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AudienceBody(requests.Audience, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All devices that match any given part, minus the excluded ones."""
 
 
@@ -72,7 +63,7 @@ class _Shown(Strict, frozen=True, kw_only=True):
     stale_date: Moment | None = None
     stale_after: Seconds | None = None
     relevance_score: float | None = None
-    urgency: Urgency | None = None
+    urgency: requests.Urgency | None = None
 
 
 class StreamBody(_Shown, frozen=True, kw_only=True):
@@ -181,11 +172,9 @@ def seconds(value: float | datetime | None, field: str) -> float | None:
         return None
     number = value.timestamp() if isinstance(value, datetime) else value
     if not _EARLIEST <= number < _LATEST:
-        raise InvalidInput(
-            f"{number:.0f} is not a valid time in seconds since 1970, between 2001 and 5138",
-            field,
-            "Give seconds, not milliseconds, or ISO 8601 with an offset.",
-        )
+        problem = f"{number:.0f} is not a valid time in seconds since 1970, between 2001 and 5138"
+        remedy = "Give seconds, not milliseconds, or ISO 8601 with an offset."
+        raise InvalidInput(problem, field, remedy)
     return number
 
 
@@ -194,16 +183,16 @@ def milliseconds_of(value: float | datetime | None, field: str) -> int | None:
     return None if value is None else int((seconds(value, field) or 0) * 1000)
 
 
-def _presentation(body: _Shown) -> Presentation:
+def _presentation(body: _Shown) -> requests.Presentation:
     """Return the presentation of a state."""
-    shown = _same(Presentation, body)
+    shown = _same(requests.Presentation, body)
     if body.alert is not None:
-        shown["alert"] = AlertText(**asdict(body.alert))
+        shown["alert"] = requests.AlertText(**asdict(body.alert))
     shown["stale_date"] = seconds(body.stale_date, "stale_date")
     # A dismissal in the past is intended: it removes the card at once.
     if isinstance(given := shown.get("dismissal_date"), datetime):
         shown["dismissal_date"] = given.timestamp()
-    return Presentation(**shown)
+    return requests.Presentation(**shown)
 
 
 def _request(kind: type[Request], body: _Shown, **further: Any) -> Request:
@@ -221,22 +210,22 @@ def _names(kind: type[msgspec.Struct], body: type[msgspec.Struct]) -> tuple[str,
     return tuple(name for name in kind.__struct_fields__ if name in body.__struct_fields__)
 
 
-def to_start(body: StreamBody, *, stream: str | None = None) -> Start:
+def to_start(body: StreamBody, *, stream: str | None = None) -> requests.Start:
     """Return the request of the service."""
     if not isinstance(body, StartBody):
-        return _request(Start, body, stream_key=stream)
+        return _request(requests.Start, body, stream_key=stream)
     moments = {name: seconds(getattr(body, name), name) for name in ("start_at", "end_at")}
-    return _request(Start, body, **moments)
+    return _request(requests.Start, body, **moments)
 
 
-def to_update(activity: str, body: UpdateBody) -> Update:
+def to_update(activity: str, body: UpdateBody) -> requests.Update:
     """Return the request of the service."""
-    return _request(Update, body, id=activity)
+    return _request(requests.Update, body, id=activity)
 
 
-def to_end(activity: str, body: EndBody, *, reason: str = "requested") -> End:
+def to_end(activity: str, body: EndBody, *, reason: str = "requested") -> requests.End:
     """Return the request of the service."""
-    return _request(End, body, id=activity, reason=reason)
+    return _request(requests.End, body, id=activity, reason=reason)
 
 
 Time = Annotated[str, Meta(description="ISO 8601 in UTC")]
@@ -244,14 +233,16 @@ Item = TypeVar("Item")
 _TIMES = ("_at", "first_session", "last_session")
 
 
-class StreamAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class StreamAnswer(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"operation": "result", "id": "operation"}
+):
     """The result of a stream's put or end. ``operation`` is empty if nothing was sent."""
 
-    result: Literal["started", "updated", "rotated", "noop", "paused", "ended"]
+    operation: Literal["started", "updated", "rotated", "noop", "paused", "ended"]
     key: str
     activity: str | None
     previous: str | None
-    operation: str
+    id: str
     version: int
     devices: int
     queued: int
@@ -277,7 +268,7 @@ class BulkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of one item: accepted, or refused."""
 
     index: int
-    accepted: Accepted | None = None
+    accepted: requests.Accepted | None = None
     problem: Problem | None = None
 
 

@@ -22,8 +22,6 @@ from ..reach import is_named
 from ..scopes import Dialect
 from . import devices, live, segments, users, words
 
-__all__ = ["OneSignal"]
-
 PREFIXES = ("", "/api/v1")
 """Older SDKs put ``/api/v1`` before every address."""
 _OWN = ("/apps/", "/notifications/")

@@ -18,16 +18,7 @@ from starlette.responses import Response
 from ...activities import Key, checks
 from ...activities.checks import convert
 from ...activities.read.operations import OperationView
-from ...activities.requests import (
-    CANCELLED,
-    AlertText,
-    Audience,
-    End,
-    Presentation,
-    Start,
-    Update,
-    Urgency,
-)
+from ...activities.requests import CANCELLED, AlertText, Audience, End, Presentation, Start, Update
 from ...errors import ActivityEnded, InvalidInput, NotFound
 from .. import reach, reading
 from ..calls import Call
@@ -40,7 +31,6 @@ from .words import NO_TARGET
 MAX_IDS = 20_000
 MAX_NAME = 128
 _TARGETS = ("include_aliases", "include_subscription_ids", "included_segments", "filters")
-_URGENCIES: Mapping[int, Urgency] = {5: "quiet", 10: "urgent"}
 _DATE = Annotated[float, Meta(ge=0, lt=1e11)]
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _ANY_BODY = hashlib.sha256(b"onesignal").digest()
@@ -70,10 +60,9 @@ async def change(call: Call, activity_id: str, body: dict[str, Any]) -> Response
     call.need("activities:end" if isinstance(request, End) else "activities:update")
     try:
         done = await reach.change(call.gateway, call.key, request)
-    except NotFound:
-        raise NotFound(words.UNKNOWN_ACTIVITY) from None
-    except ActivityEnded:
-        raise NotFound(words.ENDED_ACTIVITY) from None
+    except (NotFound, ActivityEnded) as error:
+        ended = isinstance(error, ActivityEnded)
+        raise NotFound(words.ENDED_ACTIVITY if ended else words.UNKNOWN_ACTIVITY) from None
     said: dict[str, object] = {"id": done.operation or notification}
     if done.status == "accepted" and not done.devices:
         said["warnings"] = [words.NO_DEVICES]
@@ -144,19 +133,14 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True):
         headings, contents = _texts(self.headings, "headings"), _texts(self.contents, "contents")
         if headings and contents and headings.keys() != contents.keys():
             tags = ", ".join(sorted(headings.keys() ^ contents.keys()))
-            raise InvalidInput(
-                f"has other languages than contents: {tags}",
-                "headings",
-                "Give both texts in the same languages.",
-            )
+            problem = f"has other languages than contents: {tags}"
+            raise InvalidInput(problem, "headings", "Give both texts in the same languages.")
         alert = None
         if headings or contents:
-            # The sound is a file, the default or none (nil). ActivityKit drops an alert without a
-            # title.
+            # The sound is a file, the default or none (nil). ActivityKit drops an alert without a title.
             sound = {"nil": None, None: "default"}.get(self.ios_sound, self.ios_sound)
-            alert = AlertText(
-                title=headings or "", body=contents or "", sound=sound if headings else None
-            )
+            sound = sound if headings else None
+            alert = AlertText(title=headings or "", body=contents or "", sound=sound)
         stale = _date(self.stale_date, "stale_date")
         return Presentation(
             alert=alert,
@@ -164,7 +148,7 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True):
             # A date in the distant past means "at once", which is 0 for APNs.
             dismissal_date=0.0 if dismissal is not None and dismissal < LONG_PAST else dismissal,
             relevance_score=self.ios_relevance_score,
-            urgency=None if self.priority is None else _URGENCIES[self.priority],
+            urgency=self.priority and ("quiet" if self.priority == 5 else "urgent"),
         )
 
 
@@ -211,17 +195,13 @@ def read_update(body: Mapping[str, Any], activity: str, *, notification: str) ->
     state = said.event_updates
     shown = _with(state, "notificationId", notification)
     common: Any = {"id": activity, "dialect": "onesignal", "operation": notification}
-    dismissal = _date(
-        said.dismiss_at if said.dismissal_date is None else said.dismissal_date, "dismissal_date"
-    )
+    given = said.dismiss_at if said.dismissal_date is None else said.dismissal_date
+    dismissal = _date(given, "dismissal_date")
     if said.event == "update":
         return Update(content_state=shown, presentation=said.presentation(), **common)
     # After an end without a state the card keeps its last state.
-    return End(
-        content_state=shown if state else None,
-        presentation=said.presentation(dismissal=dismissal),
-        **common,
-    )
+    final = said.presentation(dismissal=dismissal)
+    return End(content_state=shown if state else None, presentation=final, **common)
 
 
 def read_idempotency_key(body: Mapping[str, Any]) -> str | None:
@@ -241,11 +221,8 @@ def read_target(body: Mapping[str, Any]) -> Audience:
     name = reading.one_of(body, _TARGETS, InvalidInput(NO_TARGET))
     excluded = body.get("excluded_segments")
     if excluded not in (None, []) and name != "included_segments":
-        raise InvalidInput(
-            "cannot be combined with other targets than segments",
-            "excluded_segments",
-            "Use it with included_segments.",
-        )
+        problem = "cannot be combined with other targets than segments"
+        raise InvalidInput(problem, "excluded_segments", "Use it with included_segments.")
     match name:
         case "include_aliases":
             return _aliases(body[name])
@@ -271,11 +248,9 @@ def _aliases(value: object) -> Audience:
     checks.at_most(count, MAX_IDS, "ids", field)
     if not count:
         raise InvalidInput(NO_TARGET)
-    users = by_label.pop("external_id", ())
-    user_ids = by_label.pop("onesignal_id", ())
-    return Audience(
-        users=users, user_ids=user_ids, aliases={k: v for k, v in by_label.items() if v}
-    )
+    users, user_ids = by_label.pop("external_id", ()), by_label.pop("onesignal_id", ())
+    aliases = {label: ids for label, ids in by_label.items() if ids}
+    return Audience(users=users, user_ids=user_ids, aliases=aliases)
 
 
 def _texts(given: Mapping[str, Any] | None, field: str) -> dict[str, str] | None:

@@ -120,9 +120,8 @@ async def add_aliases(call: Call, body: dict[str, Any]) -> Any:
     """PATCH …/identity, below a user or a subscription."""
     external, given = await _named(call), _read_identity(body.get("identity"))
     if given.get(EXTERNAL, external) != external or OWN in given:
-        raise InvalidInput(
-            "cannot be changed", "identity", "Move the subscriptions to another user."
-        )
+        remedy = "Move the subscriptions to another user."
+        raise InvalidInput("cannot be changed", "identity", remedy)
     if (conflict := await _claimed(call, external, given)) is not None:
         return conflict
     await call.service.people.add_user(call.app, external, aliases=_others(given))
@@ -177,10 +176,7 @@ async def transfer_subscription(
 
 
 async def _named(call: Call) -> str:
-    """Return the external id of the user whose alias or subscription is in the address.
-
-    Raises `NotFound`.
-    """
+    """Return the external id of the user whom the address names. Raises `NotFound`."""
     if (device := call.parts.get("subscription_id")) is not None:
         owner = (await call.service.devices.get(call.app, device))["user"]
         if owner is None:
@@ -223,9 +219,8 @@ async def _external_of(call: Call, given: Mapping[str, str]) -> str:
     for label, value in given.items():
         if (row := await _find(call, label, value)) is not None:
             return str(row.external_id)
-    raise InvalidInput(
-        "is missing", "identity.external_id", "Users are known by it here: give one."
-    )
+    remedy = "Users are known by it here: give one."
+    raise InvalidInput("is missing", "identity.external_id", remedy)
 
 
 def _others(given: Mapping[str, str]) -> dict[str, str]:
@@ -293,31 +288,23 @@ async def _devices_of(call: Call, external: str) -> Sequence[Row[Any]]:
 
 
 async def _identity_of(call: Call, external: str) -> dict[str, Any]:
-    return {"identity": (await _shown(call, external))["identity"]}
+    aliases = (await call.service.directory.user(call.app, external))["aliases"]
+    named = {label: values[-1] for label, values in aliases.items()}
+    return {"identity": {**named, EXTERNAL: external, OWN: public_id_of(call.app, external)}}
 
 
 async def _shown(call: Call, external: str) -> dict[str, Any]:
     """Return a user as OneSignal shows one."""
-    row = await _find(call, EXTERNAL, external)
-    if row is None:
-        raise NotFound("user not found")
-    aliases, attributes, database = schema.user_aliases, schema.attributes, call.service.database
-    labels = await database.rows(
-        select(aliases.c.label, aliases.c.value).where(aliases.c.user_id == row.id)
-    )
-    tags = await database.rows(
-        select(attributes.c.name, attributes.c.text).where(
-            attributes.c.user_id == row.id, attributes.c.namespace == "tag"
-        )
-    )
+    attributes, user = schema.attributes, id_named(call.app, schema.users, external)
+    query = select(attributes.c.name, attributes.c.text).where(attributes.c.namespace == "tag")
+    tags = await call.service.database.rows(query.where(attributes.c.user_id == user))
     devices = await _devices_of(call, external)
     properties: dict[str, Any] = {"tags": {tag.name: tag.text for tag in tags}}
     for name in ("language", "country"):
         if known := [getattr(one, name) for one in devices if getattr(one, name)]:
             properties[name] = known[0]
-    named = {alias.label: alias.value for alias in labels}
     return {
-        "identity": {**named, EXTERNAL: external, OWN: public_id_of(call.app, external)},
+        **await _identity_of(call, external),
         "properties": properties,
         "subscriptions": [
             {

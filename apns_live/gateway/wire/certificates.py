@@ -55,11 +55,8 @@ class Certificates:
                 if path is not None:
                     path.read_bytes()
             except OSError as error:
-                raise InvalidSetting(
-                    f"{str(path)!r} cannot be read ({error.strerror})",
-                    name,
-                    "Give the path of a PEM file.",
-                ) from None
+                problem = f"{str(path)!r} cannot be read ({error.strerror})"
+                raise InvalidSetting(problem, name, "Give the path of a PEM file.") from None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.set_alpn_protocols(["h2", "http/1.1"])
         try:

@@ -8,7 +8,6 @@ connection replaces the one that has been inactive for the longest time, unless 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
@@ -31,7 +30,7 @@ DRAIN_SECONDS = 5.0
 STUCK_SECONDS = 30.0
 """A connection is aborted if the peer does not read waiting data for so long."""
 _LOOKED_AT = 1_000
-_BUSY = (
+BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n"
     b"connection: close\r\n\r\n"
 )
@@ -141,6 +140,30 @@ class Door:
         return False
 
 
+class Impatient(asyncio.Protocol):
+    """A connection that is closed if its peer does not read waiting data for `STUCK_SECONDS`."""
+
+    _stuck: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """Begin to wait: the peer does not read."""
+        super().pause_writing()
+        if self._stuck is None:
+            loop = asyncio.get_running_loop()
+            self._stuck = loop.call_later(STUCK_SECONDS, self.close_now)
+
+    def resume_writing(self) -> None:
+        """Continue: the peer reads again, or is gone."""
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+        super().resume_writing()
+
+    def close_now(self) -> None:
+        """Close without waiting for the peer."""
+        raise NotImplementedError
+
+
 class Arrival(asyncio.Protocol):
     """An accepted connection. It does the TLS handshake, if any, and hands over to its protocol.
 
@@ -190,11 +213,3 @@ class Arrival(asyncio.Protocol):
         """Close without waiting for the peer."""
         if self._task is not None:
             self._task.cancel()
-
-
-def turn_away(connection: socket.socket, *, plain: bool) -> None:
-    """Close a connection over a limit. Without TLS, answer with Retry-After first."""
-    if plain:
-        with contextlib.suppress(OSError):
-            connection.send(_BUSY)
-    connection.close()

@@ -14,7 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from .door import DRAIN_BYTES, DRAIN_SECONDS, STUCK_SECONDS, Door
+from .door import DRAIN_BYTES, DRAIN_SECONDS, Door, Impatient
 
 logger = logging.getLogger("apns_live.gateway")
 
@@ -100,7 +100,7 @@ class _Outlet:
             self._transport.close()
 
 
-class Http1(HttpToolsProtocol):
+class Http1(Impatient, HttpToolsProtocol):
     """One HTTP/1.1 connection. ``speak_http2`` makes the protocol if HTTP/2's preface comes first."""
 
     cycle: _Cycle
@@ -125,7 +125,6 @@ class Http1(HttpToolsProtocol):
         self._drained = 0
         self._closes = False
         self._upgrading = b""
-        self._stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -312,19 +311,6 @@ class Http1(HttpToolsProtocol):
             self._closes = True
         else:
             self.transport.close()
-
-    def pause_writing(self) -> None:
-        """Abort the connection if the peer does not read for too long."""
-        super().pause_writing()
-        if self._stuck is None:
-            self._stuck = self.loop.call_later(STUCK_SECONDS, self.close_now)
-
-    def resume_writing(self) -> None:
-        """Continue: the peer reads again."""
-        if self._stuck is not None:
-            self._stuck.cancel()
-            self._stuck = None
-        super().resume_writing()
 
     def close_now(self) -> None:
         """Close without waiting for the peer."""

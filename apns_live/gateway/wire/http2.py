@@ -20,7 +20,7 @@ from ...errors import Http2ConnectionError
 from ...http2.events import DataReceived, RequestReceived, RequestStarted, StreamReset
 from ...http2.frames import ErrorCode, Setting
 from ...http2.server_connection import ServerConnection
-from .door import DRAIN_BYTES, DRAIN_SECONDS, STUCK_SECONDS, Door
+from .door import DRAIN_BYTES, DRAIN_SECONDS, STUCK_SECONDS, Door, Impatient
 
 logger = logging.getLogger("apns_live.gateway")
 
@@ -34,7 +34,7 @@ _FORBIDDEN = frozenset(
 )
 
 
-class Http2(asyncio.Protocol):
+class Http2(Impatient):
     """One HTTP/2 connection."""
 
     def __init__(
@@ -59,7 +59,6 @@ class Http2(asyncio.Protocol):
         self._running = 0
         self._ends = False
         self._base: dict[str, Any] = {}
-        self._stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the server's settings."""
@@ -173,18 +172,14 @@ class Http2(asyncio.Protocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Stop reading from a peer that does not read. Close if that lasts too long."""
+        """Stop reading from a peer that does not read."""
+        super().pause_writing()
         self.writable.clear()
         self.transport.pause_reading()
-        if self._stuck is None:
-            loop = asyncio.get_running_loop()
-            self._stuck = loop.call_later(STUCK_SECONDS, self.close_now)
 
     def resume_writing(self) -> None:
         """Continue: the peer reads again."""
-        if self._stuck is not None:
-            self._stuck.cancel()
-            self._stuck = None
+        super().resume_writing()
         self.writable.set()
         if not self.transport.is_closing():
             self.transport.resume_reading()

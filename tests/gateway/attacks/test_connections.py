@@ -209,7 +209,7 @@ class TestSlow:
     async def test_a_client_that_does_not_read_is_cut_off(
         self, plain: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(http1, "STUCK_SECONDS", 0.1)
+        monkeypatch.setattr(door, "STUCK_SECONDS", 0.1)
         _, writer = await plain.connect()
         writer.write(b"GET /large/30000000 HTTP/1.1\r\nHost: h\r\n\r\n")
         await plain.until(lambda: plain.statistics.open == 1)
