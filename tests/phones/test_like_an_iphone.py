@@ -159,6 +159,7 @@ def test_dont_allow_takes_cards_away_and_refuses_more(make_sender):
     sender.phones.consent(phone, "deny")
     assert phone.activities[0].state == "dismissed"
     assert phone.activities[0].ended_by == "denied"
+    assert not phone.activities[0].asks
     assert sender.start(phone.token_of("start").text).why == "denied"
     with pytest.raises(FakeError, match="always"):
         sender.phones.consent(phone, "yes")
