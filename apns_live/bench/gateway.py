@@ -129,13 +129,8 @@ class Traffic:
 
     def _token(self, activity: str) -> dict[str, str]:
         number = next(self._devices)
-        return {
-            "device": f"phone-{number}",
-            "kind": "activity",
-            "activity": activity,
-            "attributes_type": TYPE,
-            "token": f"{number:064x}",
-        }
+        facts = {"kind": "activity", "activity": activity, "attributes_type": TYPE}
+        return {"device": f"phone-{number}", "token": f"{number:064x}", **facts}
 
     def makers(self, what: str, keys: dict[str, Any]) -> list[Make]:
         """Return the request makers of one contender, one for each activity.

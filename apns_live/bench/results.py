@@ -343,11 +343,8 @@ def plan(needs: Needs, costs: Costs) -> dict[str, float]:
     rate = needs.audience / window
     one = carries(1, needs.body, needs.round_trip, needs.options)
     connections = math.ceil(rate / (one * POOL_SHARE))
-    found: dict[str, float] = {
-        "pushes a second": rate,
-        "a connection carries, pushes a second": one,
-        "connections": connections,
-    }
+    found = {"pushes a second": rate, "a connection carries, pushes a second": one}
+    found["connections"] = connections
     for name, cost in (("client", costs.client), ("service", costs.service)):
         if not cost:
             continue

@@ -334,9 +334,7 @@ def fan_out(plan: Plan, setup: Setup | None = None, round_trip: float = 0.0) -> 
 def memory(plan: Plan, setup: Setup | None = None) -> Result:
     """Measure the peak memory of many generated tokens, and the cost of the first and last pushes."""
     with stand("memory", "Many tokens: memory and cost", plan, setup) as place:
-        place.result.settings |= {
-            "tokens": f"{plan.count:,} from a generator, each outcome read",
-            "growth": "of the peak, after the first fifth",
-        }
+        place.result.settings["tokens"] = f"{plan.count:,} from a generator, each outcome read"
+        place.result.settings["growth"] = "of the peak, after the first fifth"
         place.run([Contender("fan_out", sender="memory")], plan, place.setup.rounds)
     return place.result

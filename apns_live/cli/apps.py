@@ -149,10 +149,8 @@ async def contract(
     new = {"mode": mode, "versions": versions} if versions else None
     await apps_of(shared.database).configure(one, {"contract": new})
     said = ", ".join(sorted(versions)) or "none"
-    shared.answer(
-        {"app": one.id, "mode": mode, "versions": sorted(versions)},
-        f"states of {one.id} are held to versions: {said} ({mode})",
-    )
+    facts = {"app": one.id, "mode": mode, "versions": sorted(versions)}
+    shared.answer(facts, f"states of {one.id} are held to versions: {said} ({mode})")
 
 
 async def _key(shared: Stored) -> dict[str, str]:

@@ -43,12 +43,7 @@ _TABLE = """
 --output FILE: Write the result as .json, .csv or .png; repeatable.
 --append: Add the runs to an existing .json, for compare.
 """
-_PLAN = {
-    "duration": "seconds",
-    "count": "count",
-    "connections": "connections",
-    "concurrent": "concurrent",
-}
+_PLAN = {"duration": "seconds", **{name: name for name in ("count", "connections", "concurrent")}}
 """Shared option -> the field of a `Plan`."""
 _LIMITS = ("streams", "window", "unique_id")
 

@@ -102,11 +102,9 @@ def fan_out(
 
 
 def _say(shared: Shared, sender: Sender, report: Report) -> None:
-    files = {
-        name: (str(file.path), file.count)
-        for name, file in sender.files.open.items()
-        if file.count or name != "unknown"
-    }
+    open_files = sender.files.open.items()
+    written = {name: file for name, file in open_files if file.count or name != "unknown"}
+    files = {name: (str(file.path), file.count) for name, file in written.items()}
     # Times are seconds.
     summary: dict[str, Any] = {
         "read": report.read,

@@ -159,14 +159,10 @@ async def _alone(place: Place, ready: Ready) -> None:
         ) as url,
         place.proxy(url),
     ):
-        facts = {
-            "url": url,
-            "database": shown_address(service.database),
-            "apps": [one.id for one in await service.apps.list()],
-            **place.facts,
-        }
+        apps = [one.id for one in await service.apps.list()]
+        facts = {"url": url, "database": shown_address(service.database), "apps": apps}
         with calm_collector():
-            ready(facts)
+            ready(facts | place.facts)
             await stop.wait()
             app.state.gateway.leaving = True
             with contextlib.suppress(TimeoutError):
@@ -341,11 +337,8 @@ class Tuned:
         from ..activities.logs import configure
 
         said = self.found.values
-        configure(
-            said.get("service.log_format", "text"),
-            said.get("service.log_level", "info"),
-            access=said.get("service.access_log", False),
-        )
+        form, level = said.get("service.log_format", "text"), said.get("service.log_level", "info")
+        configure(form, level, access=said.get("service.access_log", False))
 
     def _limits(self) -> dict[str, Any]:
         """Return the limits of each API; an API that is not named keeps its default."""

@@ -17,13 +17,8 @@ from ..payload import Alert, Background, End, Localized, Message, Notification, 
 from ..payload.rules import APS_KEYS
 from ..settings import suggestion
 
-KINDS: dict[str, type[Message]] = {
-    "start": Start,
-    "update": Update,
-    "end": End,
-    "notification": Notification,
-    "background": Background,
-}
+_MESSAGES: tuple[type[Message], ...] = (Start, Update, End, Notification, Background)
+KINDS = {kind.__name__.lower(): kind for kind in _MESSAGES}
 _ALIASES = {"alert": "notification"}
 _DATES = ("stale_date", "dismissal_date", "timestamp", "expiration")
 _LOCALISED = {"title": "title-loc", "subtitle": "subtitle-loc", "body": "loc"}

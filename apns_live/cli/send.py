@@ -125,10 +125,8 @@ def _as_curl(encoded: EncodedMessage, token: str, settings: Settings, *, show_se
     endpoint = resolve_environment(arguments["environment"])
     bundle_id = check_bundle_id(arguments["bundle_id"])
     bearer = ProviderTokens(arguments["key"], SystemClock()).current().value.decode("ascii")
-    headers = {
-        "authorization": bearer if show_secrets else "bearer $PROVIDER_TOKEN",
-        **encoded.headers(bundle_id),
-    }
+    authorization = bearer if show_secrets else "bearer $PROVIDER_TOKEN"
+    headers = {"authorization": authorization, **encoded.headers(bundle_id)}
     parts = ["curl --http2"]
     if endpoint.ca_file is not None:
         parts.append(f"--cacert {shlex.quote(str(endpoint.ca_file))}")

@@ -56,10 +56,8 @@ async def upgrade(shared: Stored, dry_run: bool = False) -> None:
     if dry_run:
         steps = await missing(database)
         facts["version"] = to = newest_version() if steps else before
-        facts["steps"] = [
-            {"version": each.version, "does": each.does, "statements": each.statements}
-            for each in steps
-        ]
+        names = ("version", "does", "statements")
+        facts["steps"] = [{name: getattr(step, name) for name in names} for step in steps]
         lines = [f"{where} would be upgraded from {before or 'nothing'}: {to}"]
         for step in steps:
             lines += ["", f"-- {step.version}: {step.does}"]

@@ -240,11 +240,9 @@ class _Phones:
     async def _credential(self, device: str, *, user: str | None = None) -> str:
         """Return the phone's credential; the team's server requests it with its API key."""
         if device not in self._credentials:
-            answer = await self._gateway.post(
-                f"/v1/devices/{device}/credentials",
-                json={"user": user} if user else {},
-                headers={"authorization": f"Bearer {self._key}"},
-            )
+            path, body = f"/v1/devices/{device}/credentials", {"user": user} if user else {}
+            headers = {"authorization": f"Bearer {self._key}"}
+            answer = await self._gateway.post(path, json=body, headers=headers)
             answer.raise_for_status()
             self._credentials[device] = answer.json()["credential"]
         return self._credentials[device]
