@@ -39,9 +39,9 @@ def message_from(options: Mapping[str, Any]) -> Message:
             remedy = 'Write {"event": "update", ...}.'
             raise InvalidPayload("is not a JSON object", "message", remedy)
         fields = fields_of_payload(fields) if "aps" in fields else fields
-    for name in given.keys() & {"content_state", "attributes", "custom"}:
-        text = given[name]
-        given[name] = _parsed(_read(text[1:], name) if text.startswith("@") else text, name)
+    for name in ("content_state", "attributes", "custom"):
+        if (text := given.get(name)) is not None:
+            given[name] = _parsed(_read(text[1:], name) if text.startswith("@") else text, name)
     fields.update(given)
     event = str(fields.pop("event", "update"))
     kind = KINDS.get(_ALIASES.get(event, event))
