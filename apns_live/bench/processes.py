@@ -285,7 +285,7 @@ async def serve_own(
 # --- the relay, which makes a sink look far away
 
 HIGH_WATER = 256 * 1024 * 1024
-"""Bytes that may be under way in one direction."""
+"""Bytes that the relay may hold for one direction."""
 
 
 def carries(connections: int, body: int, round_trip: float, options: SinkOptions) -> float:
