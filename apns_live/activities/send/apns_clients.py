@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from ...client import Attachment, Client, Endpoint
@@ -40,18 +41,6 @@ class CarrierStatistics:
     delivery: DeliveryStatistics
 
 
-class _Gate:
-    """A source that yields nothing while the store is behind."""
-
-    def __init__(self, source: Any, shut: Callable[[], bool]) -> None:
-        self._source = source
-        self._shut = shut
-        self.settled = source.settled
-
-    def take(self, limit: int) -> Sequence[Any]:
-        return () if self._shut() else self._source.take(limit)
-
-
 class GatedClient(Client):
     """A client whose sources pause while the store is behind."""
 
@@ -62,7 +51,12 @@ class GatedClient(Client):
 
     def attach(self, source: Any, **options: Any) -> Attachment:
         """Take work from ``source`` while the store has room for its results; see `Client.attach`."""
-        attachment = super().attach(_Gate(source, self._shut), **options)
+
+        def take(limit: int) -> Sequence[Any]:
+            return () if self._shut() else source.take(limit)
+
+        gate: Any = SimpleNamespace(take=take, settled=source.settled)
+        attachment = super().attach(gate, **options)
         self._attachments = [known for known in self._attachments if not known.detached]
         self._attachments.append(attachment)
         return attachment

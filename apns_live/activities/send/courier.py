@@ -109,7 +109,7 @@ class Courier:
             database,
             clock,
             ownership,
-            closing=self._close_settled,
+            closing=lambda: self._lives.close_settled(),  # noqa: PLW0108 - it is not there yet
             wrote=self._wrote,
             dropped=self._dropped,
         )
@@ -327,8 +327,8 @@ class Courier:
             living=len(self._lives),
             tokens=self._lives.tokens,
             unwritten=len(self._recorder),
-            batches=self._recorder.totals.batches,
-            results=self._recorder.totals.rows,
+            batches=self._recorder.totals["batches"],
+            results=self._recorder.totals["rows"],
             watchers=len(self._watchers),
             state_ages=state_ages,
             operations=operations,
@@ -539,9 +539,6 @@ class Courier:
             self.setting.database.outage.failed("provider keys could not be read", error)
 
     # Stored results.
-
-    def _close_settled(self) -> None:
-        self._lives.close_settled()
 
     def _wrote(self, batch: Batch, written: Written) -> None:
         self._lives.wrote(batch, written)

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, pairwise
 from typing import Any
 
@@ -366,7 +367,10 @@ class FanOut:
             self._take_back()
         elif self._ready:
             waiting, self._ready = self._ready, deque()
-            self.settled([(item, _not_sent(item)) for item in waiting])
+            outcome = partial(Outcome, verdict=Verdict.NOT_SENT, reason="stopped")
+            self.settled(
+                [(one, outcome(one.token, priority=one.message.priority)) for one in waiting]
+            )
         self._changed.set()
 
     # The recipients.
@@ -496,18 +500,11 @@ class FanOut:
             if self.stopped or self.refused or self.left:
                 return True
             await self._wait()
-        if self.stopped or self.refused or self.left:
-            return True
-        if not await self._shards.left(self._setting.database, self.operation):
+        over = self.stopped or self.refused or self.left
+        if over or not await self._shards.left(self._setting.database, self.operation):
             return True
         await self._setting.clock.sleep(POLL)
         return False
-
-
-def _not_sent(item: WorkItem) -> Outcome:
-    return Outcome(
-        token=item.token, verdict=Verdict.NOT_SENT, reason="stopped", priority=item.message.priority
-    )
 
 
 async def _one_ahead(parts: AsyncIterator[Part]) -> AsyncGenerator[Part, None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,21 +146,17 @@ class Group:
         while len(self._numbers) > _VERSIONS_KEPT:
             del self._numbers[next(iter(self._numbers))]
 
-    def join(self, member: Member, newest: Newest | None) -> bool:
-        """Add a device; return False if its token is already a member."""
+    def join(self, member: Member, newest: Newest | None, *, late: bool = False) -> bool:
+        """Add a device; return False if its token is already a member.
+
+        ``late`` means that it has just registered its token, and gets no earlier alerts.
+        """
         standing: Any = "new"
         if newest is not None:
             if member.acknowledged >= newest.version:
                 standing = "current"
-            elif newest.alert_version > 0 and member.acknowledged < newest.alert_version:
+            elif member.acknowledged < newest.alert_version and not late:
                 standing = "behind"
-        return self._join(member, standing)
-
-    def join_late(self, member: Member, version: int) -> bool:
-        """Add a device that has just registered its token, without earlier alerts."""
-        return self._join(member, "current" if member.acknowledged >= version else "new")
-
-    def _join(self, member: Member, standing: Any) -> bool:
         target = self.target
         if not target.join(
             member.token, frequent_pushes_enabled=member.frequent_updates, standing=standing
@@ -282,6 +278,26 @@ class Live:
             group.put(self.newest, floor=self.floor, now=now)
         return group
 
+    def join(
+        self,
+        members: Iterable[Member],
+        deliveries: Mapping[str, Delivery],
+        *,
+        now: float,
+        late: bool = False,
+    ) -> None:
+        """Add members one by one; a token of another activity is moved here. ``late`` as in `Group`."""
+        for member in members:
+            delivery = deliveries[member.environment]
+            group = self.group(member.environment, member.language, delivery, now)
+            try:
+                group.join(member, self.newest, late=late)
+            except InvalidInput:
+                other = delivery.owner(member.token)
+                if other is None or not other.leave(member.token):
+                    raise
+                group.join(member, self.newest, late=late)
+
     def leave(self, token: str) -> None:
         """Remove a token from its group."""
         if self.loading:
@@ -324,21 +340,3 @@ class Live:
             accounts[" ".join(place)] = [*lane.account, *slow]
             newest = max(newest, lane.last_timestamp)
         return self.row, newest, json_text(accounts)
-
-
-def join_all(
-    live: Live,
-    members: Iterable[Member],
-    group_of: Callable[[Member], Group],
-    join: Callable[[Group, Member], bool],
-) -> None:
-    """Add members one by one; a token of another activity is moved here."""
-    for member in members:
-        group = group_of(member)
-        try:
-            join(group, member)
-        except InvalidInput:
-            other = group.delivery.owner(member.token)
-            if other is None or not other.leave(member.token):
-                raise
-            join(group, member)

@@ -28,7 +28,7 @@ from ..store.statements import page_of, with_rows
 from ..times import milliseconds
 from .apns_clients import Carriers
 from .backlog import is_open
-from .live import Live, Newest, join_all
+from .live import Live, Newest
 from .recorder import Recorder
 from .refusals import refusal_of, refuses_credentials
 from .results import Batch, Written, refusal
@@ -308,19 +308,9 @@ class Lives:
                 ).delivery
                 for environment in {member.environment for member in members}
             }
-            now = self.clock.time()
-            join_all(
-                live,
-                [
-                    member
-                    for member in members
-                    if member.token not in live.gone and not live.abandoned
-                ],
-                lambda member: live.group(
-                    member.environment, member.language, deliveries[member.environment], now
-                ),
-                lambda group, member: group.join(member, live.newest),
-            )
+            if not live.abandoned:
+                left = [member for member in members if member.token not in live.gone]
+                live.join(left, deliveries, now=self.clock.time())
 
     # Joining and leaving.
 
@@ -336,18 +326,12 @@ class Lives:
         if live.newest is None or None in carriers.values():
             live.complete, live.incomplete = False, True
             return False
-        now = self.clock.time()
-        join_all(
-            live,
-            members,
-            lambda member: live.group(
-                member.environment,
-                member.language,
-                carriers[member.environment].delivery,  # type: ignore[union-attr]
-                now,
-            ),
-            lambda group, member: group.join_late(member, live.version),
-        )
+        deliveries = {
+            environment: carrier.delivery
+            for environment, carrier in carriers.items()
+            if carrier is not None
+        }
+        live.join(members, deliveries, now=self.clock.time(), late=True)
         self.touch(live)
         return True
 

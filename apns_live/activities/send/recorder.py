@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
@@ -41,18 +42,8 @@ class Fence(NamedTuple):
 
 
 Parts = dict[Fence, Batch]
-
-
 Recorded = Callable[[int], object]
 """Called with how many more of an owner's results are in the store."""
-
-
-@dataclass(slots=True)
-class Totals:
-    """What a recorder has written since it was created."""
-
-    batches: int = 0
-    rows: int = 0
 
 
 @dataclass(eq=False, repr=False)
@@ -84,18 +75,15 @@ class Recorder:
         self._results = 0
         self.flushed: list[Callable[[], object]] = []
         """Called after results were written: paused sending may continue."""
-        self.totals = Totals()
+        self.totals = Counter[str]()
+        """The batches and rows that were written since the start."""
         self.observed = Observed()
-
-    @property
-    def writing(self) -> bool:
-        """Whether a batch is being written to the store."""
-        return self._under_way is not None
 
     @property
     def busy(self) -> bool:
         """Whether results are not yet written."""
-        return self.writing or self._timer is not None or self._due.is_set() or bool(self._parts)
+        due = self._timer is not None or self._due.is_set()
+        return due or self._under_way is not None or bool(self._parts)
 
     @property
     def full(self) -> bool:
@@ -138,15 +126,11 @@ class Recorder:
             within = PATIENCE if patient else INTERVAL
             self._timer = self.clock.call_later(within, self._on_timer)
 
-    def now(self) -> None:
-        """Write at once."""
-        self._due.set()
-
     async def written(self) -> None:
         """Write at once; return when everything noted so far is in the store."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        self.now()
+        self._due.set()
         await future
 
     def _on_timer(self) -> None:
@@ -170,11 +154,8 @@ class Recorder:
         while self._under_way is not None:
             await asyncio.wait([self._under_way])
         self._under_way = task = asyncio.create_task(self._flush())
-        task.add_done_callback(self._ended)
+        task.add_done_callback(lambda _: setattr(self, "_under_way", None))
         await asyncio.shield(task)
-
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        self._under_way = None
 
     async def aclose(self, patience: float) -> bool:
         """Write all results within ``patience`` seconds; return whether that sufficed."""
@@ -200,8 +181,8 @@ class Recorder:
         owners, self._owners = self._owners, {}
         waiting, self._waiting = self._waiting, []
         for batch, written in await self._write(parts) if any(parts.values()) else ():
-            self.totals.batches += 1
-            self.totals.rows += len(batch)
+            self.totals["batches"] += 1
+            self.totals["rows"] += len(batch)
             self.observed.pushed(batch.each())
             self.observed.finished(written.finished, milliseconds(self.clock))
             self.wrote(batch, written)

@@ -129,10 +129,11 @@ class Wakeups:
         rows = None if sum(map(len, named)) > _MOST else named
         payload = json_text((self._origin, work, rows))
         try:
-            async with self._database.write() as connection:
-                await self._note(connection, [(*each, False) for each in left])
-                if not self._database.is_sqlite:
-                    await connection.execute(_NOTIFY, {"channel": CHANNEL, "payload": payload})
+            if left:
+                async with self._database.write() as connection:
+                    await self._note(connection, [(*each, False) for each in left])
+            if not self._database.is_sqlite:
+                await self._database.row(_NOTIFY, {"channel": CHANNEL, "payload": payload})
         except BaseException:
             self._left = left + self._left
             raise
