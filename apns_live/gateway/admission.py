@@ -25,6 +25,8 @@ from .settings import GatewaySettings
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _ONCE = frozenset({b"authorization", b"content-type", b"content-encoding", b"idempotency-key"})
+_STRANGERS = (16, 200)
+"""Unknown callers that are looked up at the same time, and that may wait."""
 _TRUSTED_SECONDS, _RENEWAL_SECONDS = 4.0, 1.0
 Found = TypeVar("Found")
 
@@ -110,11 +112,6 @@ class Slots:
                 return
 
 
-def for_strangers(patience: float = 0.25) -> Slots:
-    """Return slots that limit how many unknown callers are looked up at the same time."""
-    return Slots(16, 200, patience)
-
-
 def _give_up(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_exception(Busy("too many requests are running", retry_after=1.0))
@@ -139,7 +136,7 @@ class Known(Generic[Found]):
         """What was found, and the time (monotonic) at which it is read again."""
         self._clock = clock
         self._most = most
-        self._strangers = strangers or for_strangers()
+        self._strangers = strangers or Slots(*_STRANGERS, patience=0.25)
 
     async def get(self, name: str) -> Found | None:
         """Return the caller of a name, or None. Raises `Busy`."""
@@ -308,7 +305,7 @@ class Admission:
         most, waiting, patience = settings.requests, settings.waiting_requests, settings.patience
         self.reads = Slots(most, waiting, patience)
         self.writes = Slots(most, waiting, patience)
-        self.strangers = for_strangers(patience)
+        self.strangers = Slots(*_STRANGERS, patience)
         self.bodies = 0
         self.body_bytes = 0
         self.bodies_of: Counter[int | str] = Counter()

@@ -60,12 +60,8 @@ class Phone(msgspec.Struct, frozen=True, kw_only=True):
     """A device that called with a valid credential."""
 
     app: App
+    device: str
     claims: Claims
-
-    @property
-    def device(self) -> str:
-        """The device's id."""
-        return self.claims.device
 
 
 class DeviceCredentials:
@@ -133,7 +129,7 @@ class DeviceCredentials:
             raise NotAllowed(
                 "the device credential has ended: ask your server for another", status=401
             )
-        return Phone(app=known[0], claims=claims)
+        return Phone(app=known[0], device=claims.device, claims=claims)
 
     async def revoke(self, app: App, device: str) -> bool:
         """Revoke every credential of a device; return whether it had any."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 from starlette.responses import Response
 
-from ...activities.people.imports.fields import KINDS, Kind
+from ...activities.people.imports.fields import Kind
 from ...activities.people.imports.importer import Layout, LineError
 from ...activities.people.imports.reading import Form
 from ...errors import BadBody
@@ -30,7 +30,6 @@ _SECONDS = 60.0
 """Time limit of an upload. It is short because an upload uses one of few slots."""
 _USED_SECONDS = 600.0
 _GZIP = b"\x1f\x8b"
-_PATHS: dict[Kind, str] = {kind: f"/v1/imports/{kind}" for kind in KINDS}
 
 
 class ImportQuery(Strict, frozen=True, kw_only=True):
@@ -74,7 +73,7 @@ def _route(kind: Kind, csv: str, lines: str, text: str) -> None:
 
     handler.__name__, handler.__doc__ = f"import_{kind}", text
     routes(
-        f"POST {_PATHS[kind]}",
+        f"POST /v1/imports/{kind}",
         f"Import {kind}",
         scope="devices:write",
         takes={"text/csv": csv, "application/x-ndjson": lines, "application/jsonl": lines},

@@ -94,8 +94,8 @@ class _Outlet:
     def close(self) -> None:
         """Close the connection, after the rest of the request if the answer ends the connection."""
         self._write_head()
-        if self._closes:
-            self._protocol.close_behind_answer()
+        if self._closes and self._protocol.cycle.more_body:
+            self._protocol.closes = True  # closing earlier could lose the answer
         else:
             self._transport.close()
 
@@ -123,7 +123,7 @@ class Http1(Impatient, HttpToolsProtocol):
         self._busy = False
         self._waits_for = "request"
         self._drained = 0
-        self._closes = False
+        self.closes = False
         self._upgrading = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -278,7 +278,7 @@ class Http1(Impatient, HttpToolsProtocol):
         cycle = self.cycle
         cycle.more_body = False
         cycle.message_event.set()
-        if cycle.response_complete and self._closes:
+        if cycle.response_complete and self.closes:
             self.transport.close()
 
     def on_response_complete(self) -> None:
@@ -304,13 +304,6 @@ class Http1(Impatient, HttpToolsProtocol):
         if waits_for != self._waits_for:
             self._waits_for = waits_for
             self._door.waits(self, seconds)
-
-    def close_behind_answer(self) -> None:
-        """Close once the client has sent its whole request. Closing earlier could lose the answer."""
-        if self.cycle.more_body:
-            self._closes = True
-        else:
-            self.transport.close()
 
     def close_now(self) -> None:
         """Close without waiting for the peer."""
