@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from apns_live.client.backoff import PoolBackoff, TokenBackoff
+from apns_live.client.backoff import PoolBackoff, Refusals, TokenBackoff
+from apns_live.clock import SystemClock
 from apns_live.outcome import Verdict
 from apns_live.reasons import ROWS, Retry, classify
 from apns_live.retry import REFUSED_KEY, TOTAL_LIMIT, Circumstances, Link, Step, next_step
@@ -156,8 +159,17 @@ def test_a_wait_of_hours_is_remembered_for_5_minutes_after_its_end() -> None:
     backoff = TokenBackoff()
     backoff.refused("ab", 0.0, 7200.0)
     assert backoff.wait("ab", 7200.5) == 0.0
+    backoff.sweep(7500.0)
     assert backoff.delay("ab", 7500.0) == 10.0
     assert backoff.delay("ab", 7500.1) == 5.0
+
+
+def test_an_accepted_push_ends_the_refusals_of_its_token() -> None:
+    refusals = Refusals(SystemClock())
+    refusals.tokens.refused("ab", 0.0, 5.0)
+    refusals.tokens.refused("cd", 0.0, 5.0)
+    refusals.accepted([SimpleNamespace(token="ab")])  # type: ignore[list-item]
+    assert [refusals.tokens.delay(token, 1.0) for token in ("ab", "cd")] == [5.0, 10.0]
 
 
 def test_answers_of_one_burst_do_not_double() -> None:

@@ -10,6 +10,7 @@ import traceback
 import pytest
 
 from apns_live.credentials import ProviderKey, ProviderToken
+from apns_live.errors import InvalidKey
 
 IDS = {"key_id": "TEST123KEY", "team_id": "TEAM123456"}
 
@@ -108,3 +109,12 @@ def test_a_traceback_of_a_refused_key_has_no_cause_that_could_quote_it(pem):
     assert "During handling" not in shown
     assert "direct cause" not in shown
     assert not any(line in shown for line in pem.splitlines()[1:-1])
+
+
+def test_the_key_id_of_a_file_may_be_given_and_must_be_its_own(keys):
+    path = keys / "AuthKey_TEST123KEY.p8"
+    key = ProviderKey.from_file(path, key_id="TEST123KEY", team_id="TEAM123456")
+    assert key.key_id == "TEST123KEY"
+    for other in ("AAAAAAAAAA", "ZZZZZZZZZZ"):
+        with pytest.raises(InvalidKey, match="the file is named for the key TEST123KEY"):
+            ProviderKey.from_file(path, key_id=other, team_id="TEAM123456")
