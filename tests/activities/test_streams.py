@@ -96,6 +96,15 @@ async def test_another_type_or_target_rotates(world: World, change: dict[str, An
     assert (known["status"], known["end_reason"]) == ("ended", "rotated")
 
 
+async def test_a_put_starts_anew_when_the_activity_has_ended(world: World) -> None:
+    state = {"type": "progress", "percentage": 1}
+    first = await world.put(state)
+    await world.activities.end(world.app, End(id=first.activity))
+    second = await world.put(state)
+    assert (second.operation, second.version) == ("started", 1)
+    assert await world.living() == [second.activity]
+
+
 async def test_a_stream_keeps_its_activity_for_days(world: World) -> None:
     """Over 48 simulated hours, a put each half hour: its cards are handed over, not the activity."""
     operations = []
