@@ -76,6 +76,9 @@ async def test_a_stream_starts_updates_and_leaves_alone(world: World) -> None:
         2,
     )
     assert len(world.touched) == 2
+    # A phone decodes 1 and true differently, although they are equal in Python.
+    assert (await world.put({"type": "progress", "percentage": 1})).operation == "updated"
+    assert (await world.put({"type": "progress", "percentage": True})).operation == "updated"
 
 
 @pytest.mark.parametrize(
