@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -97,6 +98,10 @@ async def test_another_type_or_target_rotates(world: World, change: dict[str, An
     assert await world.living() == [rotated.activity]
     known = await world.activities.get(world.app, first.activity)
     assert (known["status"], known["end_reason"]) == ("ended", "rotated")
+    table = schema.activities
+    query = select(table.c.message).where(table.c.public_id == first.activity)
+    # The old card leaves the Lock Screen at once, where the new one is.
+    assert json.loads(await world.database.scalar(query)) == {"dismiss_after": 0}
 
 
 async def test_a_put_starts_anew_when_the_activity_has_ended(world: World) -> None:
