@@ -33,6 +33,8 @@ from .writer import Home
 
 _ACCEPTED = Verdict.ACCEPTED
 Standing = Literal["new", "behind", "current"]
+CHANGE = End()
+"""What a token of an activity must accept."""
 PROBLEMS_KEPT = 1000
 """Outcomes kept in a report; ``on_problem`` gets all of them."""
 ENDED_KEPT = 4 * 3600.0
@@ -535,7 +537,7 @@ class Activities:
         Raises InvalidToken, and InvalidInput if the token belongs to another activity or has a push
         in flight.
         """
-        check_token(token)
+        check_token(token, message=CHANGE)
         owner = self.owners.setdefault(one_spelling(token), home)
         told: dict[str, str] = {"shown": token[:8], "value": owner.activity}
         if owner is not home:

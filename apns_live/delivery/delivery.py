@@ -28,7 +28,7 @@ from ..guard import Guarded
 from ..outcome import Outcome
 from ..payload import End, Message, Update, check_token, encode
 from ..refusals import refused
-from .activity import Activities, LiveActivity
+from .activity import CHANGE, Activities, LiveActivity
 from .budget import Budget, check_budget
 from .dispatch import Dispatch
 from .journal import ActivityRecord, Journal, LaneRecord, MembersRecord, ProgressRecord, RunRecord
@@ -422,7 +422,7 @@ class Delivery:
     def hand_in(self, device: str, token: str) -> bool:
         """Set the activity token of a device and send its waiting state; return whether there was one."""
         self._dispatch.check_open()
-        return self._lanes.hand_in(device, str(check_token(token)))
+        return self._lanes.hand_in(device, str(check_token(token, message=CHANGE)))
 
     async def flush(self) -> None:
         """Return when all submitted messages are in the journal. Raises JournalError."""

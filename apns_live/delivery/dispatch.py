@@ -85,7 +85,9 @@ class Dispatch:
         self._first = lanes
         if self.journal is not None:
             self.writer.start()
-        self._attachment = self.client.attach(self, retry=False, response_timeout=response_timeout)
+        self._attachment = self.client.attach(
+            self, retry=False, response_timeout=response_timeout, tokens_checked=True
+        )
         self.accepting = True
 
     def check_open(self) -> None:

@@ -112,8 +112,9 @@ class MemoryClient:
         retry: bool = True,
         response_timeout: float | None = None,
         deadline: float | None = None,
+        tokens_checked: bool = False,
     ) -> MemoryAttachment:
-        del retry, deadline
+        del retry, deadline, tokens_checked
         attachment = MemoryAttachment(self, source, response_timeout or 10.0)
         self._attachments.append(attachment)
         self.wake()

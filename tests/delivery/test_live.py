@@ -10,9 +10,9 @@ import pytest
 
 from apns_live.delivery import Delivery, SpikeGuard
 from apns_live.delivery.audience import Audience
-from apns_live.errors import ActivityEnded, InvalidInput
+from apns_live.errors import ActivityEnded, InvalidInput, InvalidToken
 from apns_live.outcome import Outcome, Verdict
-from apns_live.payload import End
+from apns_live.payload import End, StartToken
 from apns_live.testing.clock import SimulatedClock
 
 from .double import OK, Fate, MemoryClient
@@ -374,3 +374,10 @@ def test_a_guard_is_small_however_its_answers_come():
         if guard.judge(1, [bad]):
             break
     assert "BadDeviceToken" in guard.stopped
+
+
+async def test_a_start_token_cannot_join(delivery):
+    match = delivery.activity("match")
+    with pytest.raises(InvalidToken, match="StartToken"):
+        match.join(StartToken("ab" * 32))
+    assert delivery.owner("ab" * 32) is None
