@@ -166,11 +166,13 @@ class Audience:
         status = self.status[place]
         if status == LEAVING:
             self.remove(place)
-        elif status == PASSED and version != self.newest:
+        elif version == self.newest:
+            self.status[place] = IDLE
+            self.behind -= 1
+        elif status == PASSED:
             self._queue(place)
         else:
             self.status[place] = IDLE
-            self.behind -= version == self.newest
 
     def again(self, place: int, when: float, now: float) -> None:
         """Queue a place for the newest version, at ``when`` (seconds since 1970)."""
