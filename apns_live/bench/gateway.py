@@ -112,10 +112,8 @@ class Traffic:
     def beginning(self, key: str, devices: int) -> Iterator[bytes]:
         """Yield calls that register other devices, then one that starts an activity on all of them."""
         facts = {"kind": "start", "attributes_type": TYPE}
-        every = [
-            {"device": f"other-{number}", "token": f"{1 << 200 | number:064x}", **facts}
-            for number in range(devices)
-        ]
+        tokens = {f"other-{number}": f"{1 << 200 | number:064x}" for number in range(devices)}
+        every = [{"device": device, "token": token, **facts} for device, token in tokens.items()]
         yield from _registering(every, key)
         start = {
             "id": "for-everyone",

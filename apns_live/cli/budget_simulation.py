@@ -192,10 +192,8 @@ def _state(planned: Planned, lane: Lane, now: float) -> State:
     alert = Alert(title="alert", body="alert") if planned.alert else None
     message = (End if planned.end else Update)(content_state={"n": 0}, alert=alert)
     stamp = max(int(now), lane.last_timestamp + 1)
-    return State(
-        encode(message, now=now, timestamp=stamp),
-        urgency=check_urgency(planned.urgency or None, has_alert=planned.alert),
-    )
+    urgency = check_urgency(planned.urgency or None, has_alert=planned.alert)
+    return State(encode(message, now=now, timestamp=stamp), urgency=urgency)
 
 
 def _ages(plan: Sequence[Planned], sent: Sequence[Sent], until: float) -> list[float]:

@@ -205,10 +205,8 @@ class Stop(asyncio.Event):
 async def stopping(certificates: Certificates | None = None) -> AsyncIterator[Stop]:
     """Yield an event that SIGTERM and SIGINT set. SIGHUP reads the certificates again."""
     stop = Stop()
-    actions: dict[int, Callable[[], None]] = {
-        signal.SIGTERM: stop.ask,
-        signal.SIGINT: partial(stop.ask, at_once=True),
-    }
+    actions: dict[int, Callable[[], None]] = {signal.SIGTERM: stop.ask}
+    actions[signal.SIGINT] = partial(stop.ask, at_once=True)
     if certificates is not None:
         actions[signal.SIGHUP] = certificates.reload
     loop = asyncio.get_running_loop()

@@ -201,9 +201,8 @@ def _mapping(shape: s.Mapping, of: _Compile) -> Check:
             if (fault := check(item)) is not None:
                 yield fault.at(key)
 
-    return lambda value: (
-        _worst(entries(value)) if type(value) is dict else _mismatch("an object", value)
-    )
+    need = "an object"
+    return lambda value: _worst(entries(value)) if type(value) is dict else _mismatch(need, value)
 
 
 def _pairs(shape: s.Pairs, of: _Compile) -> Check:

@@ -104,9 +104,8 @@ class Resolver:
         names, unknown = self._conformances(each)
         # A vendor's protocol such as OneSignalLiveActivityAttributes refines Apple's.
         refined = any(name.endswith("Attributes") for name in unknown)
-        return "ActivityAttributes" in names or (
-            refined and self._nested(each, "ContentState") is not None
-        )
+        has_state = refined and self._nested(each, "ContentState") is not None
+        return "ActivityAttributes" in names or has_state
 
     def attributes(self, attributes: Declaration, member: str = "") -> s.Shape:
         """Return the shape of the attributes, as a start carries them, or of a member type."""
@@ -219,11 +218,9 @@ class Resolver:
         (first, arguments), *rest = name.parts
         if not rest and first in bound:
             return bound[first]
-        found = (
-            self._by_path(scope) or scope
-            if name.text == "Self"
-            else self._lookup(first, scope, scope.file)
-        )
+        found = self._lookup(first, scope, scope.file)
+        if name.text == "Self":
+            found = self._by_path(scope) or scope
         if found is None:
             if first in _MODULES and len(rest) == 1:
                 (first, arguments), *rest = rest

@@ -71,9 +71,8 @@ _BROKEN = "\ufdd0"  # a key that cannot be decoded; no character, so no real key
 
 
 def _decoder(object_of: Any, constant: Any) -> Any:
-    return json.JSONDecoder(
-        parse_float=Real, object_pairs_hook=object_of, parse_constant=constant
-    ).decode
+    hooks = {"object_pairs_hook": object_of, "parse_constant": constant}
+    return json.JSONDecoder(parse_float=Real, **hooks).decode
 
 
 _ascii, _unicode = _decoder(_object, _no_constant), _decoder(_canonical_object, _no_constant)
