@@ -28,12 +28,7 @@ def step(status: int, reason: str, **seen) -> Step:
             {"token_is_current": False},
             Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, Link.RETIRE),
         ),
-        (
-            403,
-            "ExpiredProviderToken",
-            {"token_is_current": True},
-            Step(False, None, Verdict.OPERATOR, Link.RETIRE_AND_BAR),
-        ),
+        (403, "ExpiredProviderToken", {}, Step(False, None, Verdict.OPERATOR, Link.RETIRE_AND_BAR)),
         (
             403,
             "ExpiredProviderToken",

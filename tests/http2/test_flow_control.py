@@ -13,7 +13,7 @@ from apns_live.http2 import (
     Setting,
     StreamReset,
 )
-from apns_live.http2.state import ReceiveWindow
+from apns_live.http2.state import FloodGuard, ReceiveWindow
 from tests.counts import count
 
 from .support import (
@@ -378,3 +378,29 @@ def test_a_refill_grants_what_is_missing() -> None:
     window.available = 50_001
     assert window.refill() == 49_999
     assert window.available == 100_000
+
+
+def test_the_account_of_useless_frames_is_exact() -> None:
+    guard = FloodGuard(2)
+    guard.spend("PING", 2)
+    guard.heard()
+    guard.spend("PING")
+    with pytest.raises(Http2Error, match="too many PING frames"):
+        guard.spend("PING")
+
+
+def test_replies_that_were_not_written_are_counted_from_the_last_that_were() -> None:
+    one = FloodGuard(1)
+    for _ in range(3):
+        one.reply("PING")
+        one.written()
+        one.heard()
+    guard = FloodGuard(2)
+    guard.reply("PING")
+    guard.written()
+    guard.heard()
+    guard.reply("PING")
+    guard.reply("PING")
+    guard.heard()
+    with pytest.raises(Http2Error, match="none of the answers was read"):
+        guard.reply("PING")
