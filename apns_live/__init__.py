@@ -4,8 +4,6 @@ Names are imported on first use, so that importing a part (the command line, the
 does not load the rest.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING
 

@@ -3,8 +3,6 @@
 An answer may contain anything, also from a proxy in between. No function here raises.
 """
 
-from __future__ import annotations
-
 import datetime
 import email.utils
 import math

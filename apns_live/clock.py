@@ -1,7 +1,5 @@
 """The clock interface: code asks it for the time, tests pass a simulated one."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable

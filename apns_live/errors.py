@@ -4,8 +4,6 @@ A message says what is wrong, where, and what to do. No message contains a priva
 token, an API key, or more than the first eight digits of a device token.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 

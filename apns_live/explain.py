@@ -8,8 +8,6 @@ The rows follow published reports. ``log`` is a line in the phone's log (Console
 liveactivitiesd, apsd and chronod), or ``""`` if none was published.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from typing import Literal, NamedTuple

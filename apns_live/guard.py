@@ -1,7 +1,5 @@
 """Calls the caller's callbacks. An error is logged once and does not stop the caller."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Apple gives the key once, as PKCS#8 in PEM (RFC 7468) on the curve P-256. Errors
 libraries are unclear, so this module detects each common mistake and names it.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

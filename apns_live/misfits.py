@@ -1,7 +1,5 @@
 """Converts msgspec's validation errors to our format."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The outcome of a push. Every push gets exactly one."""
 
-from __future__ import annotations
-
 import datetime
 import enum
 from collections.abc import Iterable

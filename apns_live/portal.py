@@ -8,8 +8,6 @@ not use the parent's TLS sessions. So its copies of the loop's descriptors are r
 finalized, and the next call starts a new loop in the child.
 """
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import concurrent.futures

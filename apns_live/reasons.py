@@ -8,8 +8,6 @@ Apple advises to retry a 5xx after 15 minutes. The state of a live activity is o
 the policies retry within a minute, up to the deadline.
 """
 
-from __future__ import annotations
-
 import enum
 from dataclasses import dataclass
 from typing import Any

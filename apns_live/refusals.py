@@ -1,7 +1,5 @@
 """The texts of errors about a caller's input."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 from .errors import InvalidInput

@@ -7,8 +7,6 @@ management use `next_step`, `client.backoff` the waits, and delivery's `pacing` 
 table, and a test. docs/errors.md is generated from both modules.
 """
 
-from __future__ import annotations
-
 import enum
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Validates input to the service. Each error has the field's path and a remedy."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping

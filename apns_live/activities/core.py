@@ -1,7 +1,5 @@
 """What the parts of a service share, and the hooks by which they wake what sends."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ set of files for each version of the app. A state must decode under all versions
 `AppVersions`). ``mode`` is refuse (raises `InvalidPayload`), warn (logs it) or off.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 from collections.abc import Mapping

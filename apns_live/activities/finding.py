@@ -1,7 +1,5 @@
 """Finds a row of an app by its public name, or the row ids of many."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ that embeds the service keeps its own configuration and may use `JsonFormatter` 
 docs/operate.md lists the loggers.
 """
 
-from __future__ import annotations
-
 import logging
 import logging.config
 from datetime import UTC, datetime

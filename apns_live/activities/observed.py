@@ -8,8 +8,6 @@ OpenTelemetry is optional (the extra ``otel``) and is not imported without it. T
 so an operation that another process sends has its own trace.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar

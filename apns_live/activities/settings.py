@@ -4,8 +4,6 @@ Each field has all metadata of its setting. The command line, the environment va
 file and the documentation are derived from it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Times in the database: whole milliseconds since 1970."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 from ..clock import Clock

@@ -1,7 +1,5 @@
 """Draws a result: rates, rate over time, percentile curves, and the conditions."""
 
-from __future__ import annotations
-
 import textwrap
 from itertools import pairwise
 from pathlib import Path

@@ -7,8 +7,6 @@ and the library are installed. Otherwise the sink on our own HTTP/2 is used, whi
 every figure comes with the sink's busy share.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

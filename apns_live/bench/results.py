@@ -1,7 +1,5 @@
 """Results of measurements: runs and conditions, their comparison, and the plan for an audience."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import datetime

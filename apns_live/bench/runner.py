@@ -1,7 +1,5 @@
 """The measures of the engine: senders in alternating rounds against one sink, each alone on its core."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

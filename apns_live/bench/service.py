@@ -4,8 +4,6 @@ Each part runs in a process of its own, so that its CPU and memory are the servi
 database's server, are other processes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 import tempfile

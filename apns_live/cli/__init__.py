@@ -1,7 +1,5 @@
 """The command ``apns-live``: reads arguments, calls the layers below, prints results."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The tree of commands. A command's module is loaded with the tree, the engine when a command runs."""
 
-from __future__ import annotations
-
 import functools
 from importlib.metadata import version
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """``apns-live budget simulate``: how a day's updates use a phone's budget."""
 
-from __future__ import annotations
-
 from .options import Shared, command, group
 
 app = group("Plan priorities: what a phone's budget allows.")

@@ -6,8 +6,6 @@ When the budget is spent, no push is shown at once, although APNs answers 200. T
 priority 5 in bursts, as Apple describes it; Apple does not say how often.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from bisect import bisect_right

@@ -1,7 +1,5 @@
 """``apns-live contract``: checks content states against the app's Swift source."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import random

@@ -4,8 +4,6 @@ Output files contain device tokens, so only the owner can read them, from the fi
 written under a temporary name and renamed at the end, because it may be the one that is being read.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

@@ -1,7 +1,5 @@
 """Builds a message from options and a JSON file in our format or with an aps key."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import datetime

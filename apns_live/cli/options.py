@@ -1,7 +1,5 @@
 """Options: tables of their descriptions, shared options, and the decorator that reads them."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import itertools

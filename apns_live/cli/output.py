@@ -4,8 +4,6 @@ Answers go to stdout, everything else (progress, warnings, errors) to stderr. Wi
 stdout carries one JSON value a line and nothing else.
 """
 
-from __future__ import annotations
-
 import contextlib
 import enum
 import errno

@@ -1,7 +1,5 @@
 """Commands that need no network: ``lint``, ``explain``, ``token`` and ``completion``."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Work sources, and their connection to the engine."""
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

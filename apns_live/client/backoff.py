@@ -3,8 +3,6 @@
 The seconds are those of `apns_live.reasons.Retry`.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace

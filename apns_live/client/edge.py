@@ -1,7 +1,5 @@
 """What a caller hands to a client besides messages and tokens: numbers, the event loop, a sink for drops."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import os

@@ -4,8 +4,6 @@ Every push from a source is in exactly one state: ready to be sent, in flight, w
 or settled. No function here awaits; the event loop calls them.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Sequence

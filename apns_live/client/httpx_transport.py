@@ -5,8 +5,6 @@ and hides the codes of RST_STREAM. So it may report UNKNOWN for a push that ours
 never the reverse.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field

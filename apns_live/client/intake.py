@@ -5,8 +5,6 @@ their outcomes are returned in batches. If a source raises, the error is reporte
 the other sources continue.
 """
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 from collections import deque

@@ -1,7 +1,5 @@
 """The outcomes of pushes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Caches of a client: the last encoded message, and the headers of each kind of message."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import msgspec

@@ -5,8 +5,6 @@ answers), then `OVER`. A subclass of `Run` does the sending: `EngineRun` from th
 from worker processes or with a journal.
 """
 
-from __future__ import annotations
-
 import asyncio
 import enum
 from collections import deque

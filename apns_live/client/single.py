@@ -1,7 +1,5 @@
 """The waiting room of ``send``: one future per call, no task, bounded."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Sequence

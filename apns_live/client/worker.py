@@ -1,7 +1,5 @@
 """A worker process of a fan-out: ``python -m apns_live.client.worker FD``. See `workers`."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import signal

@@ -1,7 +1,5 @@
 """Generates from shapes: documents that decode, losses between two versions, and Python models (msgspec)."""
 
-from __future__ import annotations
-
 import json
 import keyword
 import random

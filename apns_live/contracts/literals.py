@@ -1,7 +1,5 @@
 """Swift literals: raw values of enums and the types that initial values show."""
 
-from __future__ import annotations
-
 import re
 
 from .shapes import words

@@ -4,8 +4,6 @@ The rules are those of the Swift compiler's synthesized ``init(from:)`` (SE-0166
 If source that was not given could change how a type decodes, the shape is ``Unknown`` with the reason.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 

@@ -4,8 +4,6 @@
 itself (``indirect`` enums, lists of the own type).
 """
 
-from __future__ import annotations
-
 import msgspec
 
 RawValue = str | int | float

@@ -4,8 +4,6 @@ Only declarations determine how a type decodes. Blanked text keeps its line brea
 stay correct. Function bodies are blanked so that they cannot confuse the grammar.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from dataclasses import dataclass, field

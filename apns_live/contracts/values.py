@@ -7,8 +7,6 @@ Source: swift-foundation 6.0, JSONScanner.swift and JSONDecoder.swift; for the t
 Data+Base64.swift and URLParser.swift. The rules are tested against Swift's own results.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata

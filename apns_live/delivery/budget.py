@@ -9,8 +9,6 @@ How a phone counts is not published either, so it is a setting (`Law`). An accou
 amount used at that time, under either law, so it survives a restart and a change of the law.
 """
 
-from __future__ import annotations
-
 import enum
 from collections import OrderedDict
 from dataclasses import dataclass

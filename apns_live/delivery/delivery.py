@@ -12,8 +12,6 @@
 docs/architecture.md draws the path of one update, with the module of each step.
 """
 
-from __future__ import annotations
-
 import asyncio
 import enum
 import logging

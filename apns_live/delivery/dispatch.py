@@ -8,8 +8,6 @@ writer, then wait in a short queue. A push that was replaced or withdrawn meanwh
 there.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -5,8 +5,6 @@ priority, an alert of a replaced state) are made in the encoded bytes, so that t
 not be kept.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

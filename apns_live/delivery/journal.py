@@ -16,8 +16,6 @@ An entry's kind says what it is: "run", "tokens" and "verdicts" (a shard of a ru
 shard of an activity's tokens), "wakeup" (a device whose token has not arrived).
 """
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 from abc import ABC, abstractmethod

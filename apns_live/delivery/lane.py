@@ -11,8 +11,6 @@ A pure state machine: the caller passes the time. It has no client, timer or jou
 counted in the first, timestamps come from the second.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import msgspec

@@ -4,8 +4,6 @@ After a push-to-start the activity token often arrives late. Until then the newe
 device waits in a lane without a token, under any name that the caller chooses (`Lanes.wakeups`).
 """
 
-from __future__ import annotations
-
 import heapq
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Sequence

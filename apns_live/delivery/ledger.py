@@ -12,8 +12,6 @@ the first and the last state are in memory. Without a journal the states are the
 It is pure: no clock, no client, no file.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

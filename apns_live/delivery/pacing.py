@@ -6,8 +6,6 @@ are shorter than Apple advises. Retries end at the deadline or the expiration, w
 stale date does not end them: the phone then shows the state as outdated.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A state is encoded once per version. A token that missed the last alert, or the 
 10, gets it with the newest state, so a version has a few encodings at most.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

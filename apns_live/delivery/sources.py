@@ -1,7 +1,5 @@
 """Token sources of a fan-out, which can be resumed without reading everything again."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A submitted state with its options, its ticket and its outcome."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Generator
 from dataclasses import InitVar, dataclass, field

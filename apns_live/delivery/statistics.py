@@ -1,7 +1,5 @@
 """Counts of a delivery and of a live activity, and frozen snapshots of them for logs and dashboards."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..outcome import Outcome, Verdict

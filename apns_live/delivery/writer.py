@@ -5,8 +5,6 @@ a push waits for them). While a commit is running the next batch is collected, s
 larger batches, not a longer queue.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 ``create_app(service)`` returns a FastAPI app; ``apns-live gateway`` serves it.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING
 

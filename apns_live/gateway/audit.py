@@ -1,7 +1,5 @@
 """The audit log: who changed keys, credentials, provider keys or settings, or ran an import."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any, TypedDict

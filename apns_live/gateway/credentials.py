@@ -9,8 +9,6 @@ MAC is HMAC-SHA-256 under a key derived from the sealing key and the device's ra
 (``devices.secret_hash``). A new random value revokes all earlier credentials of the device.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

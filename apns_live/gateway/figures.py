@@ -4,8 +4,6 @@ Durations are histograms in seconds, with the buckets of `apns_live.client.stati
 methods, statuses, verdicts and Apple's reasons, so callers cannot add values, and none names an app or device.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial

@@ -4,8 +4,6 @@ It is plain ASGI, because every request passes it. It handles requests of the AP
 framework, whose routing and middleware cost more than an update itself.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import random

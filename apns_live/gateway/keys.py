@@ -8,8 +8,6 @@ an ``fcm`` key is the file of a service account, with which Google's SDKs sign i
 its private key; the row has the public one in place of the digest.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """Rate limits of a key: a token bucket and a count of concurrent calls, in memory."""
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext

@@ -5,8 +5,6 @@ header (keys), and SQLAlchemy each row. More people can read a log than the data
 on are kept.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import Counter

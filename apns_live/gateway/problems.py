@@ -3,8 +3,6 @@
 The vendors' APIs have their own formats and use `classify` to map an error.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Every API uses this module, so a key's restriction holds in all of them.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import msgspec

@@ -1,7 +1,5 @@
 """Reads fields of vendors' bodies. Each function raises `InvalidInput` with the field's path."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar

@@ -1,7 +1,5 @@
 """Scopes: the permissions of a key. Each vendor's API maps its own permissions to these."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 

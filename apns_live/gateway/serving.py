@@ -4,8 +4,6 @@ uvicorn handles HTTP/1.1, our own code HTTP/2 (docs/decisions/0017). This module
 timeouts and the shutdown.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

@@ -1,7 +1,5 @@
 """Settings of the gateway, with their defaults."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network

@@ -7,8 +7,6 @@ Its ``apns-id`` is not needed, and its ``apns-unique-id`` is decoded when it is 
 expression finds many such blocks in a row at once.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The client side of an HTTP/2 connection, optimized for many small requests."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Common to both roles: parses frames, answers control frames, turns errors into GOAWAY."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The events that a connection returns for received bytes."""
 
-from __future__ import annotations
-
 import msgspec
 
 from apns_live.http2.headers import EncodedString

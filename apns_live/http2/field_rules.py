@@ -3,8 +3,6 @@
 The functions raise Http2StreamError for a malformed header block.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain

@@ -1,7 +1,5 @@
 """Builds and parses frames (RFC 9113, sections 4.1 and 6); constants of the protocol."""
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from struct import Struct

@@ -7,8 +7,6 @@ hexadecimal digits, which Huffman coding shortens little, and encoding them woul
 rest of the push.
 """
 
-from __future__ import annotations
-
 import enum
 import re
 from collections.abc import Iterable, Sequence

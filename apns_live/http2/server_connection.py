@@ -1,7 +1,5 @@
 """The server side of an HTTP/2 connection, for fakes and tests: complete requests and answers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from apns_live.errors import Http2ConnectionError, Http2StreamError

@@ -3,8 +3,6 @@
 Sources: RFC 9113, sections 5.1 (streams), 5.2 (flow control), 6.5 (settings) and 10.5 (floods).
 """
 
-from __future__ import annotations
-
 import enum
 from collections import OrderedDict, deque
 from collections.abc import Mapping

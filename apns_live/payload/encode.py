@@ -5,8 +5,6 @@ requests to APNs", "Sending broadcast push notification requests to APNs" and "S
 Live Activities with ActivityKit push notifications".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, Literal

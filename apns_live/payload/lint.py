@@ -1,7 +1,5 @@
 """Checks a complete payload, as a file or a dict, and predicts what a phone does."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ remote notification". Rules that do not depend on the time are checked when a me
 others in `encode`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ Sources: Apple, "Starting and updating Live Activities with ActivityKit push not
 "Generating a remote notification".
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -6,8 +6,6 @@ module, or refused with its path. Apple's dates are seconds since 1970 in keys a
 2001 in Swift's Date.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import decimal

@@ -5,8 +5,6 @@ reasons for the numbers: APNs penalizes connections that open and close quickly 
 a connection to APNs"), and lowers a link's streams after refusals; more links would make it worse.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from .endpoint import PoolOptions

@@ -1,7 +1,5 @@
 """Where the pool connects to, Apple's two environments or your own host, and its settings."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

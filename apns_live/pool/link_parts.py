@@ -1,7 +1,5 @@
 """The parts of a connection: its counters, its liveness check, and its transport."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 from typing import Any, cast

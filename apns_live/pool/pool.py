@@ -1,7 +1,5 @@
 """The pool: links to one endpoint with one provider key, opened and closed by demand."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from typing import Any

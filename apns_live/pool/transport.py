@@ -3,8 +3,6 @@
 A transport pulls: it asks its feed for pushes when it has room, and returns their results in batches.
 """
 
-from __future__ import annotations
-
 import asyncio
 import enum
 import random

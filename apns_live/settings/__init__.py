@@ -1,7 +1,5 @@
 """Settings: their table, their sources, and creating a client from them."""
 
-from __future__ import annotations
-
 from .client import Settings, pem_of
 from .sources import DEFAULT_FILE, FILE_VARIABLE, Found, read, suggestion
 from .table import NAMES, PREFIX, TABLE, Setting

@@ -3,8 +3,6 @@
 An unknown name is an error that suggests the nearest one.
 """
 
-from __future__ import annotations
-
 import difflib
 import math
 import os

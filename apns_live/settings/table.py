@@ -4,8 +4,6 @@ Every setting has one name of dotted parts. ``endpoint.host`` is ``host`` in the
 the file, ``APNS_LIVE_ENDPOINT_HOST`` in the environment, and ``--host`` of the commands that take it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints

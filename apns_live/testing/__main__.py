@@ -1,7 +1,5 @@
 """``python -m apns_live.testing`` is ``apns-live fake``."""
 
-from __future__ import annotations
-
 import sys
 
 from apns_live.cli import main

@@ -6,8 +6,6 @@ GOAWAY, resets) raise an error. hypercorn ends an answer without a body by an em
 legal, but aioapns 4.0 does not accept it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import sys

@@ -4,8 +4,6 @@ All files are created with ``cryptography`` in one directory; private keys have 
 for tests on this machine.
 """
 
-from __future__ import annotations
-
 import datetime
 import ipaddress
 import os

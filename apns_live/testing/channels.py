@@ -5,8 +5,6 @@ fake issued it. So a deleted channel can be distinguished from one that never ex
 list of deleted channels.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The engine applies faults first, then the rules, and records the result. A face 
 as its HTTP/2 implementation allows.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

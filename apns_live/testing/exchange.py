@@ -7,8 +7,6 @@ minutes at most. Apple names no reason for a second team on one connection; this
 ``Forbidden``.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from typing import Any

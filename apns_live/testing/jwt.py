@@ -6,8 +6,6 @@ default, also accepts what clients send in production and APNs accepts: ``iat`` 
 padded base64, a DER signature (Apple's own samples carry one), ``typ`` and other header members.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The wire face: listens, does or breaks the TLS handshake, and keeps the connections."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

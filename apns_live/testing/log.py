@@ -5,8 +5,6 @@ Apple's console calls a push received, stored, delivered, delivered from storage
 says why a phone showed nothing.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence

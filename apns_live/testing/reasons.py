@@ -9,8 +9,6 @@ and explains every difference. Pages meant by the short names:
 - *sandbox*: seen on the wire of Apple's sandbox and written down in public
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -12,8 +12,6 @@ ChannelNotRegistered; DELETE of an unknown or deleted channel is 404 BadPath. Ou
 same, and a missing priority on a broadcast is a BadPriority, since Apple calls it required.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import msgspec

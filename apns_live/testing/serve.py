@@ -3,8 +3,6 @@
 It prints its addresses when it is ready, and runs until it is stopped.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc

@@ -1,7 +1,5 @@
 """The fake APNs on its own thread, for synchronous code and tests."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Any, Self, TypeVar

@@ -5,8 +5,6 @@ topic without its suffix is answered with DeviceTokenNotForTopic, a doubled suff
 TopicDisallowed, as both were seen on the wire.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

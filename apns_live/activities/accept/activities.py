@@ -4,8 +4,6 @@ Nothing is sent here. A write stores the new state (a version), the operation an
 record in one transaction. The courier finds the tokens that lack the version and sends it.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any

@@ -5,8 +5,6 @@ encoding of its state. Several changes of one activity in a group are several ve
 is written once, with the newest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache

@@ -5,8 +5,6 @@ answer, also if both arrive at once, or after a crash before the first was answe
 with a used key raises `KeyReused`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable

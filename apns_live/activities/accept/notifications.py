@@ -4,8 +4,6 @@ One transaction stores the operation and its idempotency record. Sending follows
 after a restart (see `apns_live.activities.send.notifying`).
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import msgspec

@@ -9,8 +9,6 @@ Apple's list is read and the time of the request is stored before the request. C
 minutes after an answer was lost are logged, and never deleted (`OwnChannels.find_lost`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ APNs answers 200 also for pushes that no phone shows, so only receipts tell what
 receipt is stored for each device, subject and event, with the newest time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypedDict, get_args
 

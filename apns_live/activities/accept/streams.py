@@ -5,8 +5,6 @@ starts, updates or replaces the activity, or does nothing. The stream's row is l
 two concurrent first puts start one activity.
 """
 
-from __future__ import annotations
-
 import hashlib
 from functools import partial
 from typing import Any, Literal

@@ -5,8 +5,6 @@ order of calls does not matter. If the activity's id is unknown, the app started
 is then created without a state.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

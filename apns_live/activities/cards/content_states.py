@@ -9,8 +9,6 @@ Fields of another type are dropped: clients are known to send ``counts_down`` an
 ``is_running`` with every state.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 

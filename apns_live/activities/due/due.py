@@ -6,8 +6,6 @@ first one when the second one's token comes. An activity that its caller has not
 lives is left to iOS: the caller may have forgotten to end it.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field

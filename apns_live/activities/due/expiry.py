@@ -6,8 +6,6 @@ that joined late keeps its card longer. The activity has ended when its last car
 a phone ignores pushes for a card that has ended. Tokens are deleted once no card can still be visible.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any, Literal

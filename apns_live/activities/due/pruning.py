@@ -5,8 +5,6 @@ ended, because deleted rows stay in PostgreSQL's index until it is vacuumed. Oth
 batches.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any

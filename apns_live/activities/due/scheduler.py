@@ -6,8 +6,6 @@ activity: a jump of the clock counts only after a while (`SteadyTime`). Between 
 until the next work is due, or until a write wakes it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from typing import Any

@@ -5,8 +5,6 @@ switched off). Or the phone shows the card and does not wake the app. In both ca
 token arrives, and the device gets no updates. Devices on a broadcast channel need no token.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 

@@ -4,8 +4,6 @@ An audience is all included devices minus the excluded ones, each once. An empty
 with an unknown segment or group, is an error.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any

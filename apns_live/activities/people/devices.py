@@ -6,8 +6,6 @@ not matter. A 410 from APNs retires a token only if it was registered before the
 carries (Apple, "Handling notification responses from APNs").
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any

@@ -4,8 +4,6 @@ Each list is read in the order of an index. ``after`` is where the previous page
 count of rows.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, time
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 

@@ -1,7 +1,5 @@
 """Users with aliases, tags and custom attributes of users and devices, and groups."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal

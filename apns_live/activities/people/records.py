@@ -1,7 +1,5 @@
 """Records of facts about devices and users, validated before they are stored."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable, Mapping

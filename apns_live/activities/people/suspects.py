@@ -7,8 +7,6 @@ answer, even a late one, or a new token clears the count. Starts on a channel or
 disabled are not counted, because their silence is explained.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal
 

@@ -3,8 +3,6 @@
 Times are milliseconds since 1970. Tokens are shortened to their first eight digits.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, TypedDict
 
 Value = str | float | bool | list[str | float] | dict[str, str]

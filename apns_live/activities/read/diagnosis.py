@@ -1,7 +1,5 @@
 """Diagnoses from the database why a device shows nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Times are milliseconds since 1970. Pages are read by row id: pass the last ``row
 the next one, even if rows were added meanwhile. At most one page is in memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypedDict
 

@@ -4,8 +4,6 @@ A watcher has a flag instead of a queue. After a change it reads the newest stat
 a slow reader sees fewer states, but never an old one.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any

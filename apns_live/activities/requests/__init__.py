@@ -1,7 +1,5 @@
 """Validated requests, and the push messages made from them. Accept and send both use these."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import msgspec

@@ -1,7 +1,5 @@
 """Makes the push message for a phone, in its language, from an activity's stored state and its starts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """A validated request for an ordinary push to an audience, and the message made from it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

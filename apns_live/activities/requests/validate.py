@@ -1,7 +1,5 @@
 """Validates starts, updates and ends before anything is stored."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 import msgspec

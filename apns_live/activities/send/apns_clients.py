@@ -5,8 +5,6 @@ closed, and above the limit the one that was idle for longest. A client in use i
 may be more than the limit for a moment.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Lists activities and notifications that may have unsent work."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

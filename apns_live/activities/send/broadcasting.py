@@ -5,8 +5,6 @@ an alert by language uses the app's language. It has one outcome, of device 0. D
 the channel are served by token in parallel; an operation is finished when both are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

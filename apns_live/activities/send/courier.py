@@ -5,8 +5,6 @@ database. A notification carries no other information, so a lost one does no har
 unfinished operations and the versions that tokens have acknowledged show what remains to be sent.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence

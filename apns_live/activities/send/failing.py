@@ -1,7 +1,5 @@
 """Fails operations that cannot be sent, permanently or until a provider key is added."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager

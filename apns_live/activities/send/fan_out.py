@@ -14,8 +14,6 @@ The owner stays until no shard is left. The others end when there is nothing to 
 in parallel with sending.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence

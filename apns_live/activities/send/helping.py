@@ -1,7 +1,5 @@
 """Claims and sends shards of large starts and notifications that other workers own."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

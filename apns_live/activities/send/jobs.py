@@ -1,7 +1,5 @@
 """Runs long work: one task for each activity and kind. An error in one does not affect others."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence

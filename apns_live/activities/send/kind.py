@@ -1,7 +1,5 @@
 """The two kinds of fan-out, start and notification: their devices, messages and results."""
 
-from __future__ import annotations
-
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque

@@ -8,8 +8,6 @@ card on a broadcast channel cannot be ended on one device; it counts toward the 
 The end of a card after a hand-over is handled in the same way, as an operation of the kind ``hand-over``.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence

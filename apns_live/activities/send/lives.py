@@ -5,8 +5,6 @@ activities have too many tokens. Often only the tokens that lack the newest stat
 goes to all tokens, so it loads the rest, once.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack

@@ -3,8 +3,6 @@
 A notification is never sent twice: after a crash, devices of a shard without an outcome are reported as UNKNOWN.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Each poll therefore starts at the highest id of some time ago, longer than a tra
 rows that it has seen since. SQLite has one writer at a time, so there each poll starts where the last one ended.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """Stores results in batches: every 200 ms, or sooner when there are many."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import Counter

@@ -5,8 +5,6 @@ device. So the pushes get no outcome and are sent again after growing pauses, be
 providers that go on. A new key or a restart ends the pause.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import UTC, datetime

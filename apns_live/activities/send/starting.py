@@ -6,8 +6,6 @@ at once, the first page is still sent, and the end follows to each device when i
 the reason "cancelled" cancels the start.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing

@@ -1,7 +1,5 @@
 """The columns that many tables share, and how a table and its indexes are declared."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sqlalchemy import (

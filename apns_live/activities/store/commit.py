@@ -10,8 +10,6 @@ PostgreSQL commits concurrently, and transactions that lock rows of many request
 there each batch, and each other write, has its own transaction.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import deque

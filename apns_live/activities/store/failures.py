@@ -3,8 +3,6 @@
 PostgreSQL says it by SQLSTATE (PostgreSQL 18, appendix A), SQLite by the class of the error and its text.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import Counter

@@ -5,8 +5,6 @@ grown to 100,000 rows for empty, and every batch of registrations scans the whol
 many rows runs ANALYZE when a table has doubled since its last ANALYZE.
 """
 
-from __future__ import annotations
-
 from sqlalchemy import text
 
 from .database import Database

@@ -6,8 +6,6 @@ or the activity follows a channel. A card that was swiped away or has ended is n
 device with many starts within the last hour. A stream also starts again where a card is too old.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -11,8 +11,6 @@ On SQLite one process owns all partitions. It holds a file lock on a file next t
 system must support locks; some network shares do not.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -8,8 +8,6 @@ Callers see an outcome for each device. Its place in an operation's listing is t
 row's last device also its number in the row, from 1 on, times `PLACES`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 

@@ -10,8 +10,6 @@ Rules for all tables, on SQLite and PostgreSQL:
 - row ids grow, so pages are read by key (``id > :after ORDER BY id LIMIT :n``), never by OFFSET.
 """
 
-from __future__ import annotations
-
 from sqlalchemy import (
     BigInteger,
     Boolean,

@@ -15,8 +15,6 @@ owner is `RELEASED`: then a worker stored that it has not sent to them.
 Results of a shard are stored under `guard`, so a worker that lost the shard cannot store anything.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ statement with all rows in one parameter is one step. Reading is the same: the d
 to one JSON text.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache

@@ -10,8 +10,6 @@ its own that waits for locks for two seconds and is tried again, and indexes are
 outside of it. An upgrade that was killed continues where it stopped.
 """
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import os

@@ -5,8 +5,6 @@ One NOTIFY covers all commits within 20 ms. Correctness does not depend on it: r
 costs 250 ms.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ Programs written for ``https://activitysmith.com/api`` run against the gateway w
 swapped. The paths answer under ``/api`` and without it.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from starlette.responses import Response

@@ -5,8 +5,6 @@ valid for one button, and expires: the URL itself is the permission. The same bu
 its URL, so that an unchanged state stays unchanged. Each tap is logged.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib

@@ -4,8 +4,6 @@ An app's settings are in ``app.settings["activitysmith"]``. An error is an objec
 ``message``. The labels that ActivitySmith publishes are used word for word; the others follow them.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal

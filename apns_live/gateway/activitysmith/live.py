@@ -1,7 +1,5 @@
 """Activities by id (start, update, end) and streams by key (put, end, pause, resume)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sqlalchemy import select

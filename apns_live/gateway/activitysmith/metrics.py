@@ -4,8 +4,6 @@ A metric is created first and then gets values. Nothing is pushed: the system re
 quarter of an hour.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

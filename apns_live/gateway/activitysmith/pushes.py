@@ -1,7 +1,5 @@
 """Push notifications, their replacement, and the badge on the app's icon."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

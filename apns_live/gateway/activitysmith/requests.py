@@ -5,8 +5,6 @@ except for a button, which it removes from the card, and for a field of the cont
 Errors have the field's path and a remedy. Every reader raises `InvalidInput`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import partial

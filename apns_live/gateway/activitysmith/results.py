@@ -1,7 +1,5 @@
 """The results of operations, and answers with their counts."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any

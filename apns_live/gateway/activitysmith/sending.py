@@ -3,8 +3,6 @@
 ActivitySmith's channels are called groups everywhere else. They are not Apple's broadcast channels.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib

@@ -1,7 +1,5 @@
 """Completes a caller's state: takes missing fields from the card."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@
 host and another key. Some clients compare the texts. Source: Braze, "API errors and responses".
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 

@@ -5,8 +5,6 @@ object". Unknown fields are ignored, as at Braze, and so are fields of ordinary 
 buttons, category, custom_uri, asset_url, ...); numbers and booleans may come as text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal

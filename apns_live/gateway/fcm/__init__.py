@@ -4,8 +4,6 @@ Two calls: an access token for a signed assertion (RFC 7523, and Google, "Using 
 Server Applications"), and one message to one device.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import itertools

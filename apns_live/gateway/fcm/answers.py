@@ -4,8 +4,6 @@ Source: FCM, "ErrorCode" and "FCM error codes"; docs/vendors/fcm.md has the tabl
 a dead registration is answered with 404, because apps delete the token when an SDK reports that status.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

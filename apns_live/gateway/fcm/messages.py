@@ -5,8 +5,6 @@ spellings of each field. Error texts are those observed from FCM. Source: FCM, R
 "projects.messages", and "Start, update and end Live Activities"; Protocol Buffers, "ProtoJSON Format".
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The native API: ``/v1``, health and metrics."""
 
-from __future__ import annotations
-
 # Each registers its operations. The busiest come first: paths are tried in order.
 # isort: off
 from . import activities, devices, operations, people, imports, admin, health  # noqa: F401

@@ -1,7 +1,5 @@
 """Activities and streams: start, update, end, pause, list, history, bulk."""
 
-from __future__ import annotations
-
 import asyncio
 
 import msgspec

@@ -1,7 +1,5 @@
 """The app, its provider keys, API keys and broadcast channels, and the audit log."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 import msgspec

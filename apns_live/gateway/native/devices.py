@@ -3,8 +3,6 @@
 A phone calls with a device credential, never with an API key.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast

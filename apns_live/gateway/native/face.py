@@ -1,7 +1,5 @@
 """The native API as a `Face`: authentication, errors, its operations and their OpenAPI description."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """Liveness, readiness, metrics and the description; explanations of what went wrong."""
 
-from __future__ import annotations
-
 import hmac
 from importlib.metadata import version
 from typing import Annotated, Any

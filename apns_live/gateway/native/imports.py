@@ -1,7 +1,5 @@
 """Bulk import: a file of devices, users or tokens as the body of a request."""
 
-from __future__ import annotations
-
 import io
 import tempfile
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Operations with their outcomes on every device, receipts from the app, and server-sent events."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack

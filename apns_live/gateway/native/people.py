@@ -1,7 +1,5 @@
 """Users, groups, segments and audiences; ordinary notifications."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 import msgspec

@@ -4,8 +4,6 @@ Unknown fields of a body are errors. Times are seconds since 1970, or ISO 8601 w
 ISO 8601 in UTC.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import cache

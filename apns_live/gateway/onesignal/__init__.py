@@ -6,8 +6,6 @@ unless the app's setting allows them; see `devices`. Every refusal is ``{"errors
 Source: OneSignal, "Rate limits and error handling", and the official SDKs' list of texts.
 """
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from starlette.exceptions import HTTPException

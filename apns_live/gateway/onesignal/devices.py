@@ -10,8 +10,6 @@ These calls carry no key, so anyone who knows an app's id could make them. The a
 - ``demo``: as ``open``, and for every device. Only for simulated phones.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

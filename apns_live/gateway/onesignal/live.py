@@ -4,8 +4,6 @@ Unknown fields are ignored, as at OneSignal; numbers may come as text. Source: O
 "Update Live Activity", "View message", "Cancel message".
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

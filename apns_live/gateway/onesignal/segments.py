@@ -5,8 +5,6 @@ were ignored, the push would go to everyone. Source: OneSignal, "Filters", "Crea
 Segments", "Update Segment", "Delete Segment".
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal

@@ -4,8 +4,6 @@ Only subscriptions of ``iOSPush`` are supported. Source: OneSignal, "Create User
 "Create Alias", "Delete Alias", "Create Subscription", "Update Subscription", "Transfer Subscription".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal

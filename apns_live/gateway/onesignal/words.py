@@ -1,7 +1,5 @@
 """The texts of OneSignal's errors; the official SDKs have them as constants."""
 
-from __future__ import annotations
-
 INVALID_KEY = (
     "Access denied.  Please include an 'Authorization: ...' header with a valid API key "
     "(https://documentation.onesignal.com/docs/en/keys-and-ids#api-keys)."

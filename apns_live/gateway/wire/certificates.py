@@ -1,7 +1,5 @@
 """The TLS files of the gateway: checked at the start, and reloaded when they change."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import ssl

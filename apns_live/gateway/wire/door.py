@@ -5,8 +5,6 @@ or draining a refused body. Each state but busy has a timeout. When the limit is
 connection replaces the one that has been inactive for the longest time, unless all are busy.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import socket

@@ -5,8 +5,6 @@ finished with it, and too many resets end the connection. So "rapid reset" (open
 streams, CVE-2023-44487) causes only the work of normal requests.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping

@@ -4,8 +4,6 @@ Changes are collected per object and sent at most ten times a second, so 1,000 p
 phones are ten messages. Nothing is collected without watchers.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ argument is the object that it names (`ControlApi.found`). Every other parameter
 body, or of the query of a GET. A trailing underscore of a name is dropped.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -5,8 +5,6 @@ Web pages that a developer visits must not reach the fake. So the Host header mu
 preflight, and preflights are not answered) and an Origin of this server.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hmac

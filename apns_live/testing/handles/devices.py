@@ -1,7 +1,5 @@
 """The phones of a fake, for tests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 

@@ -5,8 +5,6 @@ So a push with an old timestamp also counts against the budget. docs/phones.md
 has the source of each rule.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 

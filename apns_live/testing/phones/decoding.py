@@ -4,8 +4,6 @@ APNs does not check the payload's JSON: it answers 200 even if the phone shows n
 has the rules with their sources.
 """
 
-from __future__ import annotations
-
 import math
 
 import msgspec

@@ -1,7 +1,5 @@
 """All simulated phones of one fake: receives pushes, and performs users' actions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, Literal, get_args

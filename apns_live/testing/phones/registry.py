@@ -1,7 +1,5 @@
 """The registry of tokens, phones and activities, and of the subscribers of broadcast channels."""
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Callable

@@ -5,8 +5,6 @@ another entry, and the old one is ignored. One timer of the clock covers the fir
 the entries that are due at a given time.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Callable
 

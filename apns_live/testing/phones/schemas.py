@@ -6,8 +6,6 @@ Activities with ActivityKit push notifications"; seen on a device). Extra keys a
 so a schema should not forbid them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any

@@ -4,8 +4,6 @@ Defaults are the most likely values by public reports. If reports disagree, the 
 All durations are seconds, all shares are fractions between 0 and 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b, shake_128

@@ -1,7 +1,5 @@
 """Bulk import of devices, people and tokens from CSV and JSON Lines."""
 
-from __future__ import annotations
-
 from .importer import BATCH, Imports, Layout, LineError, Progress, Report, Source
 
 __all__ = ["BATCH", "Imports", "Layout", "LineError", "Progress", "Report", "Source"]

@@ -8,8 +8,6 @@ object"), each of which may be absent. Vendors export tokens for ordinary pushes
 activity tokens; those come from the app.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal

@@ -4,8 +4,6 @@ A batch is one transaction. Every statement changes a row only where the value d
 written twice changes nothing the second time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading

@@ -3,8 +3,6 @@
 Refused lines are written to a separate file, to be corrected and imported.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import gzip

@@ -1,7 +1,5 @@
 """Alembic's entry point: runs the migrations on the connection that `upgrade` passes."""
 
-from __future__ import annotations
-
 from alembic import context
 
 from apns_live.activities.store.schema import apps

@@ -1,7 +1,5 @@
 """The first schema, frozen: what SQLAlchemy made of it for each database is in the files beside."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from alembic import op

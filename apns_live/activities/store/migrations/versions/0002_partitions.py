@@ -4,8 +4,6 @@ On PostgreSQL no table is rewritten: a column with a constant default is added a
 rows belong to partition 0 and disappear within a day.
 """
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

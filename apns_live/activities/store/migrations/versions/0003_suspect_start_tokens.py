@@ -3,8 +3,6 @@
 Columns and indexes are added, and nothing else changes: on PostgreSQL no table is rewritten.
 """
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -3,8 +3,6 @@
 No table is rewritten: every column is empty at first.
 """
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

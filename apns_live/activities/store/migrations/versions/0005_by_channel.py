@@ -4,8 +4,6 @@ The column is added with a constant default, so on PostgreSQL no table is rewrit
 existing cards on a channel are marked.
 """
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -4,8 +4,6 @@ A migration with ``indexes`` builds them and does nothing else: on PostgreSQL ot
 meanwhile.
 """
 
-from __future__ import annotations
-
 from alembic import op
 
 revision = "0007_0005"

@@ -4,8 +4,6 @@ A table is added, and no other is touched. A worker that takes over work of the 
 cuts it into shards.
 """
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -3,8 +3,6 @@
 No table is rewritten: the column is empty at first, which means that nothing is used.
 """
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

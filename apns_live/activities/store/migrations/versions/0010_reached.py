@@ -4,8 +4,6 @@ The columns are empty at first, which means that an outcome is one device's. The
 one outcome of a device that was deleted.
 """
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,7 +1,5 @@
 """An index: outcomes of several devices in one row, by their app."""
 
-from __future__ import annotations
-
 from alembic import op
 
 revision = "0011_0005"
