@@ -35,8 +35,7 @@ from .people.devices import Devices
 from .people.directory import Directory
 from .people.imports import Imports
 from .people.people import People
-from .read.operations import Operations
-from .read.watch import Followed, Watchers
+from .read.operations import Followed, Operations, Watchers
 from .requests import Member
 from .send import Courier, CourierStatistics, Poll
 from .settings import ServiceSettings

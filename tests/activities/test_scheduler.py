@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import ScalarSelect, literal, select, update
 
-from apns_live.activities.due import expiry
+from apns_live.activities.due import due as steps
 from apns_live.activities.due.due import MISSED, Step
-from apns_live.activities.due.scheduler import CONFIRMED, LONGEST, Scheduler
-from apns_live.activities.due.silent_starts import MissingTokens
+from apns_live.activities.due.scheduler import CONFIRMED, LONGEST, MissingTokens, Scheduler
 from apns_live.activities.read.operations import Operations
 from apns_live.activities.requests import End, Presentation, Update
 from apns_live.activities.store import schema
@@ -361,7 +360,7 @@ async def test_an_activity_of_unknown_expiry_is_looked_at(still: World) -> None:
 async def test_many_tokens_are_retired_in_batches(
     still: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expiry, "TOKENS", 2)
+    monkeypatch.setattr(steps, "TOKENS", 2)
     await still.activities.start(still.app, a_start())
     for number in range(5):
         await still.put_on("match-17", f"x{number}", token=f"{number:02x}")

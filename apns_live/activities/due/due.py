@@ -1,18 +1,23 @@
-"""What all steps of the scheduler share, and the starts, ends and hand-overs at a set time.
+"""What all steps of the scheduler share, and the starts, ends, hand-overs and expiry of activities.
 
 A hand-over starts a second card before iOS ends the first one at 8 hours. The step stores an operation for each
 activity that has a card old enough. The sender then starts the second card with the newest state, and ends the
 first one when the second one's token comes. An activity that its caller has not updated for as long as a card
 lives is left to iOS: the caller may have forgotten to end it.
+
+Apple, "Displaying live data with Live Activities": a card is active for 8 hours at most, then the
+system ends it, and shows it for up to 4 more. The 8 hours count from each device's own start, so a device
+that joined late keeps its card longer. The activity has ended when its last card has. It needs no push then:
+a phone ignores pushes for a card that has ended. Tokens are deleted once no card can still be visible.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, ScalarSelect, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, ScalarSelect, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..accept.activities import Activities
@@ -21,7 +26,7 @@ from ..apps import App, apps_of
 from ..core import Core, Part
 from ..requests import End, Presentation
 from ..store import hand_over, schema
-from ..store.statements import change_row, rows_of
+from ..store.statements import change_row, hold, rows_of, with_rows
 from ..times import ACTIVE_MILLISECONDS
 
 logger = logging.getLogger("apns_live.activities")
@@ -30,8 +35,18 @@ MISSED = "its end had passed before it could be started"
 AGAIN = 300_000
 """Milliseconds until an activity is checked again while a card of it is due for a hand-over."""
 
+SHOWN_MILLISECONDS = 4 * 3600 * 1000
+"""How long an ended card may stay on the Lock Screen."""
+GONE_MILLISECONDS = ACTIVE_MILLISECONDS + SHOWN_MILLISECONDS
+TOKENS = 2_000
+"""Tokens that are retired in one transaction."""
+_PATIENCE = 300_000
+"""Milliseconds between two checks of an activity that devices join over time."""
+
 _table = schema.activities
 _operations = schema.operations
+_cards = schema.activity_devices
+_begun = hand_over.begun(_cards)
 
 
 @dataclass
@@ -225,12 +240,124 @@ async def _next_look(connection: AsyncConnection, row: Row[Any], now: int) -> in
     """Return when to check again: soon while a card is due, else when the next card is."""
     if await _holds(connection, hand_over.due(row, now)):
         return now + AGAIN
-    members = schema.activity_devices
-    younger = (members.c.activity_id == row.id, members.c.retired_at.is_(None))
-    began, after = hand_over.begun(members), int(row.hand_over_after)
-    query = select(func.min(began)).where(*younger, began > now - after)
+    younger = (_cards.c.activity_id == row.id, _cards.c.retired_at.is_(None))
+    after = int(row.hand_over_after)
+    query = select(func.min(_begun)).where(*younger, _begun > now - after)
     least: int | None = await connection.scalar(query)
     again = max(now + AGAIN, (now if least is None else least) + after)
     waiting = select(func.min(hand_over.first_begun())).where(hand_over.awaited(row))
     first: int | None = await connection.scalar(waiting)
     return again if first is None else min(again, max(now, first + ACTIVE_MILLISECONDS))
+
+
+_STATEMENT = (
+    "UPDATE activities SET {} FROM {{activity, at, now}} WHERE activities.id = given.activity"
+)
+_ENDED = _STATEMENT.format(
+    "status = 'ended', ended_at = given.at, end_reason = 'expired', updated_at = given.now"
+)
+_GONE = _STATEMENT.format("retired_at = given.now")
+_LATER = _STATEMENT.format("expires_at = given.at")
+
+
+class Expiry(StepOfActivities):
+    """Activities of one status that may have expired: ``active`` ones end, ``ended`` retire."""
+
+    batch = 200
+
+    def __init__(self, core: Core, status: Literal["active", "ended"]) -> None:
+        after = 0 if status == "active" else SHOWN_MILLISECONDS
+        super().__init__(core, status, "expires_at", after)
+
+    def waiting(self) -> tuple[ColumnElement[bool], ...]:
+        """See `Step`."""
+        living = _table.c.retired_at.is_(None)
+        return _table.c.status == self.status, living, self.core.ownership.mine(_table)
+
+    async def run(self, done: Done, now: int) -> int | None:
+        """See `Step`."""
+        due, later = await self.due(now, _table)
+        old = [row.id for row in due if _since(row) + GONE_MILLISECONDS <= now]
+        if old and not await self._retire(old, done, now):
+            return now  # more tokens of large activities are left
+        if due:
+            await self._look(due, done, now)
+        return later
+
+    async def _look(self, due: Sequence[Row[Any]], done: Done, now: int) -> None:
+        """End, retire or postpone activities, by the age of their cards."""
+        async with self.database.write() as connection:
+            living = _table.c.retired_at.is_(None)
+            held = {row.id for row in await self.held(connection, due, living)}
+            newest, oldest = func.max(_begun).label("newest"), func.min(_begun).label("oldest")
+            query = select(_cards.c.activity_id, newest, oldest).group_by(_cards.c.activity_id)
+            cards = {
+                row.activity_id: row
+                for row in await connection.execute(
+                    query.where(_cards.c.activity_id.in_(held), _cards.c.retired_at.is_(None))
+                )
+            }
+            over: list[Row[Any]] = []
+            changes: dict[str, list[tuple[int, int, int]]] = {}
+            for row in due:
+                if row.id not in held:
+                    continue
+                statement, at = self._change(row, cards.get(row.id), now)
+                changes.setdefault(statement, []).append((row.id, at, now))
+                if statement is not _LATER:
+                    over.append(row)
+            for statement, rows in changes.items():
+                await with_rows(connection, statement, rows)
+            if over and self.status == "active":
+                await _close(connection, over, now)
+            apps = await apps_of(connection, (row.app_id for row in over))
+        done.written += [(apps[row.app_id], row.id) for row in over]
+
+    def _change(self, row: Row[Any], cards: Row[Any] | None, now: int) -> tuple[str, int]:
+        """Return the statement that changes an activity's row, and its time."""
+        newest = max(_since(row), 0 if cards is None else cards.newest or 0)
+        expiry = newest + ACTIVE_MILLISECONDS
+        if self.status == "active":
+            if expiry <= now:
+                return _ENDED, expiry
+            if cards is not None and cards.oldest is not None:
+                gone = cards.oldest + GONE_MILLISECONDS
+                expiry = max(gone, now + _PATIENCE) if gone < expiry else expiry
+        elif newest + GONE_MILLISECONDS <= now:
+            return _GONE, now
+        return _LATER, expiry
+
+    async def _retire(self, ids: Sequence[int], done: Done, now: int) -> bool:
+        """Retire a batch of tokens whose card has disappeared; return True if none is left."""
+        living = _cards.c.retired_at.is_(None)
+        old = select(_cards.c.id).where(
+            _cards.c.activity_id.in_(ids), living, _begun <= now - GONE_MILLISECONDS
+        )
+        retired = update(_cards).where(_cards.c.id.in_(old.limit(TOKENS)), living)
+        retired = retired.values(retired_at=now, retired_reason="expired", ending_at=None)
+        async with self.database.write() as connection:
+            await hold(connection, _table, ids)
+            gone = retired.returning(_cards.c.activity_id, _cards.c.token)
+            tokens = (await connection.execute(gone)).all()
+        done.left += [(row.activity_id, row.token) for row in tokens if row.token is not None]
+        return len(tokens) < TOKENS
+
+
+def _since(row: Row[Any]) -> int:
+    return int(row.started_at or row.created_at)
+
+
+async def _close(connection: AsyncConnection, rows: Sequence[Row[Any]], now: int) -> None:
+    """Finish the operations that waited for devices which will get no more pushes."""
+    status = case(
+        (_operations.c.reason.is_not(None), "failed"),  # it waited for credentials
+        (_operations.c.accepted + _operations.c.failed == 0, "superseded"),
+        else_="done",
+    )
+    unfinished = (_operations.c.status.in_(["accepted", "running"]), _operations.c.kind != "start")
+    theirs = _operations.c.activity_id.in_([row.id for row in rows])
+    await connection.execute(
+        update(_operations).where(theirs, *unfinished).values(status=status, finished_at=now)
+    )
+    for row in rows:
+        logger.info("the activity %r was ended by iOS, 8 hours after its start", row.public_id)

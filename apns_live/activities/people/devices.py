@@ -23,7 +23,7 @@ from ..decodes import has_contract
 from ..finding import find, id_named, named, row_ids
 from ..store import schema
 from ..store.commit import Batch
-from ..store.growth import Growth
+from ..store.database import Growth
 from ..store.statements import chunks, in_turns, rows_of, view_of, with_rows
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token

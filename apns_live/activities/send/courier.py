@@ -21,7 +21,7 @@ from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput
 from ..apps import App, Apps
 from ..people.audience import Audiences
-from ..read.watch import Watchers
+from ..read.operations import Watchers
 from ..requests import Member
 from ..requests.notify import KIND as NOTIFICATION
 from ..settings import ServiceSettings

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Executable, Row, event
+from sqlalchemy import Executable, Row, event, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -210,11 +210,11 @@ class Database:
 
 
 def _parse(url: str | Path) -> URL:
-    text = str(url)
-    if "://" not in text:
-        text = f"sqlite:///{text}"
+    address = str(url)
+    if "://" not in address:
+        address = f"sqlite:///{address}"
     try:
-        parsed = make_url(text)
+        parsed = make_url(address)
     except ArgumentError:
         raise InvalidSetting(
             "is not the address of a database",
@@ -245,7 +245,8 @@ def _postgres_engine(url: URL, size: int, timeout: float | None) -> AsyncEngine:
     options: dict[str, Any] = {"timeout": _CONNECT_TIMEOUT}
     if pooled:
         # Another client's connection may serve the next transaction, so names must be unique.
-        options |= {"statement_cache_size": 0, "prepared_statement_name_func": _statement_name}
+        options["statement_cache_size"] = 0
+        options["prepared_statement_name_func"] = lambda: f"__apns_live_{uuid.uuid4()}__"
     if timeout is not None:
         options["command_timeout"] = timeout + _GRACE
         if not pooled:
@@ -276,10 +277,6 @@ def _postgres_engine(url: URL, size: int, timeout: float | None) -> AsyncEngine:
             raise DisconnectionError
 
     return engine
-
-
-def _statement_name() -> str:
-    return f"__apns_live_{uuid.uuid4()}__"
 
 
 def _sqlite_engine(
@@ -318,3 +315,47 @@ def _sqlite_engine(
             connection.exec_driver_sql(begin)
 
     return engine
+
+
+FIRST_LOOK = 1_000
+"""Rows after which a writer checks for the first time; then at twice as many, and so on."""
+TABLES = ("devices", "start_tokens", "device_tokens", "activity_devices", "users", "attributes")
+# relpages is the planner's last known size; a fresh table has 0 there.
+_OUTGROWN = text(
+    "SELECT relname FROM pg_class "
+    "WHERE oid = to_regclass(relname) AND relname = ANY(:names) "
+    "AND pg_relation_size(oid) > 2 * 8192 * relpages + 8192"
+)
+
+
+class Growth:
+    """Counts rows that a writer stored, and runs ANALYZE on tables that have doubled.
+
+    Autovacuum updates the statistics of PostgreSQL once a minute. Until it does, the planner takes a table
+    that has just grown to 100,000 rows for empty, and every batch of registrations scans the whole table.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stored = 0
+        self._next = FIRST_LOOK
+
+    async def stored(self, rows: int) -> None:
+        """Report stored rows. Call it outside a transaction."""
+        self._stored += rows
+        if self._database.is_sqlite or self._stored < self._next:
+            return
+        while self._next <= self._stored:
+            self._next *= 2
+        await analyse_outgrown(self._database)
+
+
+async def analyse_outgrown(database: Database) -> list[str]:
+    """Run ANALYZE on tables that have doubled since the last ANALYZE; return their names."""
+    async with database.read() as connection:
+        found = (await connection.execute(_OUTGROWN, {"names": list(TABLES)})).scalars().all()
+    names = sorted(found)
+    for name in names:
+        async with database.write() as connection:
+            await connection.exec_driver_sql(f"ANALYZE {name}")
+    return names

@@ -11,8 +11,7 @@ from msgspec.structs import asdict
 from starlette.responses import Response, StreamingResponse
 
 from ...activities.accept.receipts import Event, ReceiptRecord, ReceiptView
-from ...activities.read.operations import OperationView, OutcomeView
-from ...activities.read.watch import Followed
+from ...activities.read.operations import Followed, OperationView, OutcomeView
 from ..calls import Call
 from ..reach import check_activity
 from . import shapes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from apns_live.activities import TokenRecord
-from apns_live.activities.read import watch as watching
+from apns_live.activities.read import operations as watching
 from apns_live.activities.read.operations import still_queued
 from tests.activities.plans import every_query_indexed
 from tests.activities.send.world import World, a_start, an_end, an_update
@@ -107,7 +107,7 @@ async def test_watching_sees_it(world: World, monkeypatch: Any) -> None:
         counted += 1
         return await still_queued(connection, rows)
 
-    monkeypatch.setattr(watching.views, "still_queued", count)
+    monkeypatch.setattr(watching, "still_queued", count)
     await world.add_phones(3, first=10)
     await world.service.activities.start(world.app, a_start("other"))
     await world.until(lambda: len(world.handed_in) >= 3)

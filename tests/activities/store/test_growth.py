@@ -6,8 +6,7 @@ from apns_live.activities.apps import Apps
 from apns_live.activities.core import Core
 from apns_live.activities.people.devices import Devices
 from apns_live.activities.people.records import DeviceRecord
-from apns_live.activities.store.database import Database
-from apns_live.activities.store.growth import Growth, analyse_outgrown
+from apns_live.activities.store.database import Database, Growth, analyse_outgrown
 from apns_live.activities.store.sealing import Sealer, new_key
 from apns_live.testing.clock import SimulatedClock
 

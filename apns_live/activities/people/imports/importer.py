@@ -21,7 +21,7 @@ from ...apps import App
 from ...core import Core, Part
 from ...finding import row_ids
 from ...store import schema
-from ...store.growth import Growth
+from ...store.database import Growth
 from ...store.statements import chunks, insert_into
 from ..devices import Devices
 from ..people import Subject, Values, rows_of_users, set_aliases, set_values
