@@ -140,10 +140,7 @@ class Contract:
         return self._as_some_type(body, ours=False)
 
     def check_change(self, body: bytes) -> Verdict:
-        """Return the phone's verdict on an update or end, as `apns_live.payload` encoded it.
-
-        It names no type, so it must decode as some type of the app.
-        """
+        """Return the verdict on an update or end of `apns_live.payload`, which names no type."""
         return self._as_some_type(body, ours=True)
 
     def _as_some_type(self, body: str | bytes, *, ours: bool) -> Verdict:

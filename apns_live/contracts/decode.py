@@ -121,9 +121,7 @@ def _number(need: str, fits: Callable[[int | Real], bool], remedy: str = "") -> 
 
 def _integer(name: str, low: int, high: int) -> Check:
     def fits(value: int | Real) -> bool:
-        if isinstance(value, int):
-            return low <= value <= high
-        return v.integer_fits(value, low, high)
+        return low <= value <= high if isinstance(value, int) else v.integer_fits(value, low, high)
 
     return _number(name, fits, f"Send a whole number from {low} to {high}.")
 
@@ -228,8 +226,7 @@ def _decode_fields(fields: _Fields, value: dict[str, Any]) -> Fault | None:
         item = value.get(key, MISSING)
         if optional and (item is None or item is MISSING):
             continue
-        missing = item is MISSING and not unknown
-        fault = Fault(KEY_NOT_FOUND, "", MISSING) if missing else of(item)
+        fault = of(item) if unknown or item is not MISSING else Fault(KEY_NOT_FOUND, "", MISSING)
         if fault is not None:
             if fault.kind is not None:
                 return fault.at(key)
@@ -242,8 +239,7 @@ def _raw(swift: str, check: Check, given: Iterable[s.RawValue]) -> Check:
     remedy = f"Send one of: {_list(given)}."
 
     def among(value: Any) -> Fault | None:
-        fault = check(value)
-        if fault is None:
+        if (fault := check(value)) is None:
             plain = canonical(value) if type(value) is str else value
             if (float(value) if type(value) is Real else plain) not in values:
                 return Fault(DATA_CORRUPTED, swift, value, remedy)

@@ -139,8 +139,7 @@ class _Reader:
     def add_lost(self) -> None:
         """Add types that conform to something but are missing from the tree, as broken ones."""
         for match in _LOST.finditer(self._prepared.text):
-            line = self._prepared.text.count("\n", 0, match.start()) + 1
-            if line not in self._seen:
+            if (line := self._prepared.text.count("\n", 0, match.start()) + 1) not in self._seen:
                 lost = Declaration(match[1], match[2], self._file, line, broken=line)
                 lost.inherits = [parse_type(name) for name in _split(match[3])]
                 self.top.append(lost)

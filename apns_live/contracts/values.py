@@ -79,10 +79,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD]")
 
 
 def parse(document: str | bytes) -> Any:
-    """Parse one JSON document. Raises NotJson.
-
-    Answers dict, list, str, int, Real, bool and None, and the Broken kinds above.
-    """
+    """Parse a JSON document to plain values, Real and the Broken kinds above. Raises NotJson."""
     text = document if isinstance(document, str) else document.decode("utf-8", "surrogateescape")
     # The standard library's C scanner accepts only what Swift accepts, except for these two.
     plain = text.isascii() and "\\u" not in text
@@ -112,10 +109,7 @@ _TEXT = re.compile(
 
 
 def _strict(text: str) -> str:
-    """Rewrite text that Swift's scanner accepts so that the standard library accepts it.
-
-    NaN and Infinity stand for broken numbers and strings.
-    """
+    """Rewrite Swift's JSON for the standard library: broken numbers as NaN, strings as Infinity."""
     depth = 0
 
     def rewritten(match: re.Match[str]) -> str:

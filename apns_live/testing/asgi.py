@@ -79,10 +79,7 @@ class Served:
 
 
 class AsgiFace:
-    """One listening port: the rules as an ASGI application, served by hypercorn.
-
-    ``kind`` says which port this is.
-    """
+    """One listening port (``kind``): the rules as an ASGI application, served by hypercorn."""
 
     def __init__(
         self, engine: Engine, kind: Face, certificates: Certificates, options: FaceOptions
@@ -165,8 +162,7 @@ class AsgiFace:
 
     def _identity(self, scope: Scope) -> ConnectionIdentity:
         address = tuple(scope.get("client") or ("", 0))
-        found = self._known.pop(address, None)
-        if found is None:
+        if (found := self._known.pop(address, None)) is None:
             identity = ConnectionIdentity(self._engine.next_connection_id(), self.kind)
             found = (identity, self._engine.clock.time())
         self._known[address] = found
@@ -194,8 +190,7 @@ async def _answer(response: Response, send: Send) -> None:
 
 async def _live(receive: Receive, send: Send) -> None:
     while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup":
+        if (await receive())["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         else:
             await send({"type": "lifespan.shutdown.complete"})

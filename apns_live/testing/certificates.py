@@ -117,8 +117,7 @@ def provider_key_in(directory: Path, key_id: str) -> tuple[Path, ec.EllipticCurv
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read, from its first byte on."""
     path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
 
 

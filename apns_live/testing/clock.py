@@ -196,8 +196,7 @@ class _MovableClock:
         give_up = self.monotonic() + at_most
         await self.settle()
         while not condition():
-            now = self.monotonic()
-            if now >= give_up:
+            if (now := self.monotonic()) >= give_up:
                 raise TimeoutError(f"the condition did not come true within {at_most:g} s")
             due = self.next_due
             nearest = now + step if due is None else min(due, now + step)
@@ -298,8 +297,7 @@ class RealClock(_MovableClock):
             self._wakeup = None
 
     def _jump(self, moment: float) -> None:
-        ahead = moment - self.monotonic()
-        if ahead > 0:
+        if (ahead := moment - self.monotonic()) > 0:
             self.offset += ahead
 
     def _arrange(self) -> None:

@@ -124,8 +124,7 @@ class Engine:
         if processed is None:
             unbound = connection.key is None
             wall = self.wall() + self.token_offset
-            refusal = authorize(fields.get(b"authorization"), connection, self.state, wall)
-            if refusal:
+            if authorize(fields.get(b"authorization"), connection, self.state, wall):
                 return self._respond(request, connection)
             if unbound:
                 effects = (Effect.RAISE_STREAMS,)
@@ -146,8 +145,7 @@ class Engine:
         reason = fault.reason or ("TooManyRequests" if fault.action == "throttle" else "")
         row = find(reason)
         status = fault.status or (row.status if row is not None else 429)
-        is_device = fields.get(b":path", b"").startswith(b"/3/")
-        name = APNS_ID if is_device else REQUEST_ID
+        name = APNS_ID if fields.get(b":path", b"").startswith(b"/3/") else REQUEST_ID
         headers = [(name, echo_id(fields.get(name), self.state))]
         body = b""
         if fault.body is not None:
@@ -187,15 +185,13 @@ class Engine:
         self, request: Request, connection: ConnectionIdentity, response: Response
     ) -> None:
         fields = dict(request.headers)
-        number = 0
-        if request.face == "device":
-            self.state.pushes += 1
-            number = self.state.pushes
+        is_push = request.face == "device"
+        self.state.pushes += is_push
         target = key_of(fields)
         is_device = fields.get(b":path", b"").startswith(b"/3/device/")
         self.recorder.record(
             Refusal(
-                number=number,
+                number=self.state.pushes if is_push else 0,
                 at=self.clock.time(),
                 connection_id=connection.connection_id,
                 face=request.face,

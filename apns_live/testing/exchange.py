@@ -151,14 +151,11 @@ def authorize(
     scheme, _, value = authorization.partition(b" ")
     if (scheme if state.strict else scheme.lower()) != b"bearer":
         return "MissingProviderToken"
-    value = value.strip()
-    if not value:
+    if not (value := value.strip()):
         return "MissingProviderToken"
-    token = state.verifier.verify(value)
-    if token is None:
+    if (token := state.verifier.verify(value)) is None:
         return "InvalidProviderToken"
-    reason = _age(token, state, wall)
-    if reason:
+    if reason := _age(token, state, wall):
         return reason
     if token.key.environment not in (None, state.environment):
         return "BadEnvironmentKeyIdInToken"
@@ -168,15 +165,13 @@ def authorize(
             return "Forbidden"
         if bound.key_id != key.key_id and key.key_id not in bound.related:
             return "UnrelatedKeyIdInToken"
-    seen = connection.seen.get(key.key_id)
-    if seen is None:
+    if (seen := connection.seen.get(key.key_id)) is None:
         apps = frozenset(app.bundle_id for app in state.apps.values() if key.covers(app))
         connection.seen[key.key_id] = SeenKey(value, wall, apps)
     elif seen.token != value:
         if wall - seen.since < state.token_interval:
             return "TooManyProviderTokenUpdates"
-        seen.token = value
-        seen.since = wall
+        seen.token, seen.since = value, wall
     if bound is None:
         connection.key = key
     connection.token = token
@@ -185,9 +180,6 @@ def authorize(
 
 
 def _age(token: VerifiedToken, state: ApnsState, wall: float) -> str:
-    age = wall - token.issued_at
-    if age > state.token_age:
+    if (age := wall - token.issued_at) > state.token_age:
         return "ExpiredProviderToken"
-    if age < -state.future_tolerance:
-        return "InvalidProviderToken"
-    return ""
+    return "InvalidProviderToken" if age < -state.future_tolerance else ""

@@ -303,10 +303,7 @@ class FakeApns(Part):
         return self.recorder.listen(listener)
 
     def reset(self, *, devices: bool = True, pushes: bool = True, faults: bool = True) -> None:
-        """Delete pushes, phones and faults, or some of these.
-
-        Connections, keys, channels and namespaces stay.
-        """
+        """Delete pushes, phones, faults, or some; connections, keys, channels, namespaces stay."""
         super().reset(devices=devices, pushes=pushes, faults=faults)
         if pushes:
             self.recorder.clear()
@@ -437,8 +434,7 @@ class FakeApns(Part):
         return self._faces
 
     def _wire_faces(self) -> list[WireFace]:
-        found = [face for face in self._running() if isinstance(face, WireFace)]
-        if not found:
+        if not (found := [face for face in self._running() if isinstance(face, WireFace)]):
             raise FakeError("the asgi face cannot do this to a connection; use the wire face")
         return found
 

@@ -107,8 +107,7 @@ class Fault:
     settings: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        problem = _problem(self)
-        if problem:
+        if problem := _problem(self):
             raise FakeError(f"fault {self.name or self.action}: {problem}")
 
     @property
@@ -119,8 +118,7 @@ class Fault:
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Fault:
         """Create a fault from a table of a file or from JSON. Raises FakeError if it is not valid."""
-        unknown = sorted(set(data) - set(FAULT_FIELDS))
-        if unknown:
+        if unknown := sorted(set(data) - set(FAULT_FIELDS)):
             known = ", ".join(sorted(FAULT_FIELDS))
             raise FakeError(f"a fault has no {', '.join(unknown)}; it has {known}")
         if data.get("action") not in ACTIONS:
@@ -155,10 +153,8 @@ def parse_duration(value: object, name: str = "duration") -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if 0 <= value < math.inf:
             return float(value)
-    elif isinstance(value, str):
-        match = _DURATION.fullmatch(value)
-        if match:
-            return float(match[1]) * _UNITS[match[2] or ""]
+    elif isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        return float(match[1]) * _UNITS[match[2] or ""]
     raise FakeError(f"{name} is {value!r:.60}; give seconds, or text such as 40ms, 2s, 1h")
 
 

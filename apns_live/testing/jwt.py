@@ -123,8 +123,7 @@ class TokenVerifier:
             text = token.decode("ascii")
         except UnicodeDecodeError:
             return None
-        shape = _STRICT_SHAPE if self.strict else _LENIENT_SHAPE
-        if not shape.fullmatch(text):
+        if not (_STRICT_SHAPE if self.strict else _LENIENT_SHAPE).fullmatch(text):
             return None
         kind, claimed = (_StrictHeader, _StrictClaims) if self.strict else (_Header, _Claims)
         try:

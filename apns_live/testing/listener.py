@@ -115,8 +115,7 @@ class WireFace(Connections):
         if len(self.connections) + len(self._handshakes) >= self.options.connection_limit:
             _break(accepted)
             return
-        target = Target(connection_id, self.kind)
-        struck = tuple(self.engine.faults.choose(target, connection_id))
+        struck = tuple(self.engine.faults.choose(Target(connection_id, self.kind), connection_id))
         for active in struck:
             self.engine.record_strike(active, connection_id, "", connection_id)
         context = self._context

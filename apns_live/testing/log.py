@@ -353,6 +353,4 @@ class DeliveryLog:
 
 
 def _integer(text: str) -> int | None:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        return None
-    return int(text)
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

@@ -33,10 +33,7 @@ _is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
 
 class Part:
-    """The parts that a fake and each of its namespaces have: phones, a log, faults and a clock.
-
-    Everything else is shared.
-    """
+    """What a fake and each of its namespaces do not share: phones, a log, faults and a clock."""
 
     seed: int
     clock: FakeClock
@@ -150,8 +147,7 @@ class Namespaces:
 
     def __getitem__(self, name: str) -> Namespace:
         """Return a namespace. Raises `FakeError` if the name is unknown."""
-        found = self._by_name.get(name)
-        if found is None:
+        if (found := self._by_name.get(name)) is None:
             raise FakeError(f"there is no namespace {name!r:.80}: make it first")
         return found
 
@@ -206,8 +202,7 @@ class Namespaces:
 
         Raises `FakeError` for an invalid token, and for one of a phone in another namespace.
         """
-        token = normal_token(text.encode("utf-8", "replace"))
-        if not token:
+        if not (token := normal_token(text.encode("utf-8", "replace"))):
             raise FakeError(
                 "this is not a device token: give an even number of hex digits, at least 64"
             )

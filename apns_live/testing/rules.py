@@ -73,8 +73,7 @@ def _respond(
     if state.strict and b":authority" not in fields:
         return MALFORMED
     path = fields.setdefault(b":path", b"")
-    method = fields.get(b":method", b"")
-    if method not in _METHODS:
+    if (method := fields.get(b":method", b"")) not in _METHODS:
         method = method if state.strict else method.upper()
         fields[b":method"] = method
     is_push = request.face == "device"
@@ -112,8 +111,7 @@ def _push_to_device(exchange: Exchange) -> Response:
     connection, state, refuse = exchange.connection, exchange.state, exchange.refuse
     fields = exchange.fields
     get = fields.get
-    reason = authorize(get(b"authorization"), connection, state, exchange.wall)
-    if reason:
+    if reason := authorize(get(b"authorization"), connection, state, exchange.wall):
         return refuse(reason)
 
     told = get(b"apns-topic"), get(b"apns-push-type")
@@ -121,11 +119,9 @@ def _push_to_device(exchange: Exchange) -> Response:
     if verdict.topic_reason:
         return refuse(verdict.topic_reason)
 
-    token = fields[b":path"][len(_DEVICE) :]
-    if not token:
+    if not (token := fields[b":path"][len(_DEVICE) :]):
         return refuse("MissingDeviceToken")
-    text = normal_token(token)
-    if not text:
+    if not (text := normal_token(token)):
         return refuse("BadDeviceToken")
     if verdict.token_reason:
         return refuse(verdict.token_reason)
@@ -133,8 +129,7 @@ def _push_to_device(exchange: Exchange) -> Response:
         text, verdict.topic
     )
     if status is not LIVE:
-        condition = status.condition
-        if condition is TokenCondition.EXPIRED:
+        if (condition := status.condition) is TokenCondition.EXPIRED:
             return refuse("ExpiredToken", timestamp=status.since)
         if condition is TokenCondition.UNREGISTERED:
             return refuse("Unregistered", timestamp=status.since)
@@ -160,8 +155,7 @@ def _push_to_device(exchange: Exchange) -> Response:
         return refuse("BadExpirationDate")
     if verdict.push_type_reason:
         return refuse(verdict.push_type_reason)
-    body = exchange.request.body
-    if not body:
+    if not (body := exchange.request.body):
         return refuse("PayloadEmpty")
     if len(body) > verdict.limit:
         return refuse("PayloadTooLarge")
@@ -216,25 +210,21 @@ def _push_to_channel(exchange: Exchange) -> Response:
         return refuse(reason)
     if not channel_id:
         return refuse("MissingChannelId")
-    channel = state.channels.get(bundle_id, channel_id)
-    if channel is None:
+    if (channel := state.channels.get(bundle_id, channel_id)) is None:
         known = state.channels.was_issued(bundle_id, channel_id)
         return refuse("ChannelNotRegistered" if known else "BadChannelId")
     if reason := exchange.id_problem():
         return refuse(reason)
-    push_type = get(b"apns-push-type")
-    if not push_type:
+    if not (push_type := get(b"apns-push-type")):
         return refuse("MissingPushType")
     if push_type not in (_SPELLINGS[:1] if state.strict else _SPELLINGS):
         return refuse("InvalidPushType")
-    priority = _PRIORITIES.get(get(b"apns-priority"), 0)
-    if not priority:
+    if not (priority := _PRIORITIES.get(get(b"apns-priority"), 0)):
         return refuse("BadPriority")
     expiration = _expiration(get(b"apns-expiration", b""))
     if expiration is None or (expiration and not channel.storage_policy):
         return refuse("BadExpirationDate")
-    body = exchange.request.body
-    if not body:
+    if not (body := exchange.request.body):
         return refuse("PayloadEmpty")
     if len(body) > BROADCAST_LIMIT:
         return refuse("PayloadTooLarge")
@@ -256,9 +246,7 @@ def _app_problem(bundle_id: str, connection: ConnectionIdentity, state: ApnsStat
         return "TopicDisallowed"
     if bundle_id not in state.apps_of(connection):
         return "TopicMismatch"
-    if not state.apps[bundle_id].broadcast:
-        return "FeatureNotEnabled"
-    return ""
+    return "" if state.apps[bundle_id].broadcast else "FeatureNotEnabled"
 
 
 def _manage(exchange: Exchange) -> Response:
@@ -269,8 +257,7 @@ def _manage(exchange: Exchange) -> Response:
     operations = _OPERATIONS.get(resource)
     if not fields[b":path"].startswith(_MANAGE) or not app or operations is None:
         return refuse("BadPath")
-    operation = operations.get(fields[b":method"])
-    if operation is None:
+    if (operation := operations.get(fields[b":method"])) is None:
         return refuse("MethodNotAllowed")
     bundle_id = app.decode("latin-1")
     reason = (
@@ -286,16 +273,13 @@ def _manage(exchange: Exchange) -> Response:
         body = msgspec.json.encode({"channels": listed})
         return accept(200, JSON, body=body)
     if operation == "create":
-        made = _create(exchange.request.body, bundle_id, state, exchange.now)
-        if made in TABLE:
+        if (made := _create(exchange.request.body, bundle_id, state, exchange.now)) in TABLE:
             return refuse(made)
         return accept(201, (b"apns-channel-id", made.encode("ascii")))
 
-    given_channel = fields.get(b"apns-channel-id", b"").decode("latin-1")
-    if not given_channel:
+    if not (given_channel := fields.get(b"apns-channel-id", b"").decode("latin-1")):
         return refuse("MissingChannelId")
-    channel = state.channels.get(bundle_id, given_channel)
-    if channel is None:
+    if (channel := state.channels.get(bundle_id, given_channel)) is None:
         return refuse("BadPath" if is_well_formed(given_channel) else "BadChannelId")
     if operation == "delete":
         state.channels.delete(bundle_id, given_channel)
@@ -318,8 +302,7 @@ def _create(body: bytes, bundle_id: str, state: ApnsState, now: float) -> str:
         return "BadRequestPayload"
     if not set(asked) <= {_POLICY, _PUSH_TYPE}:
         return "BadRequestParams"
-    push_type = asked.get(_PUSH_TYPE)
-    if push_type is None:
+    if (push_type := asked.get(_PUSH_TYPE)) is None:
         return "MissingPushType"
     lenient = isinstance(push_type, str) and push_type.lower() == "liveactivity"
     if push_type != "LiveActivity" and (state.strict or not lenient):

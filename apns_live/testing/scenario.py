@@ -146,8 +146,7 @@ class Scenario:
         values["app"] = checked.app
         values["token"] = tokens = {}
         for number, row in enumerate(checked.token, 1):
-            token = normal_token(row.token.encode("utf-8"))
-            if not token:
+            if not (token := normal_token(row.token.encode("utf-8"))):
                 raise FakeError(f"{where}: token {number} needs a token in hex, at least 64 digits")
             tokens[token] = TokenStatus(row.condition, int(row.since * 1000))
         return cls(values, tuple(faults))
@@ -173,8 +172,7 @@ class Scenario:
                 settings[name] = _made(law, settings[name], f"phones: {name}")
             elif settings.get(name) is False:
                 settings[name] = None
-        made: PhoneSettings = _made(PhoneSettings, {**settings, "schemas": loaded}, "phones")
-        return made
+        return _made(PhoneSettings, {**settings, "schemas": loaded}, "phones")
 
     def apply(self, state: ApnsState) -> None:
         """Register the apps and the conditions of tokens."""

@@ -1,7 +1,4 @@
-"""``apns-live fake``: the fake APNs as a program. Also ``python -m apns_live.testing``.
-
-It prints its addresses when it is ready, and runs until it is stopped.
-"""
+"""``apns-live fake``: the fake APNs as a program, which prints its addresses when it is ready."""
 
 import asyncio
 import contextlib

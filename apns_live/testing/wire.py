@@ -69,8 +69,7 @@ class ConnectionSnapshot:
         cls, identity: ConnectionIdentity, peer: str, opened_at: float, **more: Any
     ) -> ConnectionSnapshot:
         """Return a snapshot of a connection, with the fields that the face adds."""
-        key = identity.key
-        if key is not None:
+        if (key := identity.key) is not None:
             more |= {"bound_key": key.key_id, "team_id": key.team_id}
         more |= {"accepted": identity.accepted, "refused": identity.refused}
         return cls(identity.connection_id, identity.face, peer, opened_at, **more)
@@ -266,8 +265,9 @@ class WireConnection(asyncio.Protocol):
                 self.http.reset_stream(stream_id, ErrorCode.NO_ERROR)
             else:
                 self.http.send_response(stream_id, response.status, response.headers, response.body)
-        if self.closing:
-            self._close_when_done()
+        if self.closing and not self.http.open_streams:
+            self.flush()
+            self.close()
         self._flush_soon()
 
     def _apply(self, effects: tuple[Effect, ...], stream_id: int) -> None:
@@ -298,8 +298,7 @@ class WireConnection(asyncio.Protocol):
             # Stop after a thousand SETTINGS that the client has not acknowledged.
             self.abort()
             return
-        streams = changes.get(Setting.MAX_CONCURRENT_STREAMS)
-        if streams is not None:
+        if (streams := changes.get(Setting.MAX_CONCURRENT_STREAMS)) is not None:
             self.max_streams = streams
             self._tell("streams", str(streams))
         self._flush_soon()
@@ -382,11 +381,6 @@ class WireConnection(asyncio.Protocol):
         if not self._flush_planned:
             self._flush_planned = True
             asyncio.get_running_loop().call_soon(self.flush)
-
-    def _close_when_done(self) -> None:
-        if not self.http.open_streams:
-            self.flush()
-            self.close()
 
     def _watch_idleness(self, limit: float) -> None:
         clock = self._engine.clock

@@ -102,8 +102,7 @@ class ControlApi:
         }
         for name, word in places.items():
             find, problem = kinds.get(path.split("/")[2], (str, ""))
-            found = find(word)
-            if found is None:
+            if (found := find(word)) is None:
                 raise BadRequestError(problem, field=name, status=404)
             return [found]
         return []
@@ -215,8 +214,7 @@ class ControlApi:
         self, device: Device, offline_for: float | None = None, **switches: bool | None
     ) -> object:
         """Change switches of a phone, or take it offline for a while. Absent fields stay unchanged."""
-        changes = {name: value for name, value in switches.items() if value is not None}
-        if changes:
+        if changes := {name: value for name, value in switches.items() if value is not None}:
             self.fake.devices.configure(device, changes)
         if offline_for is not None:
             if not 0 < offline_for <= LONGEST_ADVANCE:
@@ -320,8 +318,7 @@ class ControlApi:
     @route("GET", "/v1/pushes/{number}", rows.PushRow)
     def get_push(self, number: int) -> object:
         """Return one push with its log."""
-        record = self.fake.log.pushes.get(number)
-        if record is None:
+        if (record := self.fake.log.pushes.get(number)) is None:
             raise BadRequestError("there is no such push, or no longer", field="number", status=404)
         log = [rows.row_of(entry, self.fake) for entry in self.fake.log.entries_of(number)]
         return rows.with_payload(record, self.fake) | {"log": log}
@@ -339,8 +336,7 @@ class ControlApi:
         ``attributes_type``, ``alert``, ``timestamp``, ``token``, ``channel``, ``priority``, ``status``,
         ``reason``, ``state``, ``why`` and more. ``after`` leaves out pushes up to this number.
         """
-        unknown = set(where) - PUSH_FIELDS
-        if unknown:
+        if unknown := set(where) - PUSH_FIELDS:
             problem = f"a push has no {', '.join(map(repr, sorted(unknown)))}"[:300]
             remedy = f"Use {', '.join(sorted(PUSH_FIELDS))}."
             raise BadRequestError(problem, field="where", remedy=remedy)
@@ -448,8 +444,7 @@ class ControlApi:
     @route("GET", "/v1/explain/{word}", rows.ExplainRow)
     def explain(self, word: str) -> object:
         """Explain a word of a push's result: its meaning, whose fault it is, and what to do."""
-        found = explain.find(word)
-        if found is None:
+        if (found := explain.find(word)) is None:
             raise BadRequestError("nothing is known of this word", field="word", status=404)
         return rows.ExplainRow(*found[:-1])
 
@@ -467,8 +462,7 @@ class ControlApi:
         give_up = loop.time() + timeout
         try:
             while True:
-                found = next(filter(fits, ring.after(after)), None)
-                if found is not None:
+                if (found := next(filter(fits, ring.after(after)), None)) is not None:
                     return found
                 left = give_up - loop.time()
                 if left <= 0 or not await self.hub.wait(waiter, left):

@@ -200,8 +200,7 @@ class StartBudgetRow(msgspec.Struct):
     @classmethod
     def of(cls, device: Device, fake: Fake) -> StartBudgetRow | None:
         """Return the push-to-start budget of a phone."""
-        law = fake.devices.settings.start_budget
-        if law is None:
+        if (law := fake.devices.settings.start_budget) is None:
             return None
         budgets = (device.budgets or {}).items()
         budget = next((each for key, each in budgets if key[0] == "starts"), None)

@@ -93,8 +93,7 @@ def _endpoint(
 
     async def handle(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
-        row = methods.get(method)
-        if row is None:
+        if (row := methods.get(method)) is None:
             allowed = ", ".join(sorted(methods))
             return _answer(ErrorRow(f"use {allowed}"), 405, allow=allowed)
         places, own = dict(request.path_params), api

@@ -53,8 +53,7 @@ class DeviceView:
 
     def _read(self, read: Callable[[FakeApns, Device], T]) -> T:
         def call(fake: FakeApns) -> T:
-            device = fake.devices.devices.get(self.id)
-            if device is None:
+            if (device := fake.devices.devices.get(self.id)) is None:
                 raise FakeError(f"there is no phone {self.id!r} any more")
             return read(fake, device)
 
@@ -73,8 +72,7 @@ class DeviceView:
         return self._token("activity")
 
     def _token(self, kind: TokenKind, attributes_type: str | None = None) -> str:
-        token = self._read(lambda _, device: device.token_of(kind, attributes_type))
-        if token is None:
+        if (token := self._read(lambda _, device: device.token_of(kind, attributes_type))) is None:
             of = f" for {attributes_type}" if attributes_type else ""
             raise FakeError(f"{self.id} has no {kind} token{of}")
         return token.text
@@ -87,8 +85,7 @@ class DeviceView:
     @property
     def activity(self) -> ActivityView:
         """The newest activity. Raises AssertionError if there is none."""
-        activities = self.activities
-        if not activities:
+        if not (activities := self.activities):
             raise AssertionError(f"{self.id} shows no activity{self._why_not()}")
         return activities[-1]
 
@@ -147,11 +144,9 @@ class DeviceView:
         if not visible:
             return f"{self.id} shows no activity{self._why_not()}"
         shown = visible[-1]
-        unknown = [name for name in expected if not hasattr(shown, name)]
-        if unknown:
+        if unknown := [name for name in expected if not hasattr(shown, name)]:
             raise TypeError(f"an activity has no {', '.join(unknown)}")
-        found = differences(shown, expected)
-        if not found:
+        if not (found := differences(shown, expected)):
             return ""
         return f"{self.id} shows something else\n{describe(found)}{self._why_not()}"
 
@@ -194,8 +189,7 @@ class DeviceView:
         """Invalidate a token: ``unregistered`` or ``expired`` (410), or ``silent`` (always 200)."""
 
         def kill(fake: FakeApns) -> None:
-            token = fake.devices.token(text)
-            if token is None:
+            if (token := fake.devices.token(text)) is None:
                 raise FakeError("no phone has such a token")
             fake.devices.kill(token, condition)
 
@@ -227,8 +221,7 @@ class DeviceBook(Mapping[str, DeviceView]):
             token = fake.devices.token(key)
             return token.device.id if token is not None else None
 
-        found = self._running.call(find)
-        if found is None:
+        if (found := self._running.call(find)) is None:
             raise KeyError(f"no phone has the id or token {key[:16]!r}; phones: {list(self)}")
         return DeviceView(self._running, found)
 

@@ -146,8 +146,7 @@ class PushBook(Sequence[PushView]):
     def assert_none(self, **wanted: Any) -> None:
         """Raise AssertionError if a push matches."""
         _check(wanted)
-        found = fitting(self._all(), wanted)[0]
-        if found:
+        if found := fitting(self._all(), wanted)[0]:
             raise AssertionError(f"expected no push with {_text(wanted)}, but there is {found[0]}")
 
     def _fitting(self, count: int, wanted: dict[str, Any], *, late: bool) -> list[PushView] | None:
@@ -171,8 +170,7 @@ def fitting(
     """Return the pushes that match, and the closest other push with its differences."""
     misfits = [(differences(push, wanted), push) for push in pushes]
     found = [push for different, push in misfits if not different]
-    others = [each for each in misfits if each[0]]
-    if not others:
+    if not (others := [each for each in misfits if each[0]]):
         return found, None, []
     different, closest = min(others, key=lambda each: (len(each[0]), -each[1].number))
     return found, closest, different
@@ -198,8 +196,7 @@ def explain_misfit(
 
 
 def _check(wanted: Mapping[str, Any]) -> None:
-    unknown = set(wanted) - PUSH_FIELDS
-    if unknown:
+    if unknown := set(wanted) - PUSH_FIELDS:
         raise TypeError(f"a push has no {', '.join(sorted(unknown))}; it has {sorted(PUSH_FIELDS)}")
 
 

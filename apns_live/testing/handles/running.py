@@ -57,10 +57,7 @@ class ClockHandle:
         return self._running.call(lambda fake: fake.clock.time())
 
     def advance(self, seconds: float, *, tokens: bool = False) -> None:
-        """Move forward. Everything due happens, in order, before this returns.
-
-        ``tokens`` ages provider tokens too.
-        """
+        """Move forward and do all that is due, in order. ``tokens`` ages provider tokens too."""
         self._running.call(cast("Any", lambda fake: fake.advance(seconds, tokens=tokens)))
 
 

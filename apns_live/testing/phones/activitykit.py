@@ -76,8 +76,7 @@ class ActivityKit(ABC):
             self.discard(item, now, words.UNDECODABLE, str(error))
             return
         record.event, record.timestamp = aps.event or "", aps.timestamp
-        problem = _address_problem(aps, activity, item.token)
-        if problem:
+        if problem := _address_problem(aps, activity, item.token):
             self.discard(item, now, *problem)
         elif activity is not None:
             self._change(item, activity, aps, now, state)
@@ -179,8 +178,7 @@ class ActivityKit(ABC):
 
     def _start(self, item: PushToPhone, token: Token, aps: Aps, now: float, state: str) -> None:
         record, device = item.record, item.device
-        refusal = self._start_refusal(record, token, aps, now)
-        if refusal:
+        if refusal := self._start_refusal(record, token, aps, now):
             self.discard(item, now, *refusal)
             return
         data = bytes(aps.attributes), bytes(aps.content_state)
@@ -257,13 +255,11 @@ class ActivityKit(ABC):
     def _data_problem(
         self, device: Device, attributes_type: str | None, attributes: bytes, content: bytes
     ) -> tuple[str, str] | None:
-        size = len(attributes) + len(content)
-        if size > DATA_LIMIT:
+        if (size := len(attributes) + len(content)) > DATA_LIMIT:
             return words.TOO_LARGE, f"attributes and content state are {size} bytes, over 4096"
         if len(self.schemas):
             named = attributes_type, attributes, content
-            problem = self.schemas.problem(*named, device.app_version)
-            if problem:
+            if problem := self.schemas.problem(*named, device.app_version):
                 return words.UNDECODABLE, problem
         return None
 
@@ -291,8 +287,7 @@ class ActivityKit(ABC):
     def budget_of(self, activity: Activity) -> Budget | None:
         """Return the budget that counts an activity's pushes; None if pushes have no budget."""
         device = activity.device
-        law = self.law_of(device)
-        if law is None:
+        if (law := self.law_of(device)) is None:
             return None
         budgets = device.budgets = device.budgets or {}
         key = ("pushes", activity.bundle_id if law.pooled else activity.id)
@@ -312,8 +307,7 @@ class ActivityKit(ABC):
 
     def start_budget_of(self, device: Device, bundle_id: str) -> Budget | None:
         """Return the push-to-start budget of an app on a phone; None if starts have no budget."""
-        law = self.settings.start_budget
-        if law is None:
+        if (law := self.settings.start_budget) is None:
             return None
         budgets = device.budgets = device.budgets or {}
         full = Budget(law.capacity, law.window, counts_refused=True)
@@ -367,8 +361,7 @@ class ActivityKit(ABC):
         if activity.device.budgets:
             activity.device.budgets.pop(("pushes", activity.id), None)
         self.feeds.leave(activity)
-        law = self.settings.after_end
-        if law == "410":
+        if (law := self.settings.after_end) == "410":
             activity.expires_at = now
         elif law == "8 hours":
             activity.expires_at = activity.started_at + self.settings.active_for
@@ -416,8 +409,7 @@ class ActivityKit(ABC):
 
     def plan(self, activity: Activity) -> None:
         """Schedule the next event of an activity."""
-        due = activity.next_due()
-        if due is not None:
+        if (due := activity.next_due()) is not None:
             self.schedule.add(activity, due)
 
     # Tokens.
@@ -439,8 +431,7 @@ class ActivityKit(ABC):
             settings.draw("token never", activity.id) < settings.token_never
         ):
             return
-        delay = settings.draw_between("token delay", activity.id, settings.token_delay)
-        if delay > 0:
+        if (delay := settings.draw_between("token delay", activity.id, settings.token_delay)) > 0:
             activity.token_due = now + delay
         else:
             self.issue_token(activity, now)
@@ -465,8 +456,7 @@ class ActivityKit(ABC):
         """
         token.silent = True
         self.registry.bury(token)
-        activity = token.activity
-        if activity is not None:
+        if (activity := token.activity) is not None:
             self.issue_token(activity, now)
             self.plan(activity)
             return activity.token or token

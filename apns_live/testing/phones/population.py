@@ -98,8 +98,7 @@ class SimulatedPhones(ActivityKit):
         """Deliver a push, unless its phone has no network or saves power."""
         device = item.device
         may_be_away = device.offline_until is not None or self.settings.offline
-        until = may_be_away and away_until(device, self.settings, now)
-        if until:
+        if until := may_be_away and away_until(device, self.settings, now):
             self._store(item, now, until)
         elif is_held(device, self.settings, item.record.push.priority):
             self._hold(item, now)
@@ -169,8 +168,7 @@ class SimulatedPhones(ActivityKit):
 
     def mark(self, text: str, status: TokenStatus) -> Token:
         """Make APNs answer for a token with ``status``. The token may be unknown."""
-        token = self._tokens.get(text)
-        if token is None:
+        if (token := self._tokens.get(text)) is None:
             device = self._automatic_device(text)
             token = self.registry.adopt(text, "device", self.bundle_id, device)
         token.status = status
@@ -249,8 +247,7 @@ class SimulatedPhones(ActivityKit):
         for token in device.tokens if reads_tokens else ():
             if not token.told and token.bundle_id == app:
                 self.registry.tell(token)
-        starts = (device.budgets or {}).get(("starts", app))
-        if starts is not None:
+        if (starts := (device.budgets or {}).get(("starts", app))) is not None:
             starts.refill()
         self.touch(device)
 
@@ -345,8 +342,7 @@ class SimulatedPhones(ActivityKit):
     def _automatic_device(self, text: str) -> Device:
         settings = self.settings
         device_id = f"auto-{settings.short_id('device', text)}"
-        device = self.registry.devices.get(device_id)
-        if device is None:
+        if (device := self.registry.devices.get(device_id)) is None:
             device = Device(
                 id=device_id,
                 serial=self.registry.serial + 1,
@@ -365,8 +361,7 @@ class SimulatedPhones(ActivityKit):
         if known is not None:
             if not known.automatic:
                 return known
-            second = self._tokens.get(second_key(text, topic))
-            if second is not None:
+            if (second := self._tokens.get(second_key(text, topic))) is not None:
                 return second
         device = known.device if known is not None else self._automatic_device(text)
         if not topic.endswith(LIVE_ACTIVITY):
@@ -413,8 +408,7 @@ class SimulatedPhones(ActivityKit):
 
     def _store(self, item: PushToPhone, now: float, until: float) -> None:
         device, token, push = item.device, item.token, item.record.push
-        expires = _expires(item)
-        if expires <= now:
+        if (expires := _expires(item)) <= now:
             why = words.OFFLINE if push.expiration == 0 or not expires else words.EXPIRED
             self.discard(item, now, why)
             return
@@ -424,8 +418,7 @@ class SimulatedPhones(ActivityKit):
             key = token.bundle_id if self.settings.storage == "app" else token.text
         if device.stored is None:
             device.stored = {}
-        replaced = device.stored.pop(key, None)
-        if replaced is not None:
+        if (replaced := device.stored.pop(key, None)) is not None:
             self.discard(replaced, now, words.REPLACED)
         device.stored[key] = item
         self.note(item, now, words.STORED, words.DEVICE_OFFLINE)
@@ -466,8 +459,7 @@ class SimulatedPhones(ActivityKit):
         if isinstance(who, Activity):
             self.wake(who, now)
             return
-        until = away_until(who, self.settings, now)
-        if not until:
+        if not (until := away_until(who, self.settings, now)):
             self._release(who, now, held=False)
         if who.burst_at is not None and who.burst_at <= now:
             if until:

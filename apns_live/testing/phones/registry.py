@@ -53,8 +53,7 @@ class Registry:
 
         An automatic token was not issued for a topic, so it is valid for every topic.
         """
-        token = self.tokens.get(text)
-        if token is None:
+        if (token := self.tokens.get(text)) is None:
             return UNKNOWN
         if token.topic != topic and not token.automatic and token.status is LIVE:
             return _WRONG_TOPIC
@@ -204,8 +203,7 @@ class Feeds:
     def of(self, bundle_id: str, channel_id: str) -> Feed:
         """Return a channel's feed."""
         key = (bundle_id, channel_id)
-        feed = self._feeds.get(key)
-        if feed is None:
+        if (feed := self._feeds.get(key)) is None:
             if len(self._feeds) >= MOST_FEEDS:
                 # Feeds of deleted channels remain. Drop those without listeners.
                 self._feeds = {each: kept for each, kept in self._feeds.items() if kept.activities}
@@ -214,10 +212,9 @@ class Feeds:
 
     def leave(self, activity: Activity) -> None:
         """Remove an activity from its channel."""
-        if activity.channel is not None:
-            feed = self._feeds.get((activity.bundle_id, activity.channel))
-            if feed is not None:
-                feed.activities.pop(activity, None)
+        channel = activity.channel
+        if channel is not None and (feed := self._feeds.get((activity.bundle_id, channel))):
+            feed.activities.pop(activity, None)
 
     def clear(self) -> None:
         """Remove all channels."""

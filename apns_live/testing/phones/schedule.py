@@ -91,13 +91,11 @@ def away_until(device: Device, settings: PhoneSettings, now: float) -> float:
 
     The offline times of ``settings.offline`` depend only on the seed, the phone and the time.
     """
-    until = device.offline_until
-    if until is not None:
+    if (until := device.offline_until) is not None:
         if now < until:
             return until
         device.offline_until = None
-    share = settings.offline
-    if share <= 0:
+    if (share := settings.offline) <= 0:
         return 0.0
     cycle = settings.offline_cycle
     shift = cycle * settings.draw("offline", device.id)
