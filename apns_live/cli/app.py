@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import apps, bench, budget, contract, doctor, fake, fan_out, gateway, send, store, tools
+from . import apps, bench, budget, doctor, fake, fan_out, gateway, send, store, tools
 
 NAME = "apns-live"
 _HELP = "Send Live Activity pushes directly to APNs, or to a local APNs for tests."
@@ -37,7 +37,7 @@ for each in (
 for name, group in {
     "bench": bench.app,
     "channels": send.channels,
-    "contract": contract.app,
+    "contract": tools.contracts,
     "token": tools.token,
     "budget": budget.app,
     "store": store.app,

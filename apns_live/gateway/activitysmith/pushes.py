@@ -12,9 +12,8 @@ from ...activities.store import schema
 from ...activities.store.statements import json_text
 from . import requests, sending
 from .buttons import PUSH_SECONDS, keep_buttons, links_of
-from .dialect import DIALECT, Call, Refused
+from .dialect import DIALECT, Call, Refused, Result, answered, await_result
 from .requests import PushCall
-from .results import Result, answered, await_result
 
 EXPIRY = 24 * 3600.0
 

@@ -23,8 +23,7 @@ from ..keys import PROJECT_SETTING, ApiKey
 from ..problems import json_answer
 from ..reach import is_named
 from ..scopes import Dialect
-from .answers import REALM, STATUS, GoogleError, failure_of, fcm, refusal_of
-from .messages import read_send
+from .messages import REALM, STATUS, GoogleError, failure_of, fcm, read_send, refusal_of
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 SECONDS = 3_600

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apns_live.errors import InvalidInput
-from apns_live.gateway.activitysmith import requests, states
+from apns_live.gateway.activitysmith import live, requests
 from apns_live.gateway.activitysmith.dialect import refusal_of
 from tests.gateway.activitysmith.test_translators import HOOK, LIVE, NOW, OPEN, STEPS
 
@@ -95,7 +95,7 @@ def test_bad_states(phase: Any, state: Any, field: str) -> None:
         body["activity_id"] = "a"
         read = requests.update if phase == "update" else requests.end
     with pytest.raises(InvalidInput) as refused:
-        states.complete(read(body).state, phase=phase, now=NOW)
+        live.complete(read(body).state, phase=phase, now=NOW)
     assert refused.value.field == field
     assert refused.value.remedy
     assert refusal_of(refused.value).body["error"] == "Invalid content_state"

@@ -9,15 +9,15 @@ import pytest
 from apns_live.activities.apps import App
 from apns_live.activities.cards.buttons import Button, TapSigner
 from apns_live.errors import InvalidInput, InvalidSetting
-from apns_live.gateway.activitysmith import requests, states
+from apns_live.gateway.activitysmith import live, requests
 from apns_live.gateway.activitysmith.buttons import TapLinks, digest_of
 from apns_live.gateway.activitysmith.dialect import (
     DialectSettings,
     Refused,
+    Result,
     refusal_of,
     settings_of,
 )
-from apns_live.gateway.activitysmith.results import Result
 from apns_live.gateway.activitysmith.sending import audience_of, effective
 from apns_live.gateway.keys import ApiKey
 
@@ -130,10 +130,10 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_kinds_of_state(name: str) -> None:
     given, shown = KINDS[name]
     read = requests.start({"content_state": given})
-    made = states.complete(read.state or {}, phase="start", now=NOW)
+    made = live.complete(read.state or {}, phase="start", now=NOW)
     assert made == shown
     assert [type(value) for value in made.values()] == [type(made[key]) for key in made]
-    assert states.start_alert(None, made).body, "every start has words for its alert"
+    assert live.start_alert(None, made).body, "every start has words for its alert"
 
 
 @pytest.mark.parametrize(
@@ -158,21 +158,21 @@ def test_kinds_of_state(name: str) -> None:
     ],
 )
 def test_an_alert_without_words_gets_some(given: dict[str, Any], body: str) -> None:
-    made = states.complete(given, phase="start", now=NOW)
-    words = states.start_alert(None, made)
+    made = live.complete(given, phase="start", now=NOW)
+    words = live.start_alert(None, made)
     assert (words.title, words.body) == (made["title"], body)
-    own = states.start_alert(requests.AlertWords("A", "B"), made)
+    own = live.start_alert(requests.AlertWords("A", "B"), made)
     assert (own.title, own.body) == ("A", "B")
-    assert states.start_alert(requests.AlertWords("A"), made).body == body
+    assert live.start_alert(requests.AlertWords("A"), made).body == body
 
 
 def test_an_update_takes_what_it_leaves_out_from_the_card() -> None:
-    card = states.complete(STEPS, phase="start", now=NOW)
-    made = states.complete(
+    card = live.complete(STEPS, phase="start", now=NOW)
+    made = live.complete(
         {"title": "Build", "current_step": 3}, phase="update", now=NOW, current=card
     )
     assert made == {**STEPS, "current_step": 3}
-    grown = states.complete(
+    grown = live.complete(
         {"title": "Build", "current_step": 6, "number_of_steps": 7},
         phase="update",
         now=NOW,
@@ -184,9 +184,7 @@ def test_an_update_takes_what_it_leaves_out_from_the_card() -> None:
 def test_a_timer_over_its_life() -> None:
     def timer(now: float, current: Any = None, phase: Any = "update", **given: Any) -> Any:
         state = {"title": "Tea", "type": "timer", **given}
-        return states.complete(
-            state, phase=phase, now=now, current=current, steady=phase == "update"
-        )
+        return live.complete(state, phase=phase, now=now, current=current, steady=phase == "update")
 
     first = timer(NOW, duration_seconds=300)
     assert timer(NOW + 60, first, duration_seconds=300) == first, "put again: goes on"
@@ -202,7 +200,7 @@ def test_a_timer_over_its_life() -> None:
     ended = timer(NOW + 200, resumed, "end", is_running=True)
     assert ended["is_running"] is False
     assert ended["frozen_remaining"] == 140
-    restarted = states.complete(
+    restarted = live.complete(
         {"title": "Tea", "duration_seconds": 300}, phase="update", now=NOW + 60, current=first
     )
     assert restarted["ends_at"] == NOW + 360, "an update with a duration begins anew"
@@ -223,11 +221,11 @@ def test_a_timer_over_its_life() -> None:
 def test_a_card_that_another_api_wrote_gives_nothing(foreign: dict[str, Any]) -> None:
     for given in ({"title": "T", "current_step": 1}, {"title": "T", "is_running": False}):
         with pytest.raises(InvalidInput) as refused:
-            states.complete(given, phase="update", now=NOW, current=foreign, steady=True)
+            live.complete(given, phase="update", now=NOW, current=foreign, steady=True)
         assert refused.value.field == "content_state.type"
     whole = {"title": "T", "type": "timer", "duration_seconds": 9}
     assert (
-        states.complete(whole, phase="update", now=NOW, current=foreign, steady=True)["ends_at"]
+        live.complete(whole, phase="update", now=NOW, current=foreign, steady=True)["ends_at"]
         == NOW + 9
     )
 
@@ -389,11 +387,11 @@ def test_a_button_that_is_not_mentioned_stays_and_null_removes_it() -> None:
 
 
 def test_dismissal() -> None:
-    assert states.dismissal(None, 120) == 120
-    assert states.dismissal({}, 180) == 180
-    assert states.dismissal({"auto_dismiss_minutes": 0}, 180) == 0
-    assert states.dismissal({"auto_dismiss_minutes": 5.0}, 180) == 300
-    assert states.dismissal({"auto_dismiss_minutes": 5, "auto_dismiss_seconds": 7}, 180) == 7
+    assert live.dismissal(None, 120) == 120
+    assert live.dismissal({}, 180) == 180
+    assert live.dismissal({"auto_dismiss_minutes": 0}, 180) == 0
+    assert live.dismissal({"auto_dismiss_minutes": 5.0}, 180) == 300
+    assert live.dismissal({"auto_dismiss_minutes": 5, "auto_dismiss_seconds": 7}, 180) == 7
 
 
 @pytest.mark.parametrize(
