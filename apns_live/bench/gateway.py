@@ -166,8 +166,7 @@ def _registering(tokens: list[dict[str, str]], key: str) -> Iterator[bytes]:
 
 def _call_all(calls: Iterator[bytes], place: dict[str, Any]) -> None:
     """Make calls one after the other."""
-    makers = [lambda: next(calls, None)]
-    asyncio.run(closed_loop(place["host"], place["port"], makers, seconds=600))
+    asyncio.run(closed_loop(place["host"], place["port"], [lambda: next(calls, None)], seconds=600))
 
 
 def _measure(
@@ -285,7 +284,6 @@ Make = Callable[[], bytes | None]
 """Returns the next request of a connection, or None to close it."""
 
 _END = b"\r\n\r\n"
-_REFUSALS = (429, 503)
 _GRACE = 15.0
 
 
@@ -346,7 +344,7 @@ class _Connection(asyncio.Protocol):
         self.buffer = b""  # one request at a time, so nothing can follow
         seen, took, status = self.seen, time.perf_counter() - self.sent, int(head[9:12])
         seen.answers[status] += 1
-        if status in _REFUSALS:
+        if status in (429, 503):
             seen.refusals.append(took)
             seen.without_retry_after += b"retry-after:" not in head
         else:

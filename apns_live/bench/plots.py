@@ -8,9 +8,6 @@ from typing import Any
 from ..errors import InvalidInput
 from .results import Result, Run, median
 
-WIDTH = 7.5
-"""Inches of one panel."""
-
 
 def draw(result: Result, path: str | Path) -> None:
     """Write the picture (PNG, or what the file's name ends with). Needs matplotlib."""
@@ -27,7 +24,8 @@ def draw(result: Result, path: str | Path) -> None:
     width = round(len(panels) * 100)
     below = "\n".join(piece for line in lines for piece in textwrap.wrap(line, width))
     height = 4.6 + 0.17 * (below.count("\n") + 1)
-    figure = Figure(figsize=(WIDTH * len(panels), height), layout="constrained")
+    # Each panel is 7.5 inches wide.
+    figure = Figure(figsize=(7.5 * len(panels), height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(result.title, fontweight="bold")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]

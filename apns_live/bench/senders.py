@@ -175,8 +175,7 @@ async def _concurrently(
     async def work(source: Iterator[str]) -> None:
         for token in source:
             begin = time.perf_counter()
-            accepted = await send(token)
-            watch.count(accepted, time.perf_counter() - begin)
+            watch.count(await send(token), time.perf_counter() - begin)
 
     async def all_of(source: Iterator[str]) -> None:
         async with asyncio.TaskGroup() as group:

@@ -149,8 +149,7 @@ async def _examine(shared: Shared) -> AsyncIterator[Finding]:
         arguments = settings.client_arguments()
     except ApnsLiveError as error:
         about = str(getattr(error, "field", "")).startswith(("key", "team_id"))
-        of_key = about or isinstance(error, InvalidKey | CredentialError)
-        check = "key" if of_key else "settings"
+        check = "key" if about or isinstance(error, InvalidKey | CredentialError) else "settings"
         yield Finding(check, "fail", str(error), getattr(error, "remedy", ""))
         return
     # Pushes need the first connection only.

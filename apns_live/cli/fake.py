@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..client.statistics import Histogram
     from ..payload import Message
 
-_PORTS = ("port", "manage_port", "inspector_port")
 _OPTIONS = bundle(
     """
     Addresses and files:
@@ -97,7 +96,7 @@ def fake(shared: Shared) -> None:
     from ..testing.serve import serve
 
     options = dict(shared.others)
-    for name in _PORTS:
+    for name in ("port", "manage_port", "inspector_port"):
         if not 0 <= options[name] < 65_536:
             option, problem = name.replace("_", "-"), f"{options[name]} is not a valid TCP port"
             raise InvalidSetting(problem, f"--{option}", "Use 0 for a free one, to 65535.")

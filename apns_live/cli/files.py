@@ -303,8 +303,7 @@ class OutcomeFiles:
     def not_sent(self, token: str, reason: str) -> None:
         """Write a token that was not sent because of ``reason``."""
         if "retry" in self.open:
-            facts = {"verdict": Verdict.NOT_SENT.value, "reason": reason}
-            self.open["retry"].write(token, facts)
+            self.open["retry"].write(token, {"verdict": Verdict.NOT_SENT.value, "reason": reason})
 
     def unanswered(self, token: str) -> None:
         """Write a token whose outcome did not arrive before the end."""

@@ -18,7 +18,6 @@ from ..settings import suggestion
 _MESSAGES: tuple[type[Message], ...] = (Start, Update, End, Notification, Background)
 KINDS = {kind.__name__.lower(): kind for kind in _MESSAGES}
 _ALIASES = {"alert": "notification"}
-_DATES = ("stale_date", "dismissal_date", "timestamp", "expiration")
 _LOCALISED = {"title": "title-loc", "subtitle": "subtitle-loc", "body": "loc"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _RELATIVE = re.compile(r"\s*([+-])\s*((?:\d+(?:\.\d+)?\s*[smhd]\s*)+)$")
@@ -46,7 +45,7 @@ def message_from(options: Mapping[str, Any]) -> Message:
     if kind is None:
         remedy = suggestion(event, KINDS) or f"Use one of {', '.join(KINDS)}."
         raise InvalidPayload(f"{event!r:.40} is not a valid event", "event", remedy)
-    for name in _DATES:
+    for name in ("stale_date", "dismissal_date", "timestamp", "expiration"):
         if isinstance(fields.get(name), str):
             fields[name] = when(fields[name], name)
     if kind in (Start, Update, End):

@@ -237,7 +237,15 @@ def check(shared: Shared, files: list[Path], states: str | None = None) -> int:
     """Check whether the app decodes content states, as Swift's JSONDecoder would."""
     contract = Contract.read(*files)
     if states is None:
-        return _list_types(shared, contract)
+        for name in contract.names:
+            found = contract.types[name]
+            shape = found.state.shape
+            reason = shape.reason if isinstance(shape, Unknown) else ""
+            said = f"{name} ({found.place})" + (f": cannot tell: {reason}" if reason else "")
+            shared.answer({"type": name, "place": found.place, "cannot_tell": reason}, said)
+        if not contract.names:
+            shared.line("no file declares an ActivityAttributes type")
+        return ExitCode.OK
     if states == "-":
         return _check_lines(shared, contract, sys.stdin.buffer)
     with Path(states).open("rb") as lines:
@@ -360,15 +368,3 @@ def _chosen(contract: Contract, name: str | None) -> list[str]:
         known = ", ".join(contract.names) or "none"
         raise InvalidInput(f"no file declares {name}", "--type", f"Found: {known}.")
     return [name]
-
-
-def _list_types(shared: Shared, contract: Contract) -> int:
-    for name in contract.names:
-        found = contract.types[name]
-        shape = found.state.shape
-        reason = shape.reason if isinstance(shape, Unknown) else ""
-        said = f"{name} ({found.place})" + (f": cannot tell: {reason}" if reason else "")
-        shared.answer({"type": name, "place": found.place, "cannot_tell": reason}, said)
-    if not contract.names:
-        shared.line("no file declares an ActivityAttributes type")
-    return ExitCode.OK

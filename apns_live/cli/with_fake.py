@@ -43,13 +43,10 @@ from .files import write_private
 from .store_access import KEY_FILE, Place, embedded_database, sealer
 
 BUNDLE_ID = "com.example.demo"
-SEGMENT = "everyone"
 GROUP = "demo"
 PHONES = 5
 PROJECT = "demo-project"
-_LOOK_SECONDS = 0.5
 _FILE = "try.db"
-_DIALECTS = ("native", "activitysmith", "braze", "onesignal")
 _EVERYONE = {
     "or": [{"field": "push_enabled", "relation": "=", "value": is_on} for is_on in (True, False)]
 }
@@ -131,10 +128,10 @@ async def _seed(
         user = f"user-{number}"
         await service.people.add_user(app, user)
         await service.people.join_group(app, GROUP, "user", user)
-    segment = await service.segments.save(app, SEGMENT, _EVERYONE)
+    segment = await service.segments.save(app, "everyone", _EVERYONE)
     keys = Keys(service.database, service.clock, service.new_id)
     secrets: dict[str, str] = {}
-    for dialect in _DIALECTS:
+    for dialect in ("native", "activitysmith", "braze", "onesignal"):
         name = f"demo {dialect}"
         _, secrets[dialect] = await keys.create(app, dialect=dialect, scopes=ALL, name=name)
     _, account = await keys.create(app, dialect="fcm", scopes=SENDING, name="demo fcm")
@@ -200,7 +197,7 @@ class _Phones:
         """Report every card that its owner swiped away to the gateway."""
         reported: set[str] = set()
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(0.5)
             with contextlib.suppress(httpx.HTTPError):
                 found = self._phones.activities.values()
                 cards = {card.id: card for card in found if card.state == "dismissed"}

@@ -54,8 +54,6 @@ _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
-_UPKEEP_SECONDS = 15.0
-_PRUNE_EVERY = 3_600.0
 
 Opening = Callable[[], "AbstractAsyncContextManager[Service]"]
 
@@ -136,12 +134,12 @@ async def _upkeep(gateway: Gateway) -> None:
             gateway.service.scheduler.time.look()
             if gateway.keys.usage_is_due():
                 await gateway.keys.write_usage()
-            if clock.monotonic() - pruned >= _PRUNE_EVERY:
+            if clock.monotonic() - pruned >= 3_600.0:
                 pruned = clock.monotonic()
                 await gateway.audit.prune(gateway.settings.audit_days)
         except Exception as error:  # noqa: BLE001 - it is logged
             gateway.service.database.outage.failed("maintenance failed", error)
-        await clock.sleep(_UPKEEP_SECONDS)
+        await clock.sleep(15.0)
 
 
 def _pages() -> list[Route]:

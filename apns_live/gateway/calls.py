@@ -149,8 +149,7 @@ class Call:
     async def note(self, action: str, subject: str, **detail: Any) -> None:
         """Write a line of the audit log about an API key's call."""
         about = {"actor": f"key {self.key.id}", "action": action, "subject": subject}
-        address = self.visit.address
-        await self.gateway.audit.note(self.app, **about, detail=detail, address=address)
+        await self.gateway.audit.note(self.app, **about, detail=detail, address=self.visit.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

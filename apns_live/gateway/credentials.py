@@ -31,7 +31,6 @@ from ..errors import InvalidInput, NotAllowed
 from .admission import Known, Slots
 
 HEAD = "apnsdev1"
-_PURPOSE = "device credentials"
 _MAX_LENGTH = 4_096
 _REMEMBERED = 50_000
 MAX_SECONDS = 7 * 86_400.0
@@ -70,7 +69,7 @@ class DeviceCredentials:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._key = sealer.derive(_PURPOSE)
+        self._key = sealer.derive("device credentials")
         self._known = Known(self._load, clock, _REMEMBERED, strangers)
 
     async def mint(

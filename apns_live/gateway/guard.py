@@ -28,7 +28,6 @@ access = logging.getLogger(ACCESS)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 _OTHER = "other"
-_ENDLESS = b"text/event-stream"
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -58,8 +57,7 @@ class Guard:
             call = Call(_request_id(scope))
             CALL.set(call)
             with _span(scope) as span:
-                one = _Request(self, scope, receive, send, call.request_id, span)
-                await one.serve(self._app)
+                await _Request(self, scope, receive, send, call.request_id, span).serve(self._app)
 
 
 class _Request:
@@ -129,7 +127,7 @@ class _Request:
             return
         if message["type"] == "http.response.start":
             self._started = True
-            if any(one[1].startswith(_ENDLESS) for one in message["headers"]):
+            if any(one[1].startswith(b"text/event-stream") for one in message["headers"]):
                 # Event streams have their own limit. They do not occupy slots of other calls.
                 self._visit.end()
             self._begin(message)

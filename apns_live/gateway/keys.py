@@ -307,8 +307,7 @@ def new_account(project: str, lookup: str) -> tuple[str, bytes]:
 
 def with_token_uri(account: str, url: str) -> str:
     """Return a service account's file whose tokens come from ``url`` (the gateway's address)."""
-    facts = {**json.loads(account), "token_uri": f"{url.rstrip('/')}/token"}
-    return json.dumps(facts, indent=2)
+    return json.dumps({**json.loads(account), "token_uri": f"{url.rstrip('/')}/token"}, indent=2)
 
 
 def _digest(secret: str) -> bytes:

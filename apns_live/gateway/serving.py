@@ -35,7 +35,6 @@ from .wire.http2 import Http2
 _BACKLOG = 2_048
 _AT_ONCE = 32
 """Connections that are accepted before other tasks get their turn."""
-_NO_ROOM_SECONDS = 0.1
 _MOST_FILES = 65_536
 _OTHER_FILES = 256
 """Descriptors reserved for the database, APNs and files."""
@@ -92,7 +91,7 @@ async def serving(
             try:
                 connection, address = await loop.sock_accept(listener)
             except OSError:  # no descriptor is free, or the peer has closed
-                await asyncio.sleep(_NO_ROOM_SECONDS)
+                await asyncio.sleep(0.1)
                 continue
             context = None if certificates is None else certificates.context
             if not door.enter(address[0]):

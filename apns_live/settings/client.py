@@ -114,8 +114,7 @@ class Settings:
         if self.key is not None:
             return private_key_from_pem(pem_of(self.key), field="key").public_key()
         if self.key_file is not None:
-            pem = read_key_file(self.key_file)
-            return private_key_from_pem(pem, field="key_file").public_key()
+            return private_key_from_pem(read_key_file(self.key_file), field="key_file").public_key()
         return None
 
     def endpoint(self) -> str | Endpoint:

@@ -22,7 +22,6 @@ FILE_VARIABLE = f"{PREFIX}CONFIG"
 
 _KUBERNETES = re.compile(r"_(?:SERVICE_(?:HOST|PORT)\w*|PORT|PORT_\d+_(?:TCP|UDP|SCTP)\w*)$")
 """What Kubernetes sets for a service of the name apns-live-gateway."""
-_STRICT = (f"{PREFIX}GATEWAY_", f"{PREFIX}SERVICE_")
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 _PARTS = frozenset(one.part for one in TABLE if one.part)
 
@@ -61,8 +60,7 @@ def read(
     named = file or environ.get(FILE_VARIABLE) or None
     found = Found()
     silenced: set[str] = set()
-    layers = _from_arguments(arguments or {}), _from_environment(environ), _from_file(named)
-    for layer in layers:
+    for layer in _from_arguments(arguments or {}), _from_environment(environ), _from_file(named):
         if layer.keys() >= _KEYS:
             raise InvalidSetting(
                 f"and {layer['key_file'][0]} are both set",
@@ -128,7 +126,7 @@ def _from_environment(environ: Mapping[str, str]) -> _Layer:
             # Tests and other programs have variables with this prefix too. Outside of the gateway's
             # names, only one that looks like a misspelt setting is refused.
             near = difflib.get_close_matches(variable, variables, n=1, cutoff=0.88)
-            if near or variable.startswith(_STRICT):
+            if near or variable.startswith((f"{PREFIX}GATEWAY_", f"{PREFIX}SERVICE_")):
                 raise InvalidSetting(
                     "is not a setting",
                     field=variable,

@@ -138,8 +138,7 @@ async def keep_buttons(call: Call, buttons: Mapping[str, Button]) -> None:
                 added.on_conflict_do_update(index_elements=["app_id", "digest"], set_=newer)
             )
         old = select(table.c.id).where(table.c.created_at < call.now - BUTTON_DAYS * 86_400_000)
-        gone = delete(table).where(table.c.id.in_(old.limit(_PRUNED_AT_ONCE)))
-        await connection.execute(gone)
+        await connection.execute(delete(table).where(table.c.id.in_(old.limit(_PRUNED_AT_ONCE))))
 
 
 async def tap(call: Call) -> dict[str, bool]:
@@ -164,8 +163,7 @@ async def tap(call: Call) -> dict[str, bool]:
             raise _unknown()
         button = Button(row.title, "webhook", row.url, row.method, row.body)
         if gateway.relay is None:
-            hosts = gateway.settings.webhook_hosts
-            gateway.relay = WebhookRelay(allow=hosts, clock=gateway.clock)
+            gateway.relay = WebhookRelay(allow=gateway.settings.webhook_hosts, clock=gateway.clock)
         called = await gateway.relay.call(button, event_id=service.new_id())
         # The log has the activity that carried the button, if it is still known.
         kind, _, name = place.partition(":")

@@ -16,10 +16,6 @@ from .buttons import draw
 from .dialect import DIALECT, ID_ATTRIBUTE, Call, Refused, answered, await_result, end_answer
 from .requests import SLOTS, AlertWords, LiveCall
 
-END_DISMISSAL = 180.0
-"""Seconds that an ended card stays after an end."""
-STREAM_DISMISSAL = 120.0
-"""The same after the end of a stream."""
 _WINDOW = ("started_at", "ends_at", "frozen_remaining", "frozen_elapsed")
 _LOOKS = ("subtitle", "color", "icon", "badge", "step_color", "step_colors")
 _PARTS = 3
@@ -112,7 +108,7 @@ async def end(call: Call, body: Any = None) -> dict[str, Any]:
         )
     state = complete(said.state or {}, phase="end", now=call.moment, current=card.state)
     state = await draw(call, state, said, card.state, card.place)
-    stays = Presentation(dismiss_after=dismissal(said.state, END_DISMISSAL))
+    stays = Presentation(dismiss_after=dismissal(said.state, 180.0))
     request = End(id=card.id, content_state=state, presentation=stays, **_labels(said))
     answer = call.told(await call.service.activities.end(call.app, request, key=once))
     ignored = True if answer.status == "ignored" else None
@@ -198,8 +194,7 @@ async def _put(
         dialect=DIALECT,
     )
     # Unlike a start, a change needs no alert.
-    alert = None if said.alert is None else start_alert(said.alert, state)
-    shown = Presentation(alert=alert)
+    shown = Presentation(alert=None if said.alert is None else start_alert(said.alert, state))
     change = Update(id="", content_state=drawn, presentation=shown, **_labels(said))
     ended = None
     async with sending.one_start_at_a_time(call, starts=running is None):
@@ -247,13 +242,12 @@ async def _final(
             state = complete(said.state, phase="end", now=call.moment, current=running.state)
         elif said.buttons or (last.get("type") == "timer" and last.get("is_running") is True):
             # The end freezes a running timer.
-            asked = without_window(last)
-            state = complete(asked, phase="end", now=call.moment, current=last)
+            state = complete(without_window(last), phase="end", now=call.moment, current=last)
         if state is not None:
             state = await draw(call, state, said, running.state, f"stream:{key}")
     shown = state or (running.state if running is not None else {})
     alert = start_alert(said.alert, shown) if said.alert and shown.get("title") else None
-    stays = dismissal(said.state, STREAM_DISMISSAL)
+    stays = dismissal(said.state, 120.0)
     return End(
         id="",
         content_state=state,

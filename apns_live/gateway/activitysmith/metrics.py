@@ -54,12 +54,10 @@ async def make(call: Call, key: str) -> dict[str, Any]:
         new = insert_into(connection, _table).values(
             app_id=app, key=key, created_at=now, updated_at=now
         )
-        made = await connection.execute(new.on_conflict_do_nothing())
-        if made.rowcount:
+        if (await connection.execute(new.on_conflict_do_nothing())).rowcount:
             count = select(func.count()).where(_table.c.app_id == app)
             if (await connection.scalar(count) or 0) > MAX_METRICS:
-                text = f"An app has {MAX_METRICS} metrics at most."
-                raise Refused(400, "Too many metrics", text)
+                raise Refused(400, "Too many metrics", f"An app has {MAX_METRICS} metrics at most.")
     return {"success": True, "key": key}
 
 

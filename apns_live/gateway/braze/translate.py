@@ -290,7 +290,6 @@ def _custom(said: _Custom, field: str) -> Tree:
     elapsed = ahead * _DAY * convert(value, _DAYS, where, remedy="Give 0 to 36500 days.")
     edges = {"time_elapsed_lt": max(0.0, elapsed), "time_elapsed_gt": min(0.0, elapsed)}
     if comparison.startswith("less"):
-        parts = [{**base, "relation": name, "value": edge} for name, edge in edges.items()]
-        return {"and": parts}
+        return {"and": [{**base, "relation": name, "value": edge} for name, edge in edges.items()]}
     relation = "time_elapsed_gt" if ahead > 0 else "time_elapsed_lt"
     return {**base, "relation": relation, "value": elapsed}

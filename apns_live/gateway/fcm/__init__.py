@@ -102,8 +102,7 @@ async def token(call: Call) -> Response:
     """Answer with an access token, or with an error of OAuth (RFC 6749, 5.2)."""
     gateway = call.gateway
     try:
-        text = await call.visit.body_of(_TOKEN_BYTES)
-        given = parse_qs(text.decode(), max_num_fields=20)
+        given = parse_qs((await call.visit.body_of(_TOKEN_BYTES)).decode(), max_num_fields=20)
     except (BadBody, ValueError):
         return json_answer({"error": "invalid_request"}, 400)
     if given.get("grant_type") != [GRANT]:
@@ -113,8 +112,7 @@ async def token(call: Call) -> Response:
         key, lookup = await _signer(call, given.get("assertion", [""])[0], now)
     except InvalidGrant as error:
         call.refused()
-        body = {"error": "invalid_grant", "error_description": str(error)}
-        return json_answer(body, 400)
+        return json_answer({"error": "invalid_grant", "error_description": str(error)}, 400)
     with gateway.limits.enter_as(f"fcm tokens {key.caller}", _TOKENS_PER_MINUTE):
         # The token is signed, and is not stored.
         said = f"{lookup}.{int(now) + SECONDS}"
@@ -179,8 +177,7 @@ async def send(call: Call, body: Any = None) -> Response:
     except NoKey as error:
         raise GoogleError(401, str(error), [fcm("THIRD_PARTY_AUTH_ERROR")]) from None
     if not outcome.accepted:
-        unregistered = app.settings.get("fcm_unregistered", False) is True
-        raise failure_of(outcome, unregistered=unregistered)
+        raise failure_of(outcome, unregistered=app.settings.get("fcm_unregistered", False) is True)
     return json_answer({"name": f"{named}/{int(now * 1e6) + next(_numbers)}"})
 
 

@@ -165,7 +165,6 @@ _TYPES: Mapping[str, type[Any]] = {TEXT: str, BOOL: bool, TEXTS: dict, STRUCT: d
 Shape = Mapping[str, Any]
 
 _LABEL: Shape = {"analytics_label": TEXT}
-_NOTIFICATION: Shape = {"title": TEXT, "body": TEXT, "image": TEXT}
 _APNS: Shape = {
     "headers": TEXTS,
     "payload": STRUCT,
@@ -175,7 +174,7 @@ _APNS: Shape = {
 MESSAGE: Shape = {
     "name": TEXT,
     "data": TEXTS,
-    "notification": _NOTIFICATION,
+    "notification": {"title": TEXT, "body": TEXT, "image": TEXT},
     # These parts are for other platforms. Their fields are not read.
     "android": STRUCT,
     "webpush": STRUCT,

@@ -276,8 +276,7 @@ async def get_own_device(call: Call) -> DeviceView:
 async def report_receipts(call: Call, body: PhoneReceiptsBody) -> CountAnswer:
     """After ``dismissed`` or ``ended`` the phone gets no more updates of that activity."""
     check_joins(call, *(one.activity for one in body.receipts))
-    device = call.phone.device
-    records = [one.record(device, index) for index, one in enumerate(body.receipts)]
+    records = [one.record(call.phone.device, index) for index, one in enumerate(body.receipts)]
     return CountAnswer(count=await call.service.receipts.record(call.app, records))
 
 
@@ -288,7 +287,14 @@ async def report_receipts(call: Call, body: PhoneReceiptsBody) -> CountAnswer:
 )
 async def own_activity(call: Call, activity: str) -> StateAnswer:
     """Lets the app show the same state as its card."""
-    await _check_follows(call, activity)
+    # It follows what was started on it, and what it joined.
+    members = schema.activity_devices
+    query = select(members.c.id).where(
+        members.c.activity_id == id_named(call.app, schema.activities, activity),
+        members.c.device_id == id_named(call.app, schema.devices, call.phone.device),
+    )
+    if await call.service.database.scalar(query) is None:
+        raise NotFound(f"this device follows no activity {activity!r}")
     return msgspec.convert(await call.service.activities.get(call.app, activity), StateAnswer)
 
 
@@ -310,17 +316,6 @@ async def forget_own_device(call: Call) -> None:
     device = call.phone.device
     await call.service.devices.forget(call.app, device)
     call.gateway.credentials.forget(call.app, device)
-
-
-async def _check_follows(call: Call, activity: str) -> None:
-    """Raise `NotFound` unless the activity was started on this phone or the phone joined it."""
-    members = schema.activity_devices
-    query = select(members.c.id).where(
-        members.c.activity_id == id_named(call.app, schema.activities, activity),
-        members.c.device_id == id_named(call.app, schema.devices, call.phone.device),
-    )
-    if await call.service.database.scalar(query) is None:
-        raise NotFound(f"this device follows no activity {activity!r}")
 
 
 def _device_record(device: str, facts: DeviceFacts, user: str | None, field: str) -> DeviceRecord:
@@ -362,8 +357,7 @@ async def _register(call: Call, told: Sequence[tuple[str, TokenFacts]]) -> Count
     if others:
         await call.service.devices.register(call.app, others)
     for named, some in by_type.items():
-        tokens = call.service.tokens
-        await tokens.register_activity_tokens(call.app, some, attributes_type=named)
+        await call.service.tokens.register_activity_tokens(call.app, some, attributes_type=named)
     return CountAnswer(count=len(told))
 
 

@@ -145,10 +145,9 @@ def describe(version: str) -> dict[str, Any]:
         if one.who != "key":
             described["security"] = [{"device": []}] if one.who == "phone" else []
         if one.body is not None:
-            content = {JSON: _content(found[one.body], one.examples)}
             described["requestBody"] = {
                 "required": one.body_default is Parameter.empty,
-                "content": content,
+                "content": {JSON: _content(found[one.body], one.examples)},
             }
         elif one.takes:
             schema = {"type": "string", "minLength": 1}

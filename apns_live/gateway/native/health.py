@@ -65,11 +65,10 @@ async def metrics(call: Call) -> Response:
     settings = call.gateway.settings
     if not settings.metrics:
         raise NotFound("figures are not served here")
-    if settings.metrics_token:
-        given = call.secret()
-        if not hmac.compare_digest(given.encode(), settings.metrics_token.encode()):
-            call.refused()
-            raise NotAllowed("give the token of the figures as Authorization: Bearer", status=401)
+    token = settings.metrics_token
+    if token and not hmac.compare_digest(call.secret().encode(), token.encode()):
+        call.refused()
+        raise NotAllowed("give the token of the figures as Authorization: Bearer", status=401)
     return Response(generate_latest(Figures(call.gateway)), media_type=MEDIA_TYPE)
 
 

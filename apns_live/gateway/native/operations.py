@@ -102,8 +102,7 @@ async def list_outcomes(call: Call, query: OutcomesPage) -> PageAnswer[OutcomeVi
 )
 async def export_outcomes(call: Call) -> StreamingResponse:
     """All outcomes as JSON Lines, streamed."""
-    operation = (await _operation(call))["id"]
-    outcomes = call.service.operations.export(call.app, operation)
+    outcomes = call.service.operations.export(call.app, (await _operation(call))["id"])
 
     async def lines() -> AsyncIterator[bytes]:
         kept: list[object] = []
@@ -143,8 +142,7 @@ _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 @events("GET /v1/operations/{operation}/events", "Follow an operation", scope="operations:read")
 async def follow_operation(call: Call) -> Response:
     """Sends ``progress`` events with the newest counts. ``done`` closes the stream."""
-    found = await _operation(call)
-    events = call.service.watch(call.app, operation=found["id"])
+    events = call.service.watch(call.app, operation=(await _operation(call))["id"])
     return _stream(call, events, "progress", "done")
 
 
@@ -167,8 +165,7 @@ def _stream(call: Call, events: AsyncIterator[Followed], name: str, last: str) -
     given = call.header(b"last-event-id")
     after = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else 0
     numbers = numbers_of(after, call.service.clock.time)
-    text = _write(events, name, last, gateway.settings.heartbeat, numbers)
-    return _Following(text, held)
+    return _Following(_write(events, name, last, gateway.settings.heartbeat, numbers), held)
 
 
 class _Following(StreamingResponse):

@@ -154,9 +154,8 @@ async def list_members(
     call: Call, group: str, query: shapes.TextPage
 ) -> shapes.TextPageAnswer[views.MemberView]:
     """``kind`` is ``devices`` (those that were added directly) or ``users``."""
-    kind = kind_of(call)
     return shapes.text_page(
-        await call.service.directory.members(call.app, group, kind, **asdict(query))
+        await call.service.directory.members(call.app, group, kind_of(call), **asdict(query))
     )
 
 
@@ -223,5 +222,4 @@ async def send_notification(call: Call, body: shapes.NotifyBody) -> Accepted:
         check_audience(call.key, body.audience)
     elif call.key.groups is not None:
         check_audience(call.key, shapes.AudienceBody(everyone=True))
-    done = await call.service.notifications.send(call.app, body, key=call.once())
-    return call.told(done)
+    return call.told(await call.service.notifications.send(call.app, body, key=call.once()))

@@ -228,7 +228,6 @@ def to_end(activity: str, body: EndBody, *, reason: str = "requested") -> reques
 
 Time = Annotated[str, Meta(description="ISO 8601 in UTC")]
 Item = TypeVar("Item")
-_TIMES = ("_at", "first_session", "last_session")
 
 
 class StreamAnswer(
@@ -301,7 +300,7 @@ def text_page(found: tuple[Sequence[Item], str | None]) -> TextPageAnswer[Item]:
 
 def is_time(name: str) -> bool:
     """Whether a record's entry of this name is a time: milliseconds in the store, ISO 8601 in answers."""
-    return name.endswith(_TIMES)
+    return name.endswith(("_at", "first_session", "last_session"))
 
 
 def shown_times(value: Item) -> Item:

@@ -22,9 +22,6 @@ from . import devices, live, segments, users, words
 
 PREFIXES = ("", "/api/v1")
 """Older SDKs put ``/api/v1`` before every address."""
-_OWN = ("/apps/", "/notifications/")
-_MAX_BYTES = 4_194_304
-"""20,000 ids of a target fit in. OneSignal publishes no figure."""
 _LIVE = "/apps/{app_id}/live_activities/{activity_id:path}"
 _USER = "/apps/{app_id}/users/by/{alias_label}/{alias_id}"
 _SUBSCRIPTION = "/apps/{app_id}/subscriptions/{subscription_id}"
@@ -80,7 +77,7 @@ class OneSignal(Face):
     schemes = ("key", "bearer", "basic")
     no_key = words.INVALID_KEY
     hides_others = True
-    limit_bytes = _MAX_BYTES
+    limit_bytes = 4_194_304  # 20,000 ids of a target fit in. OneSignal publishes no figure.
 
     def __init__(self) -> None:
         device: dict[str, Any] = {"who": "anyone", "limit_bytes": devices.MAX_BYTES}
@@ -97,7 +94,7 @@ class OneSignal(Face):
 
     def owns(self, path: str) -> bool:
         """Its own paths, and all below the old prefix."""
-        return f"{path}/".startswith(_OWN) or path.startswith("/api/v1/")
+        return f"{path}/".startswith(("/apps/", "/notifications/")) or path.startswith("/api/v1/")
 
     def refuse(self, error: Exception) -> Response:
         """Return the answer to an error."""

@@ -169,8 +169,7 @@ async def confirm(call: Call, notification_id: str, body: dict[str, Any]) -> dic
     activity = said.activity
     if activity is not None and not isinstance(activity, str):
         raise InvalidInput("is not a string", "live_activity_id", "Give the id.")
-    device = said.subscription
-    record = ReceiptRecord(device=device, event="confirmed", operation=notification_id)
+    record = ReceiptRecord(device=said.subscription, event="confirmed", operation=notification_id)
     records = [record]
     if activity:
         records = [msgspec.structs.replace(record, operation=None, activity=activity)]

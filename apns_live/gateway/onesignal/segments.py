@@ -22,7 +22,6 @@ MAX_NAME = 128
 MOST = 300
 MAX_ENTRIES = 200
 _ENTRIES = Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_ENTRIES)]
-_OPERATOR = Literal["AND", "OR"]
 _KEYS = ("key", "relation", "value", "hours_ago", "radius", "lat", "long")
 
 Tree = dict[str, Any]
@@ -68,15 +67,13 @@ async def change(call: Call, body: dict[str, Any]) -> dict[str, Any]:
     if body.get("name") not in (None, found.name):
         raise InvalidInput("cannot be changed", "name", "Create a segment with the new name.")
     if body.get("filters") is not None:
-        rule = read_filters(body["filters"])
-        await call.service.segments.save(call.app, found.name, rule)
+        await call.service.segments.save(call.app, found.name, read_filters(body["filters"]))
     return {"success": True, "id": found.id}
 
 
 async def delete(call: Call) -> dict[str, Any]:
     """DELETE /apps/{app_id}/segments/{segment_id}."""
-    found = await _find(call)
-    await call.service.segments.delete(call.app, found.id)
+    await call.service.segments.delete(call.app, (await _find(call)).id)
     return {"success": True}
 
 
@@ -112,7 +109,7 @@ def read_filters(value: object, field: str = "filters") -> Tree:
             groups[-1].append(_condition(entry))
             expected = False
             continue
-        convert(operator, _OPERATOR, f"{where}.operator", remedy="Use OR or AND.")
+        convert(operator, Literal["AND", "OR"], f"{where}.operator", remedy="Use OR or AND.")
         if expected:
             problem = "is an operator where a condition is expected"
             raise InvalidInput(problem, where, "Put it between two.")

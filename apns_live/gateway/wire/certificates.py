@@ -9,8 +9,6 @@ from ...errors import InvalidSetting
 
 logger = logging.getLogger("apns_live.gateway")
 
-_LOOK_EVERY = 10
-
 
 class Certificates:
     """The TLS context of new connections. Raises `InvalidSetting` for files that cannot be used."""
@@ -25,7 +23,7 @@ class Certificates:
     def look(self) -> None:
         """Reload the files if they changed. Called once a second."""
         self._ticks += 1
-        if self._ticks % _LOOK_EVERY == 0 and self._stamp() != self._seen:
+        if self._ticks % 10 == 0 and self._stamp() != self._seen:
             self.reload()
 
     def reload(self) -> None:

@@ -147,8 +147,7 @@ class Impatient(asyncio.Protocol):
         """Begin to wait: the peer does not read."""
         super().pause_writing()
         if self._stuck is None:
-            loop = asyncio.get_running_loop()
-            self._stuck = loop.call_later(STUCK_SECONDS, self.close_now)
+            self._stuck = asyncio.get_running_loop().call_later(STUCK_SECONDS, self.close_now)
 
     def resume_writing(self) -> None:
         """Continue: the peer reads again, or is gone."""

@@ -20,7 +20,6 @@ logger = logging.getLogger("apns_live.gateway")
 
 HEAD_BYTES = 32_768
 """Of request line and header fields together."""
-_VERSIONS = ("1.0", "1.1")
 _HOST = re.compile(rb"[\w.~%!$&'()*+,;=:\[\]-]*\Z")
 _PREFACE = b"PRI * HTTP/2.0"
 _UNREADABLE = (
@@ -217,7 +216,7 @@ class Http1(Impatient, HttpToolsProtocol):
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) > 1 or (version == "1.1" and not hosts) or not all(map(_HOST.match, hosts)):
             raise httptools.HttpParserError("not one Host")
-        if version not in _VERSIONS:
+        if version not in ("1.0", "1.1"):
             raise httptools.HttpParserError("no such version")
         codings = [value for name, value in self.headers if name == b"transfer-encoding"]
         if any(coding.lower() != b"chunked" for coding in codings):
