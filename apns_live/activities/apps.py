@@ -70,8 +70,7 @@ class ProviderKeyView(TypedDict):
 
 async def apps_of(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, App]:
     """Return apps by their row ids."""
-    wanted = set(ids)
-    if not wanted:
+    if not (wanted := set(ids)):
         return {}
     found = await connection.execute(select(schema.apps).where(schema.apps.c.id.in_(wanted)))
     return {row.id: App.from_row(row) for row in found}
@@ -125,8 +124,7 @@ class Apps:
     async def get(self, public_id: str) -> App:
         """Return the app. Raises `NotFound`."""
         query = select(schema.apps).where(schema.apps.c.public_id == public_id)
-        row = await self.database.row(query)
-        if row is None:
+        if (row := await self.database.row(query)) is None:
             raise NotFound(f"there is no app {public_id!r}: create it first")
         return App.from_row(row)
 
@@ -208,8 +206,7 @@ class Apps:
         table = schema.credentials
         either = table.c.environment.in_([environment, ANY_ENVIRONMENT])
         query = select(table).where(table.c.app_id == app.row, table.c.active, either)
-        rows = await self.database.rows(query)
-        if not rows:
+        if not (rows := await self.database.rows(query)):
             raise ActivitiesError(
                 f"the app {app.id!r} has no provider key for {environment}: "
                 "add one with `apns-live apps add-key`"

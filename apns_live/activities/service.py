@@ -37,7 +37,8 @@ from .people.imports import Imports
 from .people.people import People
 from .read.operations import Followed, Operations, Watchers
 from .requests import Member
-from .send import Courier, CourierStatistics, Poll
+from .send.courier import Courier, CourierStatistics
+from .send.poll import Poll
 from .settings import ServiceSettings
 from .store.database import Database
 from .store.failures import STORE_FAILURES
@@ -101,16 +102,7 @@ class Service(Known):
         self.wakeups = Wakeups(database, clock, origin, self._heard, alone=alone)
         self.watchers = Watchers(self)
         self.apps = Apps(database, sealing, clock, new_id)
-        self.courier = Courier(
-            database=database,
-            clock=clock,
-            apps=self.apps,
-            audiences=self.audiences,
-            endpoints=endpoints,
-            settings=settings,
-            watchers=self.watchers,
-            ownership=ownership,
-        )
+        self.courier = Courier(self, self.apps, self.audiences, self.watchers, endpoints)
         limits = self.courier.limits
         self.hooks = Hooks(
             check_key=self.apps.check_key,

@@ -218,8 +218,7 @@ class Activities(Changes):
 
         Vendors let iOS end a card. So does their API here, unless the app is set otherwise.
         """
-        after = request.hand_over_after
-        if after is None:
+        if (after := request.hand_over_after) is None:
             after = app.settings.get("hand_over_after")
         if after is None and (request.dialect == "native" or request.stream_key is not None):
             after = self.core.settings.hand_over_after

@@ -95,8 +95,7 @@ async def answered(
     table = schema.idempotency
     place = {"app_id": app.row, "caller": key.caller, "key": key.key}
     query = select(table).filter_by(**place).where(table.c.created_at >= since)
-    row = await row_of(connection, query)
-    if row is None:
+    if (row := await row_of(connection, query)) is None:
         return None
     if not hmac.compare_digest(bytes(row.body_hash), key.digest or fingerprint(request)):
         raise KeyReused(

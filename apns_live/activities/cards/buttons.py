@@ -321,8 +321,7 @@ class WebhookRelay:
             await answer.aclose()
 
     async def _checked_address(self, host: str, port: int) -> str:
-        addresses = await self._resolver(host, port)
-        if not addresses:
+        if not (addresses := await self._resolver(host, port)):
             raise AddressRefused(f"{host} has no address")
         if host.lower() not in self._allow:
             for address in addresses:

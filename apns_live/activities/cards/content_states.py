@@ -125,8 +125,7 @@ class _Timer(_Card):
 
     def complete(self, state: State, current: Mapping[str, Any], now: float) -> None:
         started, ends = now, None
-        duration = state.pop("duration_seconds", None)
-        if duration is not None:
+        if (duration := state.pop("duration_seconds", None)) is not None:
             ends = now + duration
         elif current:
             started, ends = _running_window(current, now)

@@ -135,8 +135,7 @@ async def _empty(connection: AsyncConnection, table: Table, ids: Sequence[int]) 
     operations = schema.operations
     if table is schema.activities:
         query = select(operations.c.id).where(operations.c.activity_id.in_(ids)).limit(BATCH)
-        own = (await connection.scalars(query)).all()
-        if own:
+        if own := (await connection.scalars(query)).all():
             if not await _empty(connection, operations, own):
                 return False
             await connection.execute(delete(operations).where(operations.c.id.in_(own)))

@@ -179,8 +179,7 @@ class UnansweredStarts(Step):
         overdue = select(_table.c.id, _table.c.activity_id).where(
             *self.waiting(), self.time <= due, finished
         )
-        found = await self.database.rows(overdue.order_by(self.time).limit(self.batch))
-        if found:
+        if found := await self.database.rows(overdue.order_by(self.time).limit(self.batch)):
             async with self.database.write() as connection:
                 await hold(connection, schema.activities, {row.activity_id for row in found})
                 suspects = await count_unanswered(connection, [row.id for row in found], now)

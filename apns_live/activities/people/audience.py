@@ -339,8 +339,7 @@ async def load_segment(
 ) -> filters.Filter:
     """Return the filter of a segment by name or id. Raises `InvalidInput` when there is none."""
     query = select(schema.segments.c.filter).where(is_named(app, name_or_id)).limit(1)
-    text = await connection.scalar(query)
-    if text is not None:
+    if (text := await connection.scalar(query)) is not None:
         return filters.parse_filter(json.loads(text), field=field)
     if name_or_id in DEFAULTS:
         return filters.parse_filter(DEFAULTS[name_or_id], field=field)

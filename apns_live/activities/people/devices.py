@@ -26,9 +26,15 @@ from ..store.commit import Batch
 from ..store.database import Growth
 from ..store.statements import chunks, in_turns, rows_of, view_of, with_rows
 from .people import rows_of_users
-from .records import DeviceRecord, TokenRecord, check_device, check_token
+from .records import (
+    DeviceRecord,
+    DeviceView,
+    StartTokenView,
+    TokenRecord,
+    check_device,
+    check_token,
+)
 from .suspects import SUSPECT, note_switched_off
-from .views import DeviceView, StartTokenView
 
 TOLD = tuple(name for name in DeviceRecord.__struct_fields__ if name not in {"id", "user"})
 """The fields of a device except its id and its user."""

@@ -17,7 +17,7 @@ from ..core import Part
 from ..finding import find, find_id
 from ..store import schema
 from ..store.statements import rows_of, view_of
-from . import views
+from . import records as views
 from .audience import is_named, no_segment
 from .devices import devices_with_user
 from .suspects import SUSPECT

@@ -74,8 +74,7 @@ async def set_values(
             for position, entry in enumerate(entries)
         ]
         for part in chunks(rows):
-            statement = _SET.replace("OWNER", owner)
-            await with_rows(connection, statement, part, app=app.row, now=now)
+            await with_rows(connection, _SET.replace("OWNER", owner), part, app=app.row, now=now)
         # The rest of a longer list, or of a removed value. A tag is never a list.
         shorter = [
             (row, namespace, name, len(entries))

@@ -79,8 +79,7 @@ async def count_unanswered(connection: AsyncConnection, rows: Iterable[int], now
     Returns how many tokens became suspect. The caller holds the activities.
     """
     settled = (await with_rows(connection, _SETTLE, rows, now=now)).scalars()
-    overdue = sorted(settled)
-    if not overdue:
+    if not (overdue := sorted(settled)):
         return 0
     tokens = sorted((await with_rows(connection, _UNANSWERED, overdue)).scalars())
     suspects = 0

@@ -11,7 +11,7 @@ from ..apps import App
 from ..decodes import undecodable
 from ..finding import find_id, id_named
 from ..people.devices import Devices
-from ..people.views import DeviceView
+from ..people.records import DeviceView
 from ..store.database import Database
 from ..store.reached import of_device
 from ..store.schema import activities, activity_devices, devices, receipts
@@ -106,8 +106,7 @@ def _of_card(
         remedy = "Nothing, where the app was deleted or the card has ended; else register the token again."
         yield Finding("token", "fail", said, remedy)
         return
-    problem = undecodable(app.settings, version, card.attributes_type, card.content_state)
-    if problem:
+    if problem := undecodable(app.settings, version, card.attributes_type, card.content_state):
         said = f"{name}: version {version} of the app does not decode the newest state: {problem}"
         yield finding("contract", "undecodable", said)
     said = f"{name} was started at {to_text(card.started_at)}"

@@ -102,8 +102,7 @@ class Broadcasting:
         query = select(table.c.verdict, table.c.reason).where(
             table.c.operation_id == newest.id, table.c.device_id == 0
         )
-        row = await self.database.row(query.limit(1))
-        if row is None:
+        if (row := await self.database.row(query.limit(1))) is None:
             return False
         self._finished(activity, "" if row.verdict == "accepted" else row.reason or row.verdict)
         return True

@@ -17,18 +17,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ...client import Client, Endpoint
 from ...client.statistics import Times
-from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput
 from ..apps import App, Apps
+from ..core import Core
 from ..people.audience import Audiences
 from ..read.operations import Watchers
 from ..requests import Member
 from ..requests.notify import KIND as NOTIFICATION
-from ..settings import ServiceSettings
 from ..store import schema
-from ..store.database import Database
 from ..store.failures import STORE_FAILURES
-from ..store.ownership import PARTITIONS, Ownership
+from ..store.ownership import PARTITIONS
 from .apns_clients import Carriers, CarrierStatistics, KnownApps
 from .backlog import ActivityBacklog
 from .broadcasting import Broadcasting
@@ -89,16 +87,14 @@ class Courier:
 
     def __init__(
         self,
-        *,
-        database: Database,
-        clock: Clock,
+        core: Core,
         apps: Apps,
         audiences: Audiences,
-        endpoints: Mapping[str, str | Endpoint],
-        settings: ServiceSettings,
         watchers: Watchers,
-        ownership: Ownership,
+        endpoints: Mapping[str, str | Endpoint],
     ) -> None:
+        database, clock, ownership = core.database, core.clock, core.ownership
+        settings = core.settings
         self._watchers = watchers
         self.apps = KnownApps(apps)
         self._backlog = ActivityBacklog(database, ownership, clock)
@@ -381,8 +377,7 @@ class Courier:
         ):
             self._backlog.behind.discard(activity.id)  # Its owner finds it.
             return None
-        app = await self.apps.get(activity.app_id)
-        if app is None:
+        if (app := await self.apps.get(activity.app_id)) is None:
             return None
         self.starts.begin(app, activity, operations)
         wanted = open_changes(operations)

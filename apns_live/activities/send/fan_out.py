@@ -260,8 +260,7 @@ class FanOut:
         page = list({recipient.device: recipient for recipient in reversed(part.page)}.values())
         page.reverse()  # a device with two tokens gets one push
         async with self._setting.database.write() as connection:
-            shard = part.shard
-            if shard is None:
+            if (shard := part.shard) is None:
                 await self.keep(connection)
             first = self.leads and not (self.sent or self.kind.operation.cursor)
             intended: Intended | None = None
@@ -384,8 +383,7 @@ class FanOut:
                 if part is not None:
                     yield part
         while shared or not self.leads:
-            part = await self._claim()
-            if part is not None:
+            if (part := await self._claim()) is not None:
                 yield part
             elif not self.leads or await self._all_over():
                 return
@@ -441,8 +439,7 @@ class FanOut:
             await self._wait()  # the cursor moves past what was read before
         row = each.query.with_only_columns(each.place, maintain_column_froms=True)
         row = row.where(each.place > after).order_by(each.place.desc()).limit(1)
-        last = await self._setting.database.scalar(row)
-        if last is None:
+        if (last := await self._setting.database.scalar(row)) is None:
             return after, False
         ends = [*islice(range(after, last, span), CUT), min(after + span * CUT, last)]
         behind = [end + each.behind for end in ends]
@@ -457,8 +454,7 @@ class FanOut:
         """Claim a shard and read its recipients; None if there is none."""
         if self.stopped or self.refused or self.left or self._setting.ownership.fenced:
             return None
-        shard = await self._shards.claim(self._setting.database, self.operation)
-        if shard is None:
+        if (shard := await self._shards.claim(self._setting.database, self.operation)) is None:
             return None
         part = Part((), shard.until, shard)
         self._parts.add(part)

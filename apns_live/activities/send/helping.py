@@ -62,8 +62,7 @@ class Helping:
             kind = partial(NotificationKind, self.setting, app, operation, request)
         else:
             query = select(activities).where(activities.c.id == operation.activity_id)
-            activity = await database.row(query)
-            if activity is None:
+            if (activity := await database.row(query)) is None:
                 return
             environment = activity.environment
             kind = partial(start_kind, self.setting, app, activity, operation)

@@ -92,11 +92,9 @@ class Wording:
 
     def message_in(self, language: str | None) -> Any:
         """Return the message, ready to send."""
-        made = self._made.get(language)
-        if made is None:
+        if (made := self._made.get(language)) is None:
             best = best_language(self.languages, language)
-            made = self._made.get(best)
-            if made is None:
+            if (made := self._made.get(best)) is None:
                 message = payload.encode(self.message(best), now=self.now)
                 made = self.carrier.client.prepare(message)
             self._made[best] = self._made[language] = made

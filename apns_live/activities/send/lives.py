@@ -39,8 +39,6 @@ AFTER_CRASH = 2
 following a crash get timestamps above that.
 """
 _OPERATIONS_KEPT = 64
-
-
 _EVERY = 2**62
 _MEMBERS = """
 SELECT members.id, members.device_id, members.token, members.environment,
@@ -120,8 +118,7 @@ class Lives:
         """
         if activity.version == 0:
             return None
-        live = self._lives.pop(activity.id, None)
-        if live is None:
+        if (live := self._lives.pop(activity.id, None)) is None:
             live = Live(app, activity.id, activity.partition, self._decided)
         self._lives[activity.id] = live
         for environment in live.environments:
@@ -171,8 +168,7 @@ class Lives:
         Only unfinished operations ring; devices that join later get the state alone.
         """
         for row in reversed(changes):
-            alert = msgspec.json.decode(row.request, type=Presentation).alert
-            if alert is not None:
+            if (alert := msgspec.json.decode(row.request, type=Presentation).alert) is not None:
                 return Newest(activity, alert, row.version)
         before = live.newest
         if live.unfinished and before is not None and before.alert is not None:
@@ -314,8 +310,7 @@ class Lives:
 
     def join(self, app: App, row: int, members: Sequence[Member]) -> bool:
         """Add devices with a new token; return False if the activity must be read first."""
-        live = self._lives.get(row)
-        if live is None:
+        if (live := self._lives.get(row)) is None:
             return False
         carriers = {
             environment: self.carriers.known(app, environment)
@@ -335,8 +330,7 @@ class Lives:
 
     def leave(self, row: int, token: str) -> None:
         """Remove a token."""
-        live = self._lives.get(row)
-        if live is not None:
+        if (live := self._lives.get(row)) is not None:
             live.leave(token)
             self.touch(live)
 
@@ -356,14 +350,12 @@ class Lives:
 
     def grew(self, row: int) -> None:
         """Note that the store may have devices that are not in memory."""
-        live = self._lives.get(row)
-        if live is not None:
+        if (live := self._lives.get(row)) is not None:
             live.complete, live.incomplete = False, True
 
     def forget(self, row: int) -> None:
         """Unload an activity that has no card left."""
-        live = self._lives.get(row)
-        if live is not None:
+        if (live := self._lives.get(row)) is not None:
             live.to_read = False  # there is nothing left to read
         if live is not None and live.settled:
             self._touched.discard(live)
@@ -383,8 +375,7 @@ class Lives:
             self.touch(live)
             return
         batch = self.recorder.noting(live.partition)
-        operation = live.operations.get(version)
-        if operation is not None:
+        if (operation := live.operations.get(version)) is not None:
             batch.add(live.app.row, operation, device, outcome)
         batch.activities.add(live.row)
         if outcome.verdict is Verdict.ACCEPTED:
@@ -417,8 +408,7 @@ class Lives:
                 self.refused(live.app, live.row, live.refusal)
                 continue
             if live.unfinished:
-                on_channel = self.on_channel(live.newest.activity)
-                if on_channel is None:
+                if (on_channel := self.on_channel(live.newest.activity)) is None:
                     continue  # `broadcast` triggers the next check
                 live.unfinished = False
                 reason = live.stopped[:255] or on_channel or None
@@ -445,8 +435,7 @@ class Lives:
             if live is not None and live.settled and live.version == version:
                 self._let_go(live)
         for row in written.kept:
-            if (live := self._lives.get(row)) is not None:
-                live.complete, live.incomplete = False, True
+            self.grew(row)
         self._make_room()
 
     @staticmethod

@@ -97,8 +97,7 @@ class Recorder:
             fence = Fence(of.row, of.epoch, is_shard=True)
         else:
             fence = Fence(of, self.ownership.terms.get(of, NOT_HELD))
-        part = self._parts.get(fence)
-        if part is None:
+        if (part := self._parts.get(fence)) is None:
             part = self._parts[fence] = Batch()
         return part
 

@@ -122,8 +122,7 @@ class Batch:
     def add(self, app: int, operation: int, device: int, outcome: Outcome) -> None:
         """Add an outcome."""
         accepted = outcome.verdict is Verdict.ACCEPTED
-        counts = self.counts.get(operation)
-        if counts is None:
+        if (counts := self.counts.get(operation)) is None:
             counts = self.counts[operation] = [0, 0]
         counts[not accepted] += 1
         self.outcomes.append(

@@ -81,8 +81,7 @@ def explained(error: Exception, database: object, *, committing: bool = False) -
 
     ``committing``: the commit was running, so its result is unknown.
     """
-    kind = _kind(error)
-    if kind is None:
+    if (kind := _kind(error)) is None:
         return error
     what = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
     cause = f"{type(error).__name__}: {what[0]}" if isinstance(error, OSError) else what[0]
@@ -115,8 +114,7 @@ def _kind(error: Exception) -> type[Busy | StoreError] | None:
         return None
     if error.connection_invalidated:
         return StoreError
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    if state:
+    if state := str(getattr(error.orig, "sqlstate", None) or ""):
         if state in _AGAIN:
             return Busy
         return StoreError if state.startswith(_UNUSABLE) else None

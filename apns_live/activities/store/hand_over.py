@@ -83,8 +83,7 @@ async def leave_first(connection: AsyncConnection, activity: Row[Any], now: int)
     """
     table: Table = _members
     over = and_(awaited(activity), first_begun() <= now - ACTIVE_MILLISECONDS)
-    tokens = list(await connection.scalars(select(table.c.token).where(over)))
-    if tokens:
+    if tokens := list(await connection.scalars(select(table.c.token).where(over))):
         second = {
             "started_at": table.c.handed_over_at,
             "acknowledged_version": table.c.handed_over_version,

@@ -314,8 +314,7 @@ class Leases(Ownership):
         """See `Ownership.guard`. Costs one statement."""
         rows = await connection.execute(_GUARD, {"partitions": sorted(terms), "me": self._owner})
         held = {row.partition: row.epoch for row in rows}
-        lost = frozenset(each for each, epoch in terms.items() if held.get(each) != epoch)
-        if lost:
+        if lost := frozenset(each for each, epoch in terms.items() if held.get(each) != epoch):
             raise NotOwner(lost)
 
     async def open(self) -> None:

@@ -174,8 +174,7 @@ async def run(
 @lru_cache(maxsize=256)
 def _prepared(dialect: str, statement: str, parameters: tuple[tuple[str, type], ...]) -> Any:
     binds = [bindparam(name, type_=_TYPES[kind]) for name, kind in parameters]
-    found = _GIVEN.search(statement)
-    if found is not None:
+    if (found := _GIVEN.search(statement)) is not None:
         columns = [column.split(maxsplit=1) for column in found[2].split(",")]
         source = f"{_SOURCES[dialect]} AS listed"
         chosen = ", ".join(

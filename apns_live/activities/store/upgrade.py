@@ -187,8 +187,7 @@ async def _build(patient: Database, index: str) -> None:
     """Build an index without blocking writers. A half-built one is dropped first."""
     name = index.split(maxsplit=1)[0]
     async with patient.own_connection() as connection:
-        valid = await connection.scalar(_IS_VALID, {"name": name})
-        if valid is False:
+        if (valid := await connection.scalar(_IS_VALID, {"name": name})) is False:
             await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
         if not valid:
             await connection.execute(text(_CONCURRENTLY + index))

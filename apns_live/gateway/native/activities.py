@@ -8,7 +8,7 @@ from msgspec.structs import asdict
 from ...activities.accept.idempotency import Key, Once
 from ...activities.accept.streams import Streamed
 from ...activities.checks import at_most
-from ...activities.people.views import FollowerView, StreamView
+from ...activities.people.records import FollowerView, StreamView
 from ...activities.read.operations import ActivityCounts, ActivityRow, OperationView
 from ...activities.requests import Accepted
 from ...activities.times import to_text

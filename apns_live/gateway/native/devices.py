@@ -13,8 +13,15 @@ from msgspec.structs import asdict
 from sqlalchemy import select
 
 from ...activities.finding import id_named
-from ...activities.people.records import DeviceRecord, TokenRecord, check_token
-from ...activities.people.views import DeviceView, ListedDevice, TokenView, WholeDevice
+from ...activities.people.records import (
+    DeviceRecord,
+    DeviceView,
+    ListedDevice,
+    TokenRecord,
+    TokenView,
+    WholeDevice,
+    check_token,
+)
 from ...activities.store import schema
 from ...errors import InvalidInput, NotFound
 from ..calls import Call

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from ...activities.people import views
+from ...activities.people import records as views
 from ...activities.people.audience import DryRun, Segment
 from ...activities.requests import Accepted
 from ...errors import NotFound
