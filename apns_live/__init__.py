@@ -1,7 +1,6 @@
 """Sends Live Activity pushes directly to APNs. Includes a local fake APNs for tests.
 
-Names are imported on first use, so that importing a part (the command line, the pytest plugin)
-does not load the rest.
+Names are imported on first use, so that a part (the command line, say) does not load the rest.
 """
 
 from importlib import import_module

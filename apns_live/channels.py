@@ -18,13 +18,12 @@ from typing import Any
 
 import httpx
 
-from .answers import Answer, read_answer
 from .clock import Clock, SystemClock
 from .credentials import ProviderToken, ProviderTokens
 from .errors import ChannelError, ClientClosed, ConnectFailed, InvalidSetting, ManagementUnreachable
 from .payload import ChannelId, check_bundle_id, check_channel
 from .pool.connect import make_ssl_context
-from .reasons import Retry
+from .reasons import Answer, Retry, read_answer
 from .refusals import refused
 from .retry import Circumstances, Link, next_step
 
@@ -72,9 +71,7 @@ _OPERATIONS = {
     "list": ("GET", "all-channels", 200),
     "delete": ("DELETE", "channels", 204),
 }
-"""The method, the collection, and the status of success of each operation. Only a create may not be
-sent twice.
-"""
+"""Method, collection and status of success of each operation. A create is never sent twice."""
 
 
 @dataclass(slots=True, eq=False)
@@ -129,9 +126,9 @@ class Channels:
     async def create(self, storage_policy: int = 1) -> BroadcastChannel:
         """Create a channel and return it.
 
-        With ``storage_policy`` 1 APNs stores the newest message for up to 8 hours; with 0 it stores
-        nothing and allows more pushes. The policy cannot be changed. Raises `ChannelError` if APNs
-        refuses, or if its answer is lost (then `list` shows whether the channel exists),
+        With ``storage_policy`` 1 APNs stores the newest message for up to 8 hours; with 0 nothing,
+        and it allows more pushes. The policy cannot be changed. Raises `ChannelError` if APNs
+        refuses, or if its answer is lost (then `list` shows whether it exists),
         `ManagementUnreachable` or `ConnectFailed` if the host cannot be reached, `InvalidSetting`
         for another policy.
         """

@@ -1,8 +1,7 @@
 """Provider keys and provider tokens, which authenticate the sender to APNs.
 
 Apple, "Establishing a token-based connection to APNs": an ES256 JWT with the key id in its header
-and the team id in its claims, not older than an hour, and not renewed on a connection more often
-than every 20 minutes.
+and the team id in its claims, at most an hour old, renewed at most every 20 minutes.
 
 A token is a pure function of the key and a time window. With deterministic signatures (RFC 6979) every
 process computes the same bytes, without coordination.
@@ -93,8 +92,7 @@ class ProviderKey:
     def from_pem(cls, pem: str | bytes, *, key_id: str, team_id: str) -> ProviderKey:
         r"""Read the key's PEM text, for example from an environment variable.
 
-        Also taken: base64 of the PEM, ``\n`` written out, and line ends lost to a one-line setting.
-        Raises `InvalidKey`.
+        Also taken: base64, ``\n`` written out, line ends lost in a setting. Raises `InvalidKey`.
         """
         return cls(private_key_from_pem(pem, field="pem"), key_id=key_id, team_id=team_id)
 
@@ -107,8 +105,7 @@ class ProviderKey:
         """
         if type(issued_at) is not int or not 0 <= issued_at < 10**11:
             raise refused(InvalidSetting, "issued_at", "issued_at", issued_at=issued_at)
-        # Build the bytes here, because a JSON library's spaces and key order would change the
-        # signature.
+        # A JSON library's spaces and key order would change the signature.
         header = _base64(f'{{"alg":"ES256","kid":"{self.key_id}"}}'.encode())
         claims = _base64(f'{{"iss":"{self.team_id}","iat":{issued_at}}}'.encode())
         signing_input = header + b"." + claims

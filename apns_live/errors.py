@@ -121,8 +121,7 @@ class Http2Error(TransportError):
 class Http2ConnectionError(Http2Error):
     """The connection must end. A GOAWAY with ``code`` is among the bytes to send.
 
-    ``events`` has the events that ``receive()`` had decoded from the same bytes before the error.
-    Answers among them are valid.
+    ``events`` has what ``receive()`` decoded from the same bytes before; answers in it are valid.
     """
 
     events: tuple[object, ...] = ()

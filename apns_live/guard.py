@@ -7,8 +7,7 @@ from collections.abc import Callable
 logger = logging.getLogger("apns_live")
 
 RAISED = (Exception, asyncio.CancelledError)
-"""What a caller's code may raise without an effect on others. KeyboardInterrupt and SystemExit end
-the program and pass."""
+"""What a caller's code may raise without effect. KeyboardInterrupt and SystemExit pass."""
 
 
 class Guarded:

@@ -99,8 +99,7 @@ class Portal:
     def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run ``work()`` on the loop and return its result; any thread but the loop's may call.
 
-        KeyboardInterrupt (or any other exception thrown into the waiting thread) cancels the
-        work and is raised on.
+        KeyboardInterrupt (or another exception in the waiting thread) cancels the work and passes.
         """
         if threading.current_thread() is self._thread:
             raise ApnsLiveError(

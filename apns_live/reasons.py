@@ -1,4 +1,4 @@
-"""The table of Apple's reasons, each with its verdict and retry policy.
+"""Reads APNs' answers, and the table of Apple's reasons, each with its verdict and retry policy.
 
 Sources: Apple, "Handling notification responses from APNs" and "Handling error responses from
 Apple Push Notification service"; if APNs sends another spelling of a reason, both are listed. An
@@ -8,13 +8,25 @@ Apple advises to retry a 5xx after 15 minutes. The state of a live activity is o
 the policies retry within a minute, up to the deadline.
 """
 
+import datetime
+import email.utils
 import enum
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from . import explain
 from .errors import InvalidInput
 from .outcome import Verdict
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_REASON_LIMIT = 100
+_MILLISECONDS_LIMIT = 253_402_300_799_000
+"""The end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +188,78 @@ def classify(status: int, name: str) -> Reason:
         # The reason decides over an unexpected status, unless it suggests a retry.
         verdict, retry = known.verdict, Retry.NEVER
     return Reason(name, (status,), verdict, retry, "not in Apple's documentation", "Report it.")
+
+
+class _Body(msgspec.Struct, gc=False):
+    reason: object = None
+    timestamp: object = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A refusal, decoded. ``retry_after`` is seconds from now, or None."""
+
+    status: int
+    reason: str
+    row: Reason
+    timestamp: datetime.datetime | None = None
+    retry_after: float | None = None
+    skew: float | None = None
+    """Seconds that our clock is ahead of the server's, or None if the answer has no date."""
+
+
+def header(headers: Headers, name: bytes) -> str:
+    """Return a header's text, or ""."""
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
+
+
+def read_answer(status: int, headers: Headers, body: bytes, wall: float) -> Answer:
+    """Return a decoded refusal. ``wall`` is our time in seconds since 1970.
+
+    An answer may contain anything, also from a proxy in between; this never raises.
+    """
+    reason, timestamp = "", None
+    if body:
+        try:
+            parsed = _decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            parsed = None
+        if parsed is not None:
+            if isinstance(parsed.reason, str):
+                reason = parsed.reason[:_REASON_LIMIT]
+            if status == 410:
+                timestamp = _milliseconds(parsed.timestamp)
+    retry_after = skew = None
+    date = header(headers, b"date")
+    if date and (told := _http_date(date)) is not None:
+        skew = wall - told
+    text = header(headers, b"retry-after").strip()
+    # Seconds or an HTTP date (RFC 9110, 10.2.3).
+    if text.isascii() and text.isdigit():
+        retry_after = float(text[:9])
+    elif text and (told := _http_date(text)) is not None:
+        retry_after = max(0.0, told - wall)
+    return Answer(status, reason, classify(status, reason), timestamp, retry_after, skew)
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def _milliseconds(value: object) -> datetime.datetime | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not math.isfinite(value) or not 0 <= value <= _MILLISECONDS_LIMIT:
+        return None
+    return datetime.datetime.fromtimestamp(value / 1000, datetime.UTC)
 
 
 def listed() -> list[dict[str, str]]:

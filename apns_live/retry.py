@@ -99,7 +99,14 @@ def next_step(row: Reason, seen: Circumstances) -> Step:
                 return Step(False, None, row.verdict, link)
             return Step(seen.may_retry, 0.0, row.verdict, link)
         case Retry.TWO_TRIES:
-            return _two_tries(row, policy, seen)
+            link = Link.RETIRE if seen.connection_fresh else Link.KEEP
+            if not seen.replay_safe:
+                return Step(False, None, Verdict.UNKNOWN, link, may_have_been_sent=True)
+            delay = policy.delay(seen.tries)
+            if delay is None:
+                return Step(False, 60.0, row.verdict, link, may_have_been_sent=True)
+            delay = max(delay, seen.retry_after or 0.0)
+            return Step(seen.may_retry, delay, row.verdict, link, may_have_been_sent=True)
         case Retry.NEW_LINK:
             return _delayed(row, policy.backoff(seen.tries), seen, Link.RETIRE)
         case _:
@@ -109,14 +116,3 @@ def next_step(row: Reason, seen: Circumstances) -> Step:
 
 def _delayed(row: Reason, delay: float, seen: Circumstances, link: Link) -> Step:
     return Step(seen.may_retry, max(delay, seen.retry_after or 0.0), row.verdict, link)
-
-
-def _two_tries(row: Reason, policy: Policy, seen: Circumstances) -> Step:
-    link = Link.RETIRE if seen.connection_fresh else Link.KEEP
-    if not seen.replay_safe:
-        return Step(False, None, Verdict.UNKNOWN, link, may_have_been_sent=True)
-    delay = policy.delay(seen.tries)
-    if delay is None:
-        return Step(False, 60.0, row.verdict, link, may_have_been_sent=True)
-    delay = max(delay, seen.retry_after or 0.0)
-    return Step(seen.may_retry, delay, row.verdict, link, may_have_been_sent=True)

@@ -7,12 +7,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..answers import Answer, read_answer
 from ..clock import Clock
 from ..http2 import ResponseReceived
 from ..outcome import Verdict
 from ..pool import Carrier, Push
-from ..reasons import Retry
+from ..reasons import Answer, Retry, read_answer
 from ..retry import Circumstances, Step, next_step
 
 _RENEWS = (Retry.NEW_TOKEN_ONCE, Retry.NEW_LINK_ONCE, Retry.NEW_KEY_LINK)
@@ -147,8 +146,7 @@ class Refusals:
             ),
         )
         if push.last is not None and push.last[1].may_have_been_sent:
-            # A 500 came before, so a phone may have got that first push, whatever the answer is
-            # now.
+            # A 500 came before, so a phone may have got that push, whatever the answer now.
             step = replace(step, may_have_been_sent=True)
         push.last = (answer, step)
         if retry is Retry.BACKOFF_TOKEN and step.delay is not None:

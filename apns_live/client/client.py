@@ -347,8 +347,11 @@ class Client:
         self._engine.stop_sources()
         try:
             await self._sharing.close(patience)
-            if patience > 0:
-                await self._drained(deadline)
+            while patience > 0 and (self._engine.busy() or len(self._room)):
+                left = deadline - self.clock.monotonic()
+                if left <= 0:
+                    break
+                await self._engine.changed(left)
         finally:
             try:
                 self._room.close()
@@ -358,14 +361,6 @@ class Client:
                     await self._channels.aclose()
             finally:
                 self._end.set_result(None)
-
-    async def _drained(self, deadline: float) -> None:
-        """Return when no push is waiting or in flight, at ``deadline`` at the latest."""
-        while self._engine.busy() or len(self._room):
-            left = deadline - self.clock.monotonic()
-            if left <= 0:
-                return
-            await self._engine.changed(left)
 
     # Helpers
 

@@ -9,13 +9,12 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from ..answers import header
 from ..clock import Alarm, Clock, timeout
 from ..guard import Guarded
 from ..http2 import EncodedString, ResponseReceived
 from ..outcome import Outcome, Verdict
 from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Transport
-from ..reasons import REPLAY_DELAYS
+from ..reasons import REPLAY_DELAYS, header
 from ..retry import TOTAL_LIMIT, Link
 from .attachment import Attachment, End, TokenSource, WorkSource
 from .backoff import Refusals

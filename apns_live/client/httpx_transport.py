@@ -1,8 +1,7 @@
 """The second, slow transport, on httpx: for proxies that break ours, and for comparison in tests.
 
-It knows less than our own transport: httpx opens at most 100 streams, loses answers after GOAWAY
-and hides the codes of RST_STREAM. So it may report UNKNOWN for a push that ours would send again;
-never the reverse.
+It knows less than ours: httpx opens at most 100 streams, loses answers after GOAWAY and hides the
+codes of RST_STREAM. So it may report UNKNOWN where ours would send again; never the reverse.
 """
 
 import asyncio

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..answers import Answer
 from ..errors import InvalidInput, InvalidToken
 from ..guard import RAISED
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, are_tokens, check_token
 from ..pool import Loss, Push
+from ..reasons import Answer
 from ..retry import Link, Step
 
 WORTH_ANOTHER_TRY = (Verdict.RETRY_LATER, Verdict.SLOW_DOWN, Verdict.REFRESH_CREDENTIALS)

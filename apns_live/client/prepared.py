@@ -67,25 +67,22 @@ class HeaderBook:
         if found is None:
             if len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
-            found = self._kept[key] = self._make(encoded, channel)
+            values = encoded.headers(self._bundle_id)
+            if channel is not None:
+                del values["apns-topic"]
+                values["apns-channel-id"] = channel
+            fields = [
+                (name.encode(), value.encode(), Indexing.VALUE if name in _ALIKE else Indexing.NAME)
+                for name, value in values.items()
+            ]
+            found = self._kept[key] = HeaderSet(
+                tuple(fields),
+                id_name=b"apns-id" if channel is None else b"apns-request-id",
+                never_index_authorization=self._never_index,
+            )
         return found
 
     def forget_tokens(self) -> None:
         """Drop the headers with provider tokens, because the key was replaced."""
         for headers in self._kept.values():
             headers.forget()
-
-    def _make(self, encoded: EncodedMessage, channel: str | None) -> HeaderSet:
-        values = encoded.headers(self._bundle_id)
-        if channel is not None:
-            del values["apns-topic"]
-            values["apns-channel-id"] = channel
-        fields = [
-            (name.encode(), value.encode(), Indexing.VALUE if name in _ALIKE else Indexing.NAME)
-            for name, value in values.items()
-        ]
-        return HeaderSet(
-            tuple(fields),
-            id_name=b"apns-id" if channel is None else b"apns-request-id",
-            never_index_authorization=self._never_index,
-        )

@@ -208,8 +208,7 @@ class Run:
     def start(self) -> None:
         """Start the run, once.
 
-        Raises `ClientClosed` if the client is closed, `InvalidSetting` for a file of drops that
-        cannot be made.
+        Raises `ClientClosed`, or `InvalidSetting` if the file of drops cannot be made.
         """
         if self.life is Life.NEW:
             if self.end is not End.OPEN:

@@ -18,7 +18,7 @@ from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import End, Update, check_token
 from ..refusals import refused
-from .audience import Audience
+from .audience import Audience, Publication, Variant
 from .budget import FULL, Account, Budget, Urgency, decide, for_device
 from .dispatch import Dispatch
 from .encoding import one_spelling
@@ -26,7 +26,6 @@ from .journal import ALL, ActivityRecord, Entry, MembersRecord, ProgressRecord, 
 from .lane import HEADROOM_URGENT, Lane, restore_lane
 from .lanes import Lanes
 from .pacing import NEVER, SpikeGuard, Trouble, follows
-from .publication import Publication, Variant
 from .state import Options, State, Ticket, expired, make_state, unsent
 from .statistics import ActivityReport
 from .writer import Home
@@ -57,8 +56,7 @@ class Version(Ticket):
     """Returned by `put`. Await it for the report when every token has this state or a newer one.
 
     ``number`` is None while the state is held (a minimum interval, timestamps too far ahead);
-    ``outcome`` is set only if it was not published, because it was replaced, too old, or the
-    delivery closed.
+    ``outcome`` is set only if it was not published (replaced, too old, the delivery closed).
     """
 
     __slots__ = ("_activity", "number")
@@ -535,8 +533,7 @@ class Activities:
     def claim(self, token: str, home: LiveActivity) -> Lane | None:
         """Assign a token to an activity. Return the token's own lane, which is removed.
 
-        Raises InvalidToken, and InvalidInput if the token belongs to another activity or has a push
-        in flight.
+        Raises InvalidToken; InvalidInput for a token of another activity or with a push in flight.
         """
         check_token(token, message=CHANGE)
         owner = self.owners.setdefault(one_spelling(token), home)

@@ -65,8 +65,7 @@ class Law(enum.StrEnum):
 class Account(NamedTuple):
     """An activity's used budget: ``used`` pushes, as of ``start`` (seconds since 1970).
 
-    In a window, the pushes since it began at ``start``; in a bucket, the pushes missing from it at
-    ``start``.
+    In a window, the pushes since ``start``; in a bucket, the pushes missing at ``start``.
     """
 
     start: float

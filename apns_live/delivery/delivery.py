@@ -376,11 +376,9 @@ class Delivery:
         again and unsent ones are sent. Pushes of unknown outcome are sent again for updates and
         ends, and reported as UNKNOWN for starts; ``resend_unknown`` overrides this. ``tokens`` may
         be None if the source was read to its end before. ``deadline`` is in seconds from now.
-        ``dedupe`` and ``drops_to`` are as in `Client.fan_out`, but do not remember tokens from
-        before a restart.
+        ``dedupe`` and ``drops_to`` are as in `Client.fan_out`, but forget tokens at a restart.
 
-        Raises InvalidPayload or InvalidInput for invalid arguments, DeliveryError while a fan-out
-        with this name is running.
+        Raises InvalidPayload, InvalidInput, or DeliveryError while a fan-out of this name runs.
         """
         self._dispatch.check_open()
         check_deadline(deadline)

@@ -3,9 +3,8 @@
 Lanes come first, because each has at most one push in flight and a caller waits for it. Activities
 and fan-outs share the rest in equal slices, so that a long fan-out does not delay others.
 
-With a journal nothing is sent before its intent is committed: chosen pushes pass through the
-writer, then wait in a short queue. A push that was replaced or withdrawn meanwhile is dropped
-there.
+With a journal nothing is sent before its intent is committed: chosen pushes pass the writer, then
+wait in a short queue. A push that was replaced or withdrawn meanwhile is dropped there.
 """
 
 from collections import Counter, defaultdict, deque

@@ -1,8 +1,7 @@
 """Small changes to an encoded message.
 
-A state is checked and encoded once, when it is submitted. Later changes by delivery (timestamp,
-priority, an alert of a replaced state) are made in the encoded bytes, so that the caller's objects need
-not be kept.
+A state is checked and encoded once, when submitted. Later changes by delivery (timestamp, priority,
+an alert of a replaced state) are made in the encoded bytes, so the caller's objects are not kept.
 """
 
 from typing import Any

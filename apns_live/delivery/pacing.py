@@ -92,8 +92,7 @@ def _again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool 
         return NEVER
     match verdict:
         case Verdict.UNKNOWN | Verdict.NOT_SENT:
-            # It was not sent (a link closed), or no answer came: retry at once, unless that happens
-            # repeatedly.
+            # It was not sent (a link closed), or had no answer: retry at once, but not repeatedly.
             counted = failures - (UNKNOWN_AT_ONCE if verdict is Verdict.UNKNOWN else 1)
             wait = _SERVER.backoff(counted) if counted >= 0 else 0.0
         case Verdict.SLOW_DOWN:
@@ -101,8 +100,7 @@ def _again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool 
         case Verdict.RETRY_LATER:
             wait = _SERVER.backoff(failures)
         case Verdict.REFRESH_CREDENTIALS if outcome.retry_at and not failures:
-            # Its connection is retired: retry once on another, as the client does for its own
-            # pushes.
+            # Its connection is retired: retry once on another, as the client does itself.
             wait = 0.0
         case _:
             return NEVER
@@ -112,9 +110,8 @@ def _again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool 
 def last_moment(*, deadline: float | None, expiration: int, step: float = 0.0) -> float:
     """Return when retries end: the caller's deadline or the expiration, whichever is first.
 
-    The deadline and the result are steady time; the expiration is seconds since 1970 on a wall
-    clock that was set ahead by ``step`` (`apns_live.clock.SteadyTime`), 0 for a push that APNs does
-    not store, which sets no limit.
+    Deadline and result are steady time (`apns_live.clock.SteadyTime`); the expiration is seconds
+    since 1970 on a wall clock set ahead by ``step``, or 0 (not stored), which sets no limit.
     """
     end = expiration - step if expiration > 0 else NEVER
     return end if deadline is None else min(end, deadline)
@@ -132,8 +129,7 @@ class SpikeGuard:
     APNs disconnects a provider that keeps sending to bad tokens, and a wrong environment makes all
     of them bad. The guard watches the last ``window`` answers; from ``least`` answers on it stops
     when more than ``share`` of them were BadDeviceToken. Refused credentials and invalid requests
-    fail for every token: ``least`` such answers without an acceptance in the window stop the
-    fan-out.
+    fail for every token: ``least`` such answers without an acceptance in the window stop it too.
     """
 
     window: int = 500

@@ -423,8 +423,7 @@ class Run(client_run.Run, Home):
         ledger = self._ledger
         super()._ended()
         if self._stopped:
-            # Unless it is too late, the journal stores these as unsent, and a run of the same name
-            # continues them.
+            # Unless it is too late, the journal stores these as unsent, and a later run sends them.
             priority, why = self._encoded.priority, self._stopped
             for position, token, _ in ledger.unsettled():
                 trouble = ledger.troubles.get(position)

@@ -8,7 +8,7 @@ larger batches, not a longer queue.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ..clock import Alarm, Clock
 from ..errors import JournalError
@@ -16,46 +16,40 @@ from ..outcome import Outcome
 from .journal import Entry, Journal
 
 
-class Home:
+class Home(Protocol):
     """A part that sends: lanes, a live activity, a fan-out. The context of its items is (home, key, extra).
 
     Its changes are recorded in the journal.
     """
 
-    queued = False
+    queued: bool = False
     """Written by `Dispatch`."""
 
     @property
     def pending(self) -> bool:
         """Whether `take` may return something."""
-        raise NotImplementedError
 
     def take(self, limit: int, now: float) -> list[Any]:
         """Return at most ``limit`` items to send now."""
-        raise NotImplementedError
 
     def leaves(self, key: Any, extra: Any) -> bool:
         """Return whether an item must still be sent, now that its intent is committed."""
-        raise NotImplementedError
 
     def settle(self, answers: Sequence[tuple[Any, Any, Outcome]], now: float) -> None:
         """Process answers: key, extra and outcome of each item."""
-        raise NotImplementedError
 
     def next_time(self) -> float:
         """Return when `tick` is due; NEVER if it need not be called."""
-        raise NotImplementedError
 
     def tick(self, now: float) -> None:
         """Do the work that is due."""
-        raise NotImplementedError
 
     def collect(self) -> Sequence[Entry]:
         """Return the journal entries of what changed since the last call."""
-        raise NotImplementedError
 
     def committed(self) -> None:
         """Note that the entries last returned by `collect` are committed."""
+        return
 
 
 @dataclass(eq=False, repr=False)

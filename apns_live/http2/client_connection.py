@@ -122,8 +122,7 @@ class ClientConnection(Connection):
         self._max_response_body = max_response_body
         self.next_stream_id = first_stream_id
         """The stream id of the next request."""
-        # Complete requests without any answer: stream id -> bytes sent minus WINDOW_UPDATE
-        # received.
+        # Complete requests without an answer: stream id -> bytes sent minus WINDOW_UPDATE.
         self._waiting: dict[int, int] = {}
         self._streams = {}
         self._going_away = False

@@ -143,9 +143,8 @@ class Connection(ABC):
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Process bytes read from the peer and return the events, in order.
 
-        Raises Http2ConnectionError when the peer broke a rule that ends the connection. A GOAWAY is
-        then among the bytes to send, and the error's ``events`` has the earlier events. Every later
-        call raises the same error.
+        Raises Http2ConnectionError when the peer broke a rule of the connection. A GOAWAY is then
+        among the bytes to send, and ``events`` has the earlier events. Later calls raise it too.
         """
         if self._error is not None:
             raise Http2ConnectionError(str(self._error), self._error.code)
@@ -381,7 +380,8 @@ class Connection(ABC):
         size = max(0, min(len(data), window, self._max_frame_size))
         if size or not data:
             last = end and size == len(data)
-            self._out += (frames.data_header(stream_id, size, end_stream=last), bytes(data[:size]))
+            head = FRAME_HEADER.pack(size << 8, END_STREAM if last else 0, stream_id)
+            self._out += (head, bytes(data[:size]))
             self._send_window -= size
             stream.sent += size
         return size
@@ -422,7 +422,7 @@ class Connection(ABC):
             raise Http2ConnectionError(problem, ErrorCode.FRAME_SIZE_ERROR)
         before = self._peers[Setting.INITIAL_WINDOW_SIZE]
         changed: dict[int, int] = {}
-        for identifier, value in frames.parse_settings(payload):
+        for identifier, value in frames.SETTING.iter_unpack(payload):
             error = setting_error(identifier, value, from_server=self._ours.client)
             if error is not None:
                 raise error
@@ -445,9 +445,10 @@ class Connection(ABC):
         if len(payload) < 8:
             raise Http2ConnectionError("GOAWAY is shorter than 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
         self._floods.spend("GOAWAY")
-        last_stream_id, code, debug_data = frames.parse_goaway(payload)
+        last_stream_id, code = frames.TWO_WORDS.unpack_from(payload)
+        last_stream_id &= 0x7FFFFFFF
         unprocessed = self._peer_goes_away(last_stream_id)
-        events.append(GoAwayReceived(last_stream_id, code, debug_data, unprocessed))
+        events.append(GoAwayReceived(last_stream_id, code, payload[8:], unprocessed))
 
     def _stream_error(self, stream_id: int, error: Http2StreamError, events: list[Event]) -> None:
         """Reset a stream on which the peer broke a rule (RFC 9113, section 5.4.2).

@@ -63,8 +63,7 @@ class StreamReset(msgspec.Struct, gc=False):
 
     ``processed`` is false only when the peer certainly did not act on the request: it sent
     REFUSED_STREAM (RFC 9113, section 8.7), or part of the request was not yet sent. ``local`` is
-    true when we reset the stream because the peer broke a rule on it; ``message`` then names the
-    rule.
+    true when we reset the stream because the peer broke a rule; ``message`` then names the rule.
     """
 
     stream_id: int

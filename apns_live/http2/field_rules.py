@@ -34,8 +34,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 def check_field(field: Field, passed: set[Field]) -> None:
     """Check a regular field. ``passed`` keeps a bounded number of valid ones.
 
-    The same ``authorization`` occurs in every push of a connection; only the fields that differ are
-    checked each time.
+    Every push of a connection has the same ``authorization``; only other fields are checked again.
     """
     name, value = field
     if field in passed or (name in _USUAL_NAMES and not value.translate(None, _VISIBLE)):

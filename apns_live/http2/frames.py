@@ -76,18 +76,13 @@ PRIORITY: Final = 0x20
 FRAME_HEADER = Struct(">LBL")
 """Length and type in one word (``length << 8 | type``), flags, stream id."""
 
-_SETTING = Struct(">HL")
-_TWO_WORDS = Struct(">LL")
+SETTING = Struct(">HL")
+TWO_WORDS = Struct(">LL")
 
 
 def frame(frame_type: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """Return one frame. Neither type, flags nor length are checked: tests send bad ones too."""
     return FRAME_HEADER.pack(len(payload) << 8 | frame_type, flags, stream_id) + payload
-
-
-def data_header(stream_id: int, length: int, *, end_stream: bool) -> bytes:
-    """Return the nine bytes before ``length`` bytes of DATA."""
-    return FRAME_HEADER.pack(length << 8, END_STREAM if end_stream else 0, stream_id)
 
 
 def header_frames(
@@ -107,7 +102,7 @@ def header_frames(
 
 def settings_frame(settings: Mapping[int, int]) -> bytes:
     """Return SETTINGS with the given ids and values."""
-    payload = b"".join(_SETTING.pack(identifier, value) for identifier, value in settings.items())
+    payload = b"".join(SETTING.pack(identifier, value) for identifier, value in settings.items())
     return frame(FrameType.SETTINGS, 0, 0, payload)
 
 
@@ -131,18 +126,7 @@ def reset_frame(stream_id: int, code: int) -> bytes:
 
 def goaway_frame(last_stream_id: int, code: int, debug_data: bytes = b"") -> bytes:
     """Return GOAWAY."""
-    return frame(FrameType.GOAWAY, 0, 0, _TWO_WORDS.pack(last_stream_id, code) + debug_data)
-
-
-def parse_settings(payload: bytes) -> list[tuple[int, int]]:
-    """Return the ids and values of a SETTINGS payload whose length is a multiple of six."""
-    return [_SETTING.unpack_from(payload, at) for at in range(0, len(payload), 6)]
-
-
-def parse_goaway(payload: bytes) -> tuple[int, int, bytes]:
-    """Return last stream id, error code and debug data of a GOAWAY payload (8 bytes at least)."""
-    last_stream_id, code = _TWO_WORDS.unpack_from(payload)
-    return last_stream_id & 0x7FFFFFFF, code, payload[8:]
+    return frame(FrameType.GOAWAY, 0, 0, TWO_WORDS.pack(last_stream_id, code) + debug_data)
 
 
 _SHAPES: dict[int, tuple[bool | None, int | None]] = {

@@ -20,8 +20,7 @@ class ServerConnection(Connection):
     ``settings`` go into the first SETTINGS. ``max_request_body`` (bytes) limits the stored part of
     one body: the rest is counted and dropped, and the request is marked ``truncated``. With
     ``automatic_windows=False`` only ``grant_window`` grants window to the client.
-    ``connection_window`` (bytes) is the number of bytes that a client may send in all before a new
-    grant.
+    ``connection_window`` (bytes) is what a client may send in all before a new grant.
 
     ``in_pieces`` is for a server that must refuse a request by its header block, or that follows
     events: it reports `RequestStarted`, `DataReceived` and, at the end, `RequestReceived` without a
@@ -200,8 +199,7 @@ class ServerConnection(Connection):
         if self._acknowledged:
             limit = self._ours.largest(Setting.MAX_CONCURRENT_STREAMS)
         else:
-            # The client may not have seen them yet. RFC 9113, section 6.5.2 recommends at least
-            # 100.
+            # The client may not have seen them yet. RFC 9113, 6.5.2 recommends at least 100.
             announced = self._ours.latest(Setting.MAX_CONCURRENT_STREAMS)
             limit = max(announced, _TOLERATED_BEFORE_SETTINGS)
         if len(self._streams) >= limit:

@@ -102,8 +102,7 @@ class OurSettings:
 class ReceiveWindow:
     """How much the peer may send. Refilled when an eighth of it is used.
 
-    A grant takes half a round trip to arrive. If granted late, a distant sender cannot use most of
-    the window.
+    A grant takes half a round trip. If it is late, a distant sender cannot use most of the window.
     """
 
     __slots__ = ("available", "target")
@@ -156,8 +155,7 @@ class Stream:
 class SendQueue:
     """Bodies, or the rest of bodies, that did not fit the windows when their stream began.
 
-    Streams take turns of one frame, so that a large body does not delay small ones. Each stream has
-    at most one waiting body.
+    Streams take turns of one frame, so a large body delays no small one. Each has at most one body.
     """
 
     def __init__(self) -> None:

@@ -65,10 +65,9 @@ def plain_object(value: object, field: str) -> dict[str, Any]:
 def apple_date(moment: datetime.datetime) -> float:
     """Return ``moment`` as the number that Swift's default decoder reads as a ``Date``.
 
-    That is seconds since 2001-01-01 UTC (Apple, "Starting and updating Live Activities with
-    ActivityKit push notifications": the phone uses default decoders). Use it for every ``Date``
-    inside a content state or attributes. Raises `InvalidPayload` for anything but an aware
-    datetime.
+    Seconds since 2001-01-01 UTC (Apple, "Starting and updating Live Activities with ActivityKit
+    push notifications": the phone uses default decoders). Use it for every ``Date`` in a content
+    state or attributes. Raises `InvalidPayload` for anything but an aware datetime.
     """
     if not isinstance(moment, datetime.datetime):
         raise refused(InvalidPayload, "apple_date_kind", "moment", kind=type(moment).__name__)

@@ -151,9 +151,8 @@ class Connector:
         taken = False
 
         def make() -> asyncio.Protocol:
-            # From here on the transport owns the socket: it sends the TLS goodbye and closes it. If
-            # we closed it, its number could belong to another connection while the transport still
-            # uses it.
+            # From here the transport owns the socket: it sends the TLS goodbye and closes it. If we
+            # closed it, its number could belong to another connection while the transport uses it.
             nonlocal taken
             taken = True
             return make_protocol()

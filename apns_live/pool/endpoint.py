@@ -16,9 +16,8 @@ _HOST = re.compile(r"[A-Za-z0-9._:-]+").fullmatch
 class Endpoint:
     """Host and port of an APNs server, and of its channel management.
 
-    ``ca_file`` is a PEM file of root certificates that replace the system's, such as a fake's.
-    ``manage_host`` defaults to ``host``; ``manage_port`` to 2196, Apple's port for production.
-    Raises `InvalidSetting`.
+    ``ca_file`` is a PEM file of roots that replace the system's. ``manage_host`` defaults to
+    ``host``; ``manage_port`` to 2196, Apple's port for production. Raises `InvalidSetting`.
     """
 
     host: str
@@ -87,8 +86,7 @@ class PoolOptions:
 
     max_connections: int = 8
     min_connections: int = 1
-    """The number of idle connections to keep; the first is opened when there is something to send.
-    """
+    """Idle connections to keep; the first is opened when there is something to send."""
     connect_timeout: float = 10.0
     """For DNS, TCP, proxy, TLS and the server's SETTINGS together."""
     response_timeout: float = 10.0

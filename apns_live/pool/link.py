@@ -48,8 +48,7 @@ class LinkState(enum.Enum):
     WAITING_FOR_SETTINGS = "waiting for settings"
     READY = "ready"
     PROBING = "probing"
-    """It was idle for long, or is silent: a PING was sent, and no push is sent before its answer.
-    """
+    """It was idle for long or is silent: a PING was sent; no push is sent before its answer."""
     DRAINING = "draining"
     CLOSED = "closed"
 

@@ -4,13 +4,12 @@ import asyncio
 import logging
 from typing import Any
 
-from ..answers import read_answer
 from ..clock import timeout
 from ..credentials import ProviderTokens
 from ..errors import ConnectFailed
 from ..http2 import GoAwayReceived
 from ..outcome import Verdict
-from ..reasons import TABLE, normalise
+from ..reasons import TABLE, normalise, read_answer
 from .connect import Connector
 from .decision import PoolView, decide
 from .link import Link

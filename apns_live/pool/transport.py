@@ -23,8 +23,7 @@ _GIVE_UP_AFTER = 5
 """Consecutive failed connections whose cause will not change by itself."""
 
 _DROP_BACKOFF_LIMIT = 5.0
-"""Maximum seconds between connections to a peer that accepts pushes and then drops the connection.
-"""
+"""Maximum seconds between connections to a peer that accepts pushes and then disconnects."""
 
 _NEVER = float("-inf")
 _LOOK = 0.2
