@@ -333,8 +333,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        end = self.buffer.find(_END)
-        if end < 0:
+        if (end := self.buffer.find(_END)) < 0:
             return
         head = self.buffer[:end].lower()
         mark = head.find(b"content-length:")

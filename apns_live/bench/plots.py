@@ -76,8 +76,7 @@ def _over_time(axes: Any, named: dict[str, list[Run]]) -> None:
 def _percentiles(axes: Any, named: dict[str, list[Run]]) -> None:
     ticks: set[float] = set()
     for number, (name, runs) in enumerate(named.items()):
-        shares = [share for share in runs[-1].quantiles if float(share) < 1]
-        if not shares:
+        if not (shares := [share for share in runs[-1].quantiles if float(share) < 1]):
             continue
         # Show shares as "1 in n", which gives the tail more room.
         places = [1 / (1 - float(share)) for share in shares]

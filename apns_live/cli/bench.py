@@ -70,8 +70,7 @@ class Bench:
         from ..bench.processes import SinkOptions
         from ..bench.runner import Setup
 
-        kind = self.said["sink"]
-        if kind not in ("auto", "c", "own"):
+        if (kind := self.said["sink"]) not in ("auto", "c", "own"):
             raise InvalidInput(f"{kind!r:.40} is not a valid sink", "sink", "Use auto, c or own.")
         limits = {name: self.said[name] for name in _LIMITS if name in self.said}
         options = SinkOptions(kind=kind, **limits)

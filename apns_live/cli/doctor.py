@@ -328,8 +328,7 @@ def _by_fake(url: str, device: str) -> Iterator[Finding]:
 
     try:
         with httpx.Client(base_url=url, timeout=10.0, trust_env=False) as client:
-            answer = client.get(f"/v1/devices/{device}")
-            if answer.status_code == 404:
+            if (answer := client.get(f"/v1/devices/{device}")).status_code == 404:
                 raise NotFound(f"the fake has no phone {device!r}")
             phone = answer.raise_for_status().json()
             query: dict[str, str | int] = {"device": device, "newest": 1, "limit": 100}

@@ -299,8 +299,7 @@ class Tuned:
         from ..pool.endpoint import Endpoint
 
         sources = self.found.sources
-        given = [one.name for one in APNS if one.name in sources]
-        if not given:
+        if not (given := [one.name for one in APNS if one.name in sources]):
             return {}
         if "gateway.apns" not in given:
             remedy = "Give the URL of that APNs too."

@@ -41,8 +41,7 @@ def message_from(options: Mapping[str, Any]) -> Message:
             given[name] = _parsed(_read(text[1:], name) if text.startswith("@") else text, name)
     fields.update(given)
     event = str(fields.pop("event", "update"))
-    kind = KINDS.get(_ALIASES.get(event, event))
-    if kind is None:
+    if (kind := KINDS.get(_ALIASES.get(event, event))) is None:
         remedy = suggestion(event, KINDS) or f"Use one of {', '.join(KINDS)}."
         raise InvalidPayload(f"{event!r:.40} is not a valid event", "event", remedy)
     for name in ("stale_date", "dismissal_date", "timestamp", "expiration"):

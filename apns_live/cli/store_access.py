@@ -127,8 +127,7 @@ async def embedded_database(
 
     if given is not None:
         return given
-    path = directory / file
-    if not path.exists():
+    if not (path := directory / file).exists():
         path.touch(mode=0o600)
     async with Database.open(path) as database:
         await upgrade(database)

@@ -154,8 +154,7 @@ class Known(Generic[Found]):
         return found
 
     async def _read(self, name: str) -> Found | None:
-        found = await self.load(name)
-        if found is None:
+        if (found := await self.load(name)) is None:
             self.entries.pop(name, None)
             return None
         while len(self.entries) >= self._most:

@@ -229,8 +229,7 @@ class Operation:
     async def _body(self, call: Call, decoder: msgspec.json.Decoder[Any]) -> Any:
         settings = call.gateway.settings
         limit_bytes = self.limit_bytes or max(self.face.limit_bytes, settings.body_bytes)
-        body = await call.visit.body_of(limit_bytes)
-        if not body:
+        if not (body := await call.visit.body_of(limit_bytes)):
             if self.body_default is not inspect.Parameter.empty:
                 return self.body_default
             raise BadBody("the body is empty, and this call needs one")

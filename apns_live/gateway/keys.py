@@ -250,8 +250,7 @@ class Keys:
     async def _stored(self, app: App, key_id: str) -> Row[Any]:
         table = schema.api_keys
         query = select(table).where(table.c.app_id == app.row, table.c.public_id == key_id)
-        row = await self._database.row(query)
-        if row is None:
+        if (row := await self._database.row(query)) is None:
             raise NotFound(f"the app {app.id!r} has no API key {key_id!r:.80}")
         return row
 

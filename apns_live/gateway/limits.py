@@ -77,8 +77,7 @@ class Limits:
     ) -> AbstractContextManager[None]:
         """Count a request of ``who``; ``limit`` of them may come in ``seconds``. Raises as `enter`."""
         now = self._clock.monotonic()
-        state = self._states.get(who)
-        if state is None:
+        if (state := self._states.get(who)) is None:
             state = self._states[who] = _State(math.inf if limit is None else limit, now)
             # Drop the least recently active callers, except those with running requests.
             for _ in range(len(self._states) - _REMEMBERED):
@@ -104,8 +103,7 @@ class Limits:
         limit, seconds, _ = self._limit_of(key)
         if limit is None:
             return None, None, 0.0
-        state = self._states.get(f"key {key.caller}")
-        if state is None:
+        if (state := self._states.get(f"key {key.caller}")) is None:
             return limit, limit, 0.0
         rate = state.fill(limit, seconds, self._clock.monotonic())
         return limit, int(state.tokens), (limit - state.tokens) / rate

@@ -53,8 +53,7 @@ async def check_activity(
         running = select(streams.c.activity_id).where(named(key.app, streams, name))
         which = table.c.id == running.scalar_subquery()
     query = select(table.c.audience).where(table.c.app_id == key.app.row, which)
-    text = await gateway.service.database.scalar(query)
-    if text is None and missing:
+    if (text := await gateway.service.database.scalar(query)) is None and missing:
         return
     if text is not None:
         try:

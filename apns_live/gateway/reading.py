@@ -69,8 +69,7 @@ def ids(
 
 def one_of(body: Mapping[str, Any], names: Sequence[str], none: InvalidInput) -> str:
     """Return the only one of ``names`` that a body has. Raises ``none`` if it has none of them."""
-    given = [name for name in names if body.get(name) not in (None, [], {}, "")]
-    if not given:
+    if not (given := [name for name in names if body.get(name) not in (None, [], {}, "")]):
         raise none
     if len(given) > 1:
         remedy = f"Give one of {', '.join(names)}."

@@ -70,8 +70,7 @@ class Settings:
         return cls(**plain, pool=pool, sources=found.sources)
 
     def _required(self, name: str) -> str:
-        value = getattr(self, name)
-        if value is None:
+        if (value := getattr(self, name)) is None:
             setting = NAMES[name]
             raise refused(
                 InvalidSetting,

@@ -184,8 +184,7 @@ def _converted(setting: Setting, said: Any, source: str) -> Any:
             return said
         raise wrong("is not a list of texts")
     if setting.kind is bool:
-        word = str(said).strip().lower()
-        if word not in _TRUE | _FALSE:
+        if (word := str(said).strip().lower()) not in _TRUE | _FALSE:
             raise wrong("is neither true nor false", "Give one of them.")
         return word in _TRUE
     if setting.kind is str:

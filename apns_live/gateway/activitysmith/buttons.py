@@ -158,8 +158,7 @@ async def tap(call: Call) -> dict[str, bool]:
         table, apps = schema.buttons, schema.apps
         query = select(table).join(apps, apps.c.id == table.c.app_id)
         query = query.where(apps.c.public_id == app_id, table.c.digest == digest)
-        row = await service.database.row(query)
-        if row is None:
+        if (row := await service.database.row(query)) is None:
             raise _unknown()
         button = Button(row.title, "webhook", row.url, row.method, row.body)
         if gateway.relay is None:

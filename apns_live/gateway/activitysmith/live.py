@@ -341,8 +341,7 @@ def start_alert(words: AlertWords | None, state: Mapping[str, Any]) -> AlertText
 
 def summary(state: Mapping[str, Any]) -> str:
     """Return one line about the card, for an alert without a body."""
-    said = state.get("subtitle") or state.get("message")
-    if said:
+    if said := state.get("subtitle") or state.get("message"):
         return str(said)
     if state.get("metrics"):
         return ", ".join(

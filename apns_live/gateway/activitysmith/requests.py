@@ -128,8 +128,7 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
     )
     if actions and "media" in custom:
         raise InvalidInput("cannot be combined with actions", "media", "Give one of the two.")
-    level = given.get("interruption_level")
-    if level is not None:
+    if (level := given.get("interruption_level")) is not None:
         remedy = "Give passive, active or time-sensitive."
         convert(level, _LEVEL, "interruption_level", remedy=remedy)
     content = {
@@ -161,8 +160,7 @@ def metric(body: object, *, lenient: bool = False) -> tuple[str | int | float, i
     if isinstance(value, bool) or not (fits or isinstance(value, (int, float))):
         problem = "must be a finite number or a string of 1 to 64 characters"
         raise InvalidInput(problem, "value", "Give a number, or the text to show.")
-    when = given.get("timestamp")
-    if when is not None:
+    if (when := given.get("timestamp")) is not None:
         when = int(moment(when, "timestamp", "2026-05-01T12:00:00.000Z") * 1000)
     return value, when
 
@@ -304,8 +302,7 @@ def address(body: Mapping[str, Any], name: str, *, opens_apps: bool = False) -> 
 
     With ``opens_apps`` a tap opens it: an http, https or shortcuts address, or that of an app.
     """
-    url = text(body, name, limit=MAX_URL)
-    if url is None:
+    if (url := text(body, name, limit=MAX_URL)) is None:
         return None
     if not url.isprintable() or " " in url or "\\" in url:
         problem = "holds a space, a backslash or a control character"

@@ -163,8 +163,7 @@ async def reached(
 
     A channel that the request names must exist. A deleted channel of the key reaches no device.
     """
-    slugs = effective(call.key, channels)
-    if slugs is None:
+    if (slugs := effective(call.key, channels)) is None:
         return None
     table = schema.groups
     query = select(table.c.slug).where(table.c.app_id == call.app.row, table.c.slug.in_(slugs))
@@ -173,8 +172,7 @@ async def reached(
     if missing and channels is not None:
         text = f"No channel {', '.join(missing)}: add it as a group of the app first."
         raise Refused(400, CHANNELS, text)
-    left = tuple(slug for slug in slugs if slug in found)
-    if not left:
+    if not (left := tuple(slug for slug in slugs if slug in found)):
         raise _nobody(call, slugs, for_pushes)
     return left
 
@@ -216,8 +214,7 @@ async def make_room(call: Call, audience: Audience) -> str | None:
     The oldest is one of this dialect, and of the audience if the limit is one of each device.
     """
     chosen, table, members = call.chosen, schema.activities, schema.activity_devices
-    full = await _crowd(call, audience)
-    if full is None:
+    if (full := await _crowd(call, audience)) is None:
         return None
     active, blocked, targeted = full
     if chosen.at_limit == "end_oldest":
@@ -253,8 +250,7 @@ async def _crowd(call: Call, audience: Audience) -> tuple[int, int, int] | None:
     A start that is still being sent counts on every device. So two concurrent starts cannot both pass.
     """
     chosen = call.chosen
-    limit = chosen.live_activities
-    if limit is None:
+    if (limit := chosen.live_activities) is None:
         return None
     activities, operations, members = schema.activities, schema.operations, schema.activity_devices
     devices, kind, environment = schema.devices, chosen.attributes_type, call.app.environment

@@ -131,8 +131,7 @@ async def _signer(call: Call, assertion: str, now: float) -> tuple[ApiKey, str]:
     except jwt.PyJWTError:
         raise InvalidGrant("Invalid JWT: it cannot be read.") from None
     lookup = issuer.partition("@")[0] if isinstance(issuer, str) else ""
-    found = await call.gateway.keys.with_proof(lookup)
-    if found is None:
+    if (found := await call.gateway.keys.with_proof(lookup)) is None:
         raise InvalidGrant("Invalid grant: account not found")
     call.visit.app = found[0].app.row
     try:

@@ -141,8 +141,7 @@ def refusal_of(error: Exception) -> GoogleError:
             return _quota("project", str(error), error.retry_after)
         case errors.Busy() | errors.PoolFull() | errors.ClientClosed():
             return GoogleError(503, str(error), [fcm("UNAVAILABLE")], retry_after=1.0)
-    found = classify(error)
-    if found.status >= 500:
+    if (found := classify(error)).status >= 500:
         code = 503 if found.status == 503 else 500
         return GoogleError(code, found.title, [fcm(STATUS[code])], retry_after=found.retry_after)
     return GoogleError(400, found.detail or INVALID, [fcm("INVALID_ARGUMENT")])
@@ -215,8 +214,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 def read_send(body: object, *, bundle_id: str, now: float) -> Asked:
     """Return the push that a body requests; ``now`` is seconds since 1970. Raises `GoogleError`."""
     request = _read(body, REQUEST)
-    message = request.get("message")
-    if message is None:
+    if (message := request.get("message")) is None:
         raise invalid("message", _NO_TARGET)
     apns = message.get("apns", {})
     live = apns.get("live_activity_token")
@@ -278,8 +276,7 @@ def read_send(body: object, *, bundle_id: str, now: float) -> Asked:
 
 
 def _target(message: Mapping[str, Any], live: str | None) -> str:
-    given = [name for name in _TARGETS if message.get(name)]
-    if not given:
+    if not (given := [name for name in _TARGETS if message.get(name)]):
         raise invalid("message", _NO_TARGET)
     if len(given) > 1:
         text = "Invalid value at 'message' (oneof), oneof field 'target' is already set."
@@ -336,8 +333,7 @@ def _ordinary(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(headers: Mapping[str, str], name: str, default: int, most: int) -> int:
-    text = headers.get(name)
-    if text is None:
+    if (text := headers.get(name)) is None:
         return default
     if not text.isdecimal() or int(text) > most:
         reason = "BadPriority" if name == "apns-priority" else "BadExpirationDate"

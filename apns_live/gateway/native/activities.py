@@ -101,8 +101,7 @@ async def _one(
                 await check_activity(call.gateway, call.key, item.id)
                 done = await activities.end(app, shapes.to_end(item.id, item), key=key)
     except Exception as error:
-        found = classify(error)
-        if found.status == 500:
+        if (found := classify(error)).status == 500:
             raise
         return shapes.BulkItem(index=index, problem=found)
     return shapes.BulkItem(index=index, accepted=done.answer)

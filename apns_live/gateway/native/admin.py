@@ -115,8 +115,7 @@ async def list_keys(call: Call, query: shapes.Page) -> shapes.PageAnswer[KeyView
 @routes("POST /v1/keys", "Make an API key", status=201)
 async def create_key(call: Call, body: KeyBody) -> NewKeyAnswer:
     """Only this answer has the secret; it is not stored."""
-    missing = check_scopes(body.scopes) - call.key.scopes
-    if missing:
+    if missing := check_scopes(body.scopes) - call.key.scopes:
         raise NotAllowed(f"this key cannot give {', '.join(sorted(missing))}: it lacks them itself")
     key, secret = await call.gateway.keys.create(call.app, **asdict(body))
     await call.note("key.create", key.id, name=key.name, scopes=sorted(key.scopes))

@@ -213,6 +213,5 @@ async def _write(
         if coming is not None:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
-        close = getattr(events, "aclose", None)
-        if close is not None:
+        if (close := getattr(events, "aclose", None)) is not None:
             await close()

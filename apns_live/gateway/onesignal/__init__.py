@@ -112,8 +112,7 @@ class OneSignal(Face):
                 return _errors(403, words.INVALID_KEY if error.status == 401 else str(error))
             case TooManyRequests():
                 return _errors(429, words.RATE_LIMITED, error.retry_after)
-        found = classify(error)
-        if found.status >= 500:
+        if (found := classify(error)).status >= 500:
             return _errors(found.status, words.UNAVAILABLE, found.retry_after)
         return _errors(400 if found.status == 422 else found.status, found.detail or found.title)
 

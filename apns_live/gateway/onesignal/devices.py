@@ -89,8 +89,7 @@ async def _read(call: Call, body: Mapping[str, Any], action: str, token: str = "
     )
     mode, secret = app.settings.get(SETTING, "off"), call.secret()
     if secret.startswith(f"{HEAD}."):
-        phone = await gateway.credentials.check(secret)
-        if phone is None:
+        if (phone := await gateway.credentials.check(secret)) is None:
             call.refused()
             raise NotAllowed(words.CALLS_SIGNED)
         await call.arrived(phone)

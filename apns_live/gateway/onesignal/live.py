@@ -205,8 +205,7 @@ def read_update(body: Mapping[str, Any], activity: str, *, notification: str) ->
 def read_idempotency_key(body: Mapping[str, Any]) -> str | None:
     """Return the idempotency key, by its name or its old one. Raises `InvalidInput`."""
     for name in ("idempotency_key", "external_id"):
-        value = body.get(name)
-        if value is None:
+        if (value := body.get(name)) is None:
             continue
         if not isinstance(value, str) or not _UUID.fullmatch(value):
             raise InvalidInput("is not a valid UUID", name, "Give a UUID as of RFC 9562.")
