@@ -20,6 +20,7 @@ from hashlib import blake2b
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -48,6 +49,7 @@ _LOG = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
 _SIZE = "SELECT pg_total_relation_size('activity_devices') + pg_total_relation_size('outcomes')"
 _TOKENS, _SECONDS = 50_000_000, 60
 """The start that is computed on paper."""
+_TURNS = ("first start", "second start")
 
 
 async def _register(connection: Connection, place: Place, devices: int) -> None:
@@ -141,45 +143,60 @@ async def _bytes(address: str) -> tuple[int, int]:
 
 
 def _round(
-    place: Place, data: Path, running: Sink, count: int
+    places: list[Place], data: Path, running: Sink, count: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the figures of the first start of new workers, and those of their second one."""
+    """Return the figures of the first start of new workers at each place, and those of their second one."""
     with ExitStack() as stack:
         senders: list[Worker] = [
             stack.enter_context(worker(f"worker {number}", _send, place, count))
+            for place in places
             for number in range(count)
         ]
         for one in senders:
             one.receive()
-        first, second = (_start(place, data, running, senders) for _ in range(2))
+        first, second = (_start(places, data, running, senders) for _ in range(2))
         return first, second
 
 
-def _start(place: Place, data: Path, running: Sink, senders: list[Worker]) -> dict[str, float]:
-    logged = asyncio.run(_vacuum(place[0]))
+def _start(
+    places: list[Place], data: Path, running: Sink, senders: list[Worker]
+) -> dict[str, float]:
+    logged = [asyncio.run(_vacuum(place[0])) for place in places][-1]
     with ExitStack() as stack:
-        calling = stack.enter_context(worker("caller", _call, place))
-        calling.receive()
+        callers = [stack.enter_context(worker("caller", _call, place)) for place in places]
+        for calling in callers:
+            calling.receive()
         before = [one.usage() for one in senders]
         answered, stored = running.cpu(), _database_cpu(data)
-        calling.connection.send("go")
-        seconds, first, accepted, failed = calling.receive(600)
+        for calling in callers:
+            calling.connection.send("go")
+        seconds, first, counts, failed = zip(*(one.receive(600) for one in callers), strict=True)
+        accepted = sum(counts)
         after = [one.usage() for one in senders]
-        log_end, size = asyncio.run(_bytes(place[0]))
+        written = [asyncio.run(_bytes(place[0])) for place in places]
         spent = [end[0] - begin[0] for begin, end in zip(before, after, strict=True)]
         return {
             "pushes": accepted,
-            "failed": failed,
-            "seconds": seconds,
-            "intended_ms": first * 1e3,
+            "failed": sum(failed),
+            "seconds": max(seconds),
+            "intended_ms": max(first) * 1e3,
             "us_a_push": sum(spent) / accepted * 1e6,
             "database_us_a_push": (_database_cpu(data) - stored) / accepted * 1e6,
-            "WAL_bytes_a_push": (log_end - logged) / accepted,
-            "table_bytes_a_push": size / accepted,
+            "WAL_bytes_a_push": (written[-1][0] - logged) / accepted,
+            "table_bytes_a_push": sum(size for _, size in written) / accepted,
             "sink_us_a_push": (running.cpu() - answered) / accepted * 1e6,
             "smallest_share": min(spent) / sum(spent),
             "peak_MB": max(end[1] for end in after) / 1e6,
         }
+
+
+async def _databases(address: str, count: int) -> list[str]:
+    """Make further databases on a server; return their addresses."""
+    connection = await asyncpg.connect(address)
+    for number in range(count):
+        await connection.execute(f"CREATE DATABASE apart_{number}")
+    await connection.close()
+    return [urlsplit(address)._replace(path=f"/apart_{number}").geturl() for number in range(count)]
 
 
 def _on_paper(row: dict[str, float]) -> str:
@@ -205,10 +222,11 @@ def main(words: list[str]) -> int:
         f"One start of {given.devices:,} devices, and its workers",
         {"database": "postgresql", "rounds": f"{given.rounds}, in turns"},
     )
-    rows: dict[tuple[int, str], list[dict[str, float]]] = {
-        (count, turn): []
-        for count in (1, given.workers)
-        for turn in ("first start", "second start")
+    several = f"{given.workers} workers"
+    apart = f"{several} with a database each"
+    names = ("1 workers", several, apart)
+    rows: dict[tuple[str, str], list[dict[str, float]]] = {
+        (name, turn): [] for name in names for turn in _TURNS
     }
     with tempfile.TemporaryDirectory(prefix="apns-live-bench-") as folder:
         data = Path(folder) / "data"
@@ -216,26 +234,34 @@ def main(words: list[str]) -> int:
             postgres(data, runtime=Path(folder)) as address,
             sink(SinkOptions(), cores()[0]) as running,
         ):
-            place = (address, new_key(), running.port, running.ca_file)
-            with worker("register", _register, place, given.devices) as registering:
-                registering.receive(3_600)
+            addresses = [address, *asyncio.run(_databases(address, given.workers))]
+            shared, *own = [(one, new_key(), running.port, running.ca_file) for one in addresses]
+            for place in (shared, *own):
+                devices = given.devices if place is shared else given.devices // given.workers
+                with worker("register", _register, place, devices) as registering:
+                    registering.receive(3_600)
             for _ in range(given.rounds):
-                for count in (1, given.workers):
-                    turns = _round(place, data, running, count)
-                    for turn, found in zip(("first start", "second start"), turns, strict=True):
-                        rows[count, turn].append(found)
-                        print(f"{count} workers, {turn}: {found}", file=sys.stderr, flush=True)
-    medians: dict[tuple[int, str], dict[str, Any]] = {
+                for name, places, count in (
+                    (names[0], [shared], 1),
+                    (several, [shared], given.workers),
+                    (apart, own, 1),
+                ):
+                    turns = _round(places, data, running, count)
+                    for turn, found in zip(_TURNS, turns, strict=True):
+                        rows[name, turn].append(found)
+                        print(f"{name}, {turn}: {found}", file=sys.stderr, flush=True)
+    medians: dict[tuple[str, str], dict[str, Any]] = {
         key: {name: statistics.median(row[name] for row in found) for name in found[0]}
         for key, found in rows.items()
     }
-    one, many = (medians[count, "second start"] for count in (1, given.workers))
-    page.runs += [figures(f"{key[0]} workers, {key[1]}", **row) for key, row in medians.items()]
+    one, many, alone = (medians[name, "second start"] for name in names)
+    page.runs += [figures(", ".join(key), **row) for key, row in medians.items()]
     page.notes.append(_on_paper(many))
     bars = [
         Bar("CPU a push of one worker", one["us_a_push"], 12, at_least=False, unit="us"),
         Bar("CPU a push with several workers against one", many["us_a_push"] / one["us_a_push"], 1.15, at_least=False),
-        Bar("first devices intended", medians[given.workers, "first start"]["intended_ms"], 1_000, at_least=False, unit="ms"),
+        Bar("the same against workers with a database each", many["us_a_push"] / alone["us_a_push"], 1.15, at_least=False),
+        Bar("first devices intended", medians[several, "first start"]["intended_ms"], 1_000, at_least=False, unit="ms"),
         Bar("memory of a worker", many["peak_MB"], 300, at_least=False, unit="MB"),
     ]  # fmt: skip
     return finish(page, bars, given)
