@@ -31,8 +31,7 @@ def at_most(count: int, most: int, what: str, field: str, *, more: str = "") -> 
     """Refuse more than ``most`` items; ``more`` is added to the remedy."""
     if count > most:
         verb = "Use" if what == "characters" else "Give"
-        remedy = f"{verb} at most {most:,}{more}."
-        raise InvalidInput(f"has {count} {what}", field, remedy)
+        raise InvalidInput(f"has {count} {what}", field, f"{verb} at most {most:,}{more}.")
 
 
 def identifier(value: object, field: str, *, limit: int = 255) -> str:

@@ -353,8 +353,7 @@ def _refused(found: _Standing, item: Change) -> Changed | Exception | None:
         status = "superseded"
     else:
         return None
-    version = found.now("version")
-    answer = Accepted(operation="", activity=name, status=status, version=version)
+    answer = Accepted(operation="", activity=name, status=status, version=found.now("version"))
     return Changed(item.app, found.read.id, answer, written=False)
 
 

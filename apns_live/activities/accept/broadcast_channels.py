@@ -230,8 +230,7 @@ class Channels(Part):
             query = select(table.c.channel_id, table.c.created_at)
             rows = await rows_of(connection, query.where(*_here(app, environment)))
             # A channel created while Apple compiled its list may be missing from the list.
-            old = {row.channel_id for row in rows if row.created_at < begun}
-            removed = sorted(old - listed)
+            removed = sorted({row.channel_id for row in rows if row.created_at < begun} - listed)
             added = sorted(listed - {row.channel_id for row in rows})
             await self._forget(connection, app, environment, removed)
             values: dict[str, Any] = {"environment": environment, "created_at": begun}

@@ -133,8 +133,7 @@ class OwnChannels(Part):
 
     async def _has_many(self, app: App, activity: Row[Any], further: Further, least: int) -> bool:
         """Return True if a start goes to at least ``least`` devices that support channels."""
-        stored = msgspec.json.decode(activity.audience, type=Audience)
-        audience = further.audience or stored
+        audience = further.audience or msgspec.json.decode(activity.audience, type=Audience)
         named = (*audience.users, *audience.user_ids, *audience.devices)
         open_ended = audience.everyone or audience.segments or audience.groups or audience.filter
         if not open_ended and not audience.aliases and len(named) < least:

@@ -157,8 +157,7 @@ class Receipts(Part):
         known: dict[str, dict[str, int]] = {}
         for name, (table, remedy) in _SUBJECTS.items():
             told = [getattr(record, name) for record in records]
-            wanted = filter(None, told)
-            rows = known[name] = await row_ids(connection, app, table, wanted)
+            rows = known[name] = await row_ids(connection, app, table, filter(None, told))
             for index, value in enumerate(told):
                 if value is not None and value not in rows:
                     problem = f"the app has no {name} {value!r:.80}"
@@ -235,14 +234,13 @@ async def _retire(
     ]
     tokens = (await connection.scalars(select(table.c.token).where(*place))).all()
     second, version = table.c.handed_over_at, table.c.acknowledged_version
+    only = second.is_(None)
     gone = {
-        "retired_at": case((second.is_(None), now)),
-        "retired_reason": case((second.is_(None), row["event"])),
-        "token": case((second.is_(None), table.c.token)),
+        "retired_at": case((only, now)),
+        "retired_reason": case((only, row["event"])),
+        "token": case((only, table.c.token)),
         "started_at": func.coalesce(second, table.c.started_at),
-        "acknowledged_version": case(
-            (second.is_(None), version), else_=table.c.handed_over_version
-        ),
+        "acknowledged_version": case((only, version), else_=table.c.handed_over_version),
         "handed_over_at": None,
     }
     await connection.execute(update(table).where(*place).values(gone))

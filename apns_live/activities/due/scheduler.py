@@ -238,8 +238,7 @@ class Scheduler(Part):
         """Do what is due, until cancelled."""
         while True:
             self._woken.clear()
-            due = await self.catch_up()
-            await self._sleep_until(due)
+            await self._sleep_until(await self.catch_up())
 
     async def catch_up(self) -> int | None:
         """Do everything that is due now; return when the next work is due, in milliseconds.

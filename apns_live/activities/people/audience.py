@@ -117,8 +117,7 @@ class Audiences(Part):
                     tokens.c.attributes_type == attributes_type,
                     tokens.c.retired_at.is_(None),
                 )
-                found = await connection.scalar(select(count).where(clause, living))
-                reachable = found or 0
+                reachable = await connection.scalar(select(count).where(clause, living)) or 0
             some = select(devices.c.public_id).where(clause).order_by(devices.c.id).limit(SAMPLE)
             sample = list(await connection.scalars(some))
             trees = [

@@ -245,8 +245,7 @@ class Devices(Part):
             if guard is not None:
                 await guard(connection)
             retiring = update(table).where(*place, table.c.retired_at.is_(None))
-            now = self.now
-            retired = retiring.values(retired_at=now, retired_reason="withdrawn")
+            retired = retiring.values(retired_at=self.now, retired_reason="withdrawn")
             return bool((await connection.execute(retired)).rowcount)
 
 

@@ -261,8 +261,7 @@ async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> 
             attributes[row.name] = _value(row)
     slugs = select(groups.c.slug).join(members, members.c.group_id == groups.c.id)
     slugs = slugs.where(members.c[f"{kind}_id"] == owner).order_by(groups.c.slug).limit(MOST)
-    within = list(await connection.scalars(slugs))
-    return {"tags": tags, "attributes": attributes, "groups": within}
+    return {"tags": tags, "attributes": attributes, "groups": list(await connection.scalars(slugs))}
 
 
 def _value(row: Row[Any]) -> views.Value:

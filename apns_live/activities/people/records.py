@@ -186,8 +186,7 @@ def _store_scalar(value: object, field: str) -> StoredValue:
         remedy = "Give a text, number, boolean, date, or a list of texts or numbers."
         raise InvalidInput(f"is of type {type(value).__name__}", field, remedy)
     if len(value) > 1024 or "\x00" in value:
-        problem = "has over 1024 characters, or a NUL"
-        raise InvalidInput(problem, field, "Shorten it.")
+        raise InvalidInput("has over 1024 characters, or a NUL", field, "Shorten it.")
     return StoredValue("string", checks.encodable(value, field), None)
 
 

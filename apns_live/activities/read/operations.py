@@ -380,8 +380,7 @@ class Watchers(Part):
     async def _queued(self, connection: AsyncConnection, row: Row[Any]) -> int:
         """Return how many devices wait for a token. A large count may be two seconds old."""
         now = self.clock.monotonic()
-        known = self._queued_counts.pop(row.id, None)
-        if known is None or known[0] <= now:
+        if (known := self._queued_counts.pop(row.id, None)) is None or known[0] <= now:
             known = now + _SECONDS, (await still_queued(connection, [row]))[row.id]
         if known[1] > _LARGE and not _is_over(row) and len(self._queued_counts) < _LARGE:
             self._queued_counts[row.id] = known
@@ -391,8 +390,7 @@ class Watchers(Part):
         async with self.database.read() as connection:
             row = await find(connection, app, schema.operations, public_id, with_activity())
             queued = await self._queued(connection, row)
-        shown = view_of(OperationState, row, operation=row.public_id, queued=queued)
-        return shown, _is_over(row)
+        return view_of(OperationState, row, operation=row.public_id, queued=queued), _is_over(row)
 
     async def _activity(self, app: App, public_id: str) -> tuple[ActivityState, bool]:
         operations = schema.operations

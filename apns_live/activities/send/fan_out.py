@@ -424,8 +424,7 @@ class FanOut:
     async def _recipients(self, each: Pass, after: int, most: int) -> list[Recipient]:
         """Read a page of recipients."""
         async with self._setting.database.read(once=True) as connection:
-            given = {"after": after, "most": most}
-            found = await page_of(connection, each.page, given, Recipient)
+            found = await page_of(connection, each.page, {"after": after, "most": most}, Recipient)
         found.sort(key=lambda recipient: recipient.row)
         return found
 

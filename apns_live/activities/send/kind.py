@@ -95,8 +95,7 @@ class Wording:
         if (made := self._made.get(language)) is None:
             best = best_language(self.languages, language)
             if (made := self._made.get(best)) is None:
-                message = payload.encode(self.message(best), now=self.now)
-                made = self.carrier.client.prepare(message)
+                made = self.carrier.client.prepare(payload.encode(self.message(best), now=self.now))
             self._made[best] = self._made[language] = made
         return made
 

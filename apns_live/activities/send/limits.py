@@ -126,11 +126,9 @@ class Limits:
         ``new`` are activities with a device each, already stored; ``now`` is milliseconds. Runs in
         the caller's transaction.
         """
-        most = self.of(app)
-        if most is None or not new:
+        if (most := self.of(app)) is None or not new:
             return []
-        devices = {device for _, device in new}
-        rows = await with_rows(connection, _CROWDED, devices, most=most)
+        rows = await with_rows(connection, _CROWDED, {device for _, device in new}, most=most)
         crowded: dict[int, list[Row[Any]]] = {}
         for row in rows:
             crowded.setdefault(row.device_id, []).append(row)
@@ -189,8 +187,7 @@ class Limits:
                 due = self.clock.time() + _TRY_AGAIN
             timer = None
             if due is not None:
-                wait = max(due - self.clock.time(), 0.0)
-                timer = self.clock.call_later(wait, self._woken.set)
+                timer = self.clock.call_later(max(due - self.clock.time(), 0.0), self._woken.set)
             self._sleeping = True
             try:
                 await self._woken.wait()
@@ -220,8 +217,7 @@ class Limits:
         owed = owed.where(owed.selected_columns.due_at <= bindparam("now")).limit(PAGE)
         async with self.database.read() as connection:
             due = (await connection.execute(owed, given)).all()
-            wanted = {row.activity_id for row in due}
-            found = select(activities).where(activities.c.id.in_(wanted))
+            found = select(activities).where(activities.c.id.in_({row.activity_id for row in due}))
             states = {row.id: row for row in await connection.execute(found)}
             apps = await apps_of(connection, (row.app_id for row in states.values()))
         groups: dict[tuple[int, str], list[Row[Any]]] = {}
@@ -239,11 +235,10 @@ class Limits:
         terms = {activity.partition: self.ownership.terms.get(activity.partition, NOT_HELD)}
         if not self.ownership.holds(activity.partition):
             raise NotOwner(frozenset(terms))
-        now = self.clock.time()
         message = payload.End(
             content_state=_state_of(activity),
             dismissal_date=0,
-            timestamp=max(int(now), activity.last_timestamp or 0) + _AHEAD,
+            timestamp=max(int(self.clock.time()), activity.last_timestamp or 0) + _AHEAD,
         )
         try:
             async with (

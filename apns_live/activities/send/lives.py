@@ -484,16 +484,9 @@ def _members(activity: int, behind: int | None) -> Select[Any]:
     version, row = members.c.acknowledged_version, members.c.id
     after_version = bindparam("version_after", type_=BigInteger)
     after_row = bindparam("row_after", type_=BigInteger)
+    columns = (row, members.c.device_id, members.c.token, members.c.environment, version)
     query = (
-        select(
-            row,
-            members.c.device_id,
-            members.c.token,
-            members.c.environment,
-            version,
-            devices.c.language,
-            devices.c.frequent_updates,
-        )
+        select(*columns, devices.c.language, devices.c.frequent_updates)
         .join(devices, devices.c.id == members.c.device_id)
         .where(
             members.c.activity_id == activity,

@@ -178,8 +178,7 @@ class Notifier:
             async with self.failing.carrier(app, environment, [operation]) as carrier:
                 if carrier is None:
                     return
-                kind = NotificationKind(setting, app, operation, request, carrier)
-                fan_out = FanOut(kind)
+                fan_out = FanOut(NotificationKind(setting, app, operation, request, carrier))
                 await fan_out.run()
         except InvalidInput as error:
             await self.failing.fail([operation], str(error), final=True)

@@ -39,8 +39,7 @@ _FAR = 20
 
 def _after(name: str, *columns: ColumnElement[Any]) -> Select[Any]:
     """Return the query for a page of rows after the row that is bound to ``name``."""
-    behind = select(*columns).where(columns[0] > bindparam(name))
-    return behind.order_by(columns[0]).limit(PAGE)
+    return select(*columns).where(columns[0] > bindparam(name)).order_by(columns[0]).limit(PAGE)
 
 
 _operations, _tokens = schema.operations.c, schema.token_changes.c

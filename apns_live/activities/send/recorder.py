@@ -120,8 +120,7 @@ class Recorder:
             if self._timer is not None:
                 self._timer.cancel()
             self._patient = patient
-            within = PATIENCE if patient else INTERVAL
-            self._timer = self.clock.call_later(within, self._on_timer)
+            self._timer = self.clock.call_later(PATIENCE if patient else INTERVAL, self._on_timer)
 
     async def written(self) -> None:
         """Write at once; return when everything noted so far is in the store."""

@@ -66,8 +66,7 @@ class Pauses:
 
     def put_off(self, app: int, place: Hashable, refusal: str) -> str:
         """Pause a place, longer each time; return the reason and the end of the pause as a text."""
-        former = self._pauses.pop(place, None)
-        if former is not None and former.timer is not None:
+        if (former := self._pauses.pop(place, None)) is not None and former.timer is not None:
             former.timer.cancel()
         tries = 0 if former is None else former.tries + 1
         seconds = min(FIRST * 2.0 ** min(tries, 16), MOST)
@@ -87,8 +86,7 @@ class Pauses:
 
     def done(self, place: Hashable) -> None:
         """Forget a place that succeeded or ended."""
-        pause = self._pauses.pop(place, None)
-        if pause is not None and pause.timer is not None:
+        if (pause := self._pauses.pop(place, None)) is not None and pause.timer is not None:
             pause.timer.cancel()
 
     def end_those_of(self, app: int) -> None:

@@ -307,8 +307,7 @@ async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Writt
     kept: tuple[int, ...] = ()
     if batch.refused:
         kept = tuple((await with_rows(connection, _KEPT, batch.refused)).scalars())
-    operations = started | {one.row for one in finished}
-    return Written(tuple(operations), tuple(finished), kept)
+    return Written(tuple(started | {one.row for one in finished}), tuple(finished), kept)
 
 
 def _finished(row: Row[Any]) -> Finished:
@@ -392,8 +391,7 @@ async def unsettled(
     connection: AsyncConnection, operation: int, devices: Sequence[int]
 ) -> list[int]:
     """Return the devices that have no outcome in an operation."""
-    found = await with_rows(connection, _SETTLED, devices, operation=operation)
-    settled = set(found.scalars())
+    settled = set((await with_rows(connection, _SETTLED, devices, operation=operation)).scalars())
     of_operation = schema.outcomes.c.operation_id == operation
     settled |= await reached.sharing(connection, devices, of_operation)
     return [device for device in devices if device not in settled]

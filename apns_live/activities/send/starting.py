@@ -102,8 +102,7 @@ class StartKind(Kind):
             which=which,
             moment=self._began(self.activity),
         )
-        behind = _BEHIND if which == "suspect" else 0
-        return Pass(query, schema.start_tokens.c.id, behind)
+        return Pass(query, schema.start_tokens.c.id, _BEHIND if which == "suspect" else 0)
 
     def living(self) -> Select[Any]:
         """Return the query for all start tokens of the activity's type."""
@@ -131,14 +130,12 @@ class StartKind(Kind):
     async def _leave_out(self, connection: AsyncConnection, page: Sequence[Recipient]) -> int:
         activity, now, batch = self.activity, self.now, Batch()
         await hold(connection, schema.activities, [activity.id])
-        devices = [one.device for one in page]
-        fresh = await unstarted(connection, activity.id, devices)
+        fresh = await unstarted(connection, activity.id, [one.device for one in page])
         for one in page:
             if one.device in fresh:
                 outcome = Outcome(one.token, Verdict.NOT_SENT, reason=SUSPECT_TOKEN)
                 batch.add(self.app.row, self.operation.id, one.device, outcome)
-        cursor = page[-1].row + _BEHIND
-        await advance(connection, self.operation.id, more=len(fresh), cursor=cursor)
+        await advance(connection, self.operation.id, more=len(fresh), cursor=page[-1].row + _BEHIND)
         await write(connection, batch, now=now)
         return len(fresh)
 

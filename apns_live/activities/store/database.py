@@ -83,8 +83,7 @@ class Database:
         if not folder.is_dir():
             raise StoreError(f"{folder} is not a folder: create it, or give another path")
         writer = _sqlite_engine(parsed, synchronous, "BEGIN IMMEDIATE", 1, timeout)
-        reader = _sqlite_engine(parsed, synchronous, "BEGIN", pool_size, timeout)
-        return cls(writer, reader, parsed)
+        return cls(writer, _sqlite_engine(parsed, synchronous, "BEGIN", pool_size, timeout), parsed)
 
     def __repr__(self) -> str:
         return f"Database({self._url.render_as_string(hide_password=True)!r})"

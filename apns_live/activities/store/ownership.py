@@ -430,8 +430,7 @@ class Leases(Ownership):
         self._closing.set()
         self._leaving = frozenset(self.terms)
         self._own(self.terms)
-        stored = await self.lost(self._leaving)
-        await self._release_all(STORED if stored else "")
+        await self._release_all(STORED if await self.lost(self._leaving) else "")
 
     async def aclose(self) -> None:
         """See `Ownership.aclose`."""

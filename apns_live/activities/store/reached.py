@@ -127,8 +127,7 @@ async def names(connection: AsyncConnection, devices: Sequence[int]) -> dict[int
     """Return the public ids of devices by their rows; deleted devices are left out."""
     if not devices:
         return {}
-    found = await with_rows(connection, _DEVICES, devices)
-    return {row.id: row.public_id for row in found}
+    return {row.id: row.public_id for row in await with_rows(connection, _DEVICES, devices)}
 
 
 async def of_device(connection: AsyncConnection, app: int, device: int, limit: int) -> list[Any]:

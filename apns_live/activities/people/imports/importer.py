@@ -193,8 +193,7 @@ class Imports(Part):
         users = sorted((one for facts in batch for one in facts.users), key=lambda one: one[0])
         now = self.now
         async with self.database.write() as connection:
-            records = [record for record, _ in devices]
-            await self._devices.tell_within(connection, app, records)
+            await self._devices.tell_within(connection, app, [record for record, _ in devices])
             if tokens:
                 await self._devices.register_within(connection, app, tokens)
             people = await rows_of_users(connection, app, [name for name, _ in users], now)
