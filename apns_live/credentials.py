@@ -42,8 +42,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9]{10}").fullmatch
 class ProviderKey:
     """A key that signs provider tokens, with its key id and team id. Immutable.
 
-    Make one with `from_file` or `from_pem`. The private part never appears in a repr or an error,
-    and the object refuses to be pickled.
+    Make one with `from_file` or `from_pem`. The private part is in no repr, error or pickle.
     """
 
     _private: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)

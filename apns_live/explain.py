@@ -1,7 +1,7 @@
 """Explanations of reasons, outcomes and symptoms: whose fault it is, and what to do.
 
 Three kinds: symptoms, results on the phone of an accepted push (from the fake's delivery log), and
-verdicts of an `Outcome`. Apple's reasons are in `apns_live.reasons`; ``apns-live explain`` has both.
+verdicts. Apple's reasons are in `apns_live.reasons`; ``apns-live explain`` has both.
 
 The rows follow published reports. ``log`` is a line in the phone's log (Console.app, processes
 liveactivitiesd, apsd and chronod), or ``""`` if none was published.

@@ -48,8 +48,7 @@ class PoolBackoff:
 class TokenBackoff:
     """How long single tokens wait after a 429. A wait is forgotten after twice its length.
 
-    At most ``capacity`` tokens are remembered; the one refused longest ago is forgotten first.
-    Tokens are compared without case.
+    At most ``capacity`` tokens are remembered, those refused last. Case does not matter.
     """
 
     def __init__(self, capacity: int = 10_000) -> None:

@@ -268,9 +268,8 @@ class Client:
             check = self._contracts.check_payload if named else self._contracts.check_change
             verdict = check(encoded.body)
             if verdict.ok is False:
-                raise InvalidPayload(
-                    f"the app does not decode it: {verdict.message}", field="message"
-                )
+                problem = f"the app does not decode it: {verdict.message}"
+                raise InvalidPayload(problem, field="message")
         return encoded
 
     def prepare(self, encoded: EncodedMessage, *, channel: str | None = None) -> Sendable:

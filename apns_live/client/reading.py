@@ -114,8 +114,7 @@ class TokenReader:
             return tokens
         fresh: list[str] = []
         for token in tokens:
-            # 64-bit hashes with a new key in each process: a million tokens have a collision with a
-            # chance of about one in 37 million.
+            # 64-bit hashes, keyed per process: two of a million tokens collide once in 37 million.
             key = hash(token.lower()) if isinstance(token, str) else id(token)
             if key in seen:
                 self.duplicates += 1

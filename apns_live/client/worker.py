@@ -144,9 +144,8 @@ async def _main(descriptor: int) -> None:
     tokens: Any = fed
     drops: list[Outcome] = []
     async with client:
-        run = client.fan_out(
-            client.prepare(setup.message), tokens, deadline=left, drops_to=drops.append
-        )
+        message = client.prepare(setup.message)
+        run = client.fan_out(message, tokens, deadline=left, drops_to=drops.append)
         run.outbox = teller = _Teller(run, ids, writer, drops, rows=setup.rows)
         run.start()
         listening = asyncio.create_task(_listen(reader, fed, run))

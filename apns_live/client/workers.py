@@ -140,9 +140,9 @@ def _spans(apns_ids: Sequence[str], ids: RequestIds) -> Iterator[tuple[int, int]
 
 
 def _as_it_came(unique_id: object) -> bytes:
-    return (
-        unique_id.raw if isinstance(unique_id, EncodedString) else b"\0" + str(unique_id).encode()
-    )
+    if isinstance(unique_id, EncodedString):
+        return unique_id.raw
+    return b"\0" + str(unique_id).encode()
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=str).encode
@@ -280,9 +280,8 @@ class SharedRun(Run):
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<SharedRun {self.life.value}: {len(self._tasks)} workers, read {self._reader.read}>"
-        )
+        life, workers = self.life.value, len(self._tasks)
+        return f"<SharedRun {life}: {workers} workers, read {self._reader.read}>"
 
     @property
     def report(self) -> Report:

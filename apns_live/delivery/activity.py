@@ -180,8 +180,7 @@ class LiveActivity(Home):
     def put(self, message: Update, **options: Unpack[Options]) -> Version:
         """Make ``message`` the newest state. Takes the same time for one token and for a million.
 
-        ``options`` are those of `Delivery.submit`. Raises InvalidPayload or InvalidInput for invalid
-        arguments, ActivityEnded after `end`.
+        Options of `Delivery.submit`. Raises InvalidPayload, InvalidInput; ActivityEnded after end.
         """
         if not isinstance(message, Update):
             raise refused(InvalidInput, "put_kind", "message", kind=type(message).__name__)
@@ -300,9 +299,8 @@ class LiveActivity(Home):
             counts["demoted"] += decision.demoted
             counts["over_budget"] += decision.over_budget
         if state.is_end:
-            self._ended_until = (
-                now + ENDED_KEPT if state.last_moment == NEVER else state.last_moment
-            )
+            last = state.last_moment
+            self._ended_until = now + ENDED_KEPT if last == NEVER else last
         if isinstance(state.ticket, Version):
             state.ticket.number = version
 

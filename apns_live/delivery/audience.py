@@ -308,8 +308,7 @@ class Variant:
 class Publication:
     """The newest version, and which versions had an alert (``alert_version``) and priority 10.
 
-    It is encoded once for tokens that missed the same alert and the same push at priority 10, so it
-    has a few encodings at most.
+    It is encoded once for all that missed the same alert and push at priority 10: a few times.
 
     ``ten_version`` is the newest with priority 10, ``slow_ten_version`` the same for devices
     without frequent pushes, which have an account of their own.

@@ -346,8 +346,7 @@ class Delivery:
     def let_go(self, activity: LiveActivity) -> bool:
         """Remove an idle live activity from memory, without ending it.
 
-        Returns False if it is not idle, if it belongs to another delivery, or if this delivery has
-        a journal, which keeps its activities.
+        Returns False if it is not idle or of another delivery, or if a journal keeps activities.
         """
         known = self._activities.homes.get(activity.activity) is activity
         if not known or self._dispatch.journal is not None or not activity.idle:

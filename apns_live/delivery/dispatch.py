@@ -24,9 +24,7 @@ from .pacing import NEVER
 from .writer import Home, Writer
 
 AHEAD = 900
-"""The most items with an intent that were not sent. The documentation promises 1,000; the client
-may hold some more that it has not sent yet.
-"""
+"""The most unsent items with an intent. The docs promise 1,000; the client may hold some more."""
 STEP = 225
 """The fewest intents that are committed together, unless a lane waits for one."""
 SLICE = 64

@@ -95,9 +95,8 @@ class Lane:
         elif new is not None and old is not None and new <= old:
             return state, superseded(self.token, state, f"revision {new} is not newer")
         elif state.given_timestamp is not None and state.given_timestamp <= self.last_timestamp:
-            return state, superseded(
-                self.token, state, f"timestamp {state.given_timestamp} is not newer"
-            )
+            why = f"timestamp {state.given_timestamp} is not newer"
+            return state, superseded(self.token, state, why)
         if new is not None:
             self.revision = new
         replaced, self.waiting = self.waiting, state
@@ -154,9 +153,8 @@ class Lane:
         stamp = self._next_timestamp(state, wall)
         urgency = Urgency.URGENT if state.is_end else state.urgency
         purse = self.shared or self
-        state.decision = decision = decide(
-            for_device(budget, self.frequent), purse.account, urgency, now
-        )
+        budget = for_device(budget, self.frequent)
+        state.decision = decision = decide(budget, purse.account, urgency, now)
         state.encoded = restamp(state.encoded, stamp, decision.priority)
         purse.account = decision.account
         self.last_timestamp = stamp

@@ -79,10 +79,9 @@ class PagedReader(AsyncReader):
             page = await self._source.read(after=after, limit=SHARD)
             if page is None or not page.tokens:
                 return
-            if len(page.tokens) > SHARD:
-                raise refused(
-                    InvalidInput, "page_size", "tokens", size=len(page.tokens), shard=SHARD
-                )
+            size = len(page.tokens)
+            if size > SHARD:
+                raise refused(InvalidInput, "page_size", "tokens", size=size, shard=SHARD)
             after = page.after
             yield page
 
@@ -152,6 +151,5 @@ class Bookmark:
     def _add(self, tokens: list[str]) -> None:
         if self._hash is not None:
             names = [each if isinstance(each, str) else type(each).__name__ for each in tokens]
-            self._hash.update(
-                "".join(f"{name}\n" for name in names).encode("utf-8", "surrogatepass")
-            )
+            lines = "".join(f"{name}\n" for name in names)
+            self._hash.update(lines.encode("utf-8", "surrogatepass"))

@@ -172,9 +172,8 @@ class Connection(ABC):
         self._error = error
         self._closing = True
         self._rest = b""
-        self._out.append(
-            frames.goaway_frame(self.last_stream_id, error.code, str(error).encode()[:200])
-        )
+        debug = str(error).encode()[:200]
+        self._out.append(frames.goaway_frame(self.last_stream_id, error.code, debug))
         raise error
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:

@@ -56,9 +56,8 @@ class Pool(Transport):
             link.retire("the client is closing")
         if self._links:
             self._nothing_open = asyncio.Event()
-            timer = self._clock.call_later(
-                max(0.0, deadline - self._clock.monotonic()), self._close_all
-            )
+            left = max(0.0, deadline - self._clock.monotonic())
+            timer = self._clock.call_later(left, self._close_all)
             try:
                 await self._nothing_open.wait()
             finally:
@@ -73,18 +72,15 @@ class Pool(Transport):
     async def _sockets_closed(self) -> None:
         """Return when no socket is open, so that the event loop may end at once.
 
-        It does not wait for an unanswered TLS goodbye. It uses the machine's clock: tests simulate
-        the time of pushes, not of sockets.
+        It waits for no unanswered TLS goodbye, on the machine's clock: tests simulate no sockets.
         """
         for last in (False, True):
-            leaving = [
-                (link.wire.leaving, link.wire.gone) for link in self._leaving if link.wire.leaving
-            ]
-            if last:
-                for transport, _ in leaving:
-                    transport.abort()
-            if leaving:
-                await asyncio.wait([gone for _, gone in leaving], timeout=_GOODBYE)
+            wires = [link.wire for link in self._leaving if link.wire.leaving]
+            for wire in wires if last else ():
+                if wire.leaving is not None:
+                    wire.leaving.abort()
+            if wires:
+                await asyncio.wait([wire.gone for wire in wires], timeout=_GOODBYE)
         self._leaving.clear()
 
     def _close_all(self) -> None:
