@@ -1,6 +1,6 @@
 """Facts about devices and users: records, validated before they are stored, and what reads return.
 
-Times are milliseconds since 1970. What reads return are typed dictionaries, ready to be encoded as JSON,
+Times are milliseconds since 1970. Reads return typed dictionaries, ready to be encoded as JSON,
 with tokens shortened to their first eight digits.
 """
 

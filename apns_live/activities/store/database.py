@@ -330,8 +330,8 @@ _OUTGROWN = text(
 class Growth:
     """Counts rows that a writer stored, and runs ANALYZE on tables that have doubled.
 
-    Autovacuum updates the statistics of PostgreSQL once a minute. Until it does, the planner takes a table
-    that has just grown to 100,000 rows for empty, and every batch of registrations scans the whole table.
+    Autovacuum updates PostgreSQL's statistics once a minute. Until then the planner takes a table
+    that has just grown to 100,000 rows for empty, and every batch of registrations scans it all.
     """
 
     def __init__(self, database: Database) -> None:
