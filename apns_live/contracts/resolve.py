@@ -476,9 +476,8 @@ def _container_overrides(declarations: list[Declaration]) -> Iterator[str]:
     """Yield the types that an extension of the decoding containers decodes differently; * for all."""
     for extension in declarations:
         if extension.kind == "extension" and "Decoding" in extension.name:
-            for match in filter(
-                None, (_OVERRIDE.search(signature) for signature, _ in extension.functions)
-            ):
+            searched = (_OVERRIDE.search(signature) for signature, _ in extension.functions)
+            for match in filter(None, searched):
                 base = re.split(r"[<?]", match[2])[0].strip()
                 yield "*" if re.search(rf"\b{base}\b", match[1] or "") else base
 

@@ -150,8 +150,7 @@ class _Reader:
         name = node.child_by_field_name("name")
         bare = _bare(name) if name else ""
         declaration = Declaration(kind, bare, self._file, _line(node), parent=owner)
-        self._seen.add(_line(name) if name else _line(node))
-        self._seen.add(_line(node))
+        self._seen |= {_line(name or node), _line(node)}
         declaration.text = "".join(node.text.decode().split())
         declaration.condition = self._prepared.conditions.get(_line(node), "")
         declaration.attributes, modifiers = _modifiers(node)

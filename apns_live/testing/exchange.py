@@ -30,13 +30,8 @@ MALFORMED = Response(400, (), effects=(Effect.MALFORMED,))
 
 
 def echo_id(value: bytes | None, state: ApnsState) -> bytes:
-    """Return the id header to answer with: the request's if it is one, else a new one.
-
-    APNs writes generated ids in upper case, as seen on the wire.
-    """
-    if value is not None and _UUID(value):
-        return value
-    return state.new_id().upper().encode("ascii")
+    """Return the request's id if it is one, else a new one in upper case, as seen on the wire."""
+    return value if value is not None and _UUID(value) else state.new_id().upper().encode("ascii")
 
 
 @lru_cache(maxsize=256)

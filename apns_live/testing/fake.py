@@ -296,10 +296,7 @@ class FakeApns(Part):
         return sorted(found, key=lambda each: each.connection_id)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` for every push, refusal, fault and change of a connection.
-
-        See ``apns_live.testing.log.Happening``. Returns a function that removes the listener.
-        """
+        """Call ``listener`` for each ``log.Happening``. Returns a function that removes it."""
         return self.recorder.listen(listener)
 
     def reset(self, *, devices: bool = True, pushes: bool = True, faults: bool = True) -> None:
@@ -410,10 +407,8 @@ class FakeApns(Part):
         limit = self.recorder.pushes.limit
         log = DeliveryLog(pushes=limit, entries=2 * limit)
         phones = SimulatedPhones(settings, clock=self.clock, log=log, bundle_id=self.bundle_id)
-        channels = self.state.channels
-        phones.channel_exists = lambda bundle_id, channel_id: (
-            channels.get(bundle_id, channel_id) is not None
-        )
+        get = self.state.channels.get
+        phones.channel_exists = lambda app, channel_id: get(app, channel_id) is not None
         self.recorder.on_refusal = log.refusal
         self.state.phones = self.simulated_phones = phones
         return phones

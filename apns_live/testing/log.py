@@ -328,11 +328,8 @@ class DeliveryLog:
         if why and state == DISCARDED:
             self.discarded_by[why] += 1
         if record.push.channel_id is None:
-            record.state = state
-            record.why = why
-            record.detail = detail
-            record.device = device
-            record.activity = activity
+            record.state, record.why, record.detail = state, why, detail
+            record.device, record.activity = device, activity
         elif state in {DELIVERED, DELIVERED_FROM_STORAGE}:
             record.delivered += 1
         for listener in self.listeners:

@@ -178,8 +178,7 @@ class Routes(list[Route]):
             )
         )
         about = inspect.cleandoc((like or endpoint).__doc__ or "")
-        made = Route(method, path, endpoint, called, about, shape, gives, status, **more)
-        self.append(made)
+        self.append(Route(method, path, endpoint, called, about, shape, gives, status, **more))
 
     def phones(self, *table: Any, **more: Any) -> None:
         """Add a method of `SimulatedPhones`. The answer is its result, else the object of the path."""

@@ -1,7 +1,4 @@
-"""The JSON objects of the control API, and how they are made from the fake's records.
-
-Times are seconds since 1970 on the fake's clock.
-"""
+"""The JSON objects of the control API, made from the fake's records. Times are epoch seconds."""
 
 from __future__ import annotations
 

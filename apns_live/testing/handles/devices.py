@@ -135,12 +135,9 @@ class DeviceView:
         return waited(look, timeout)
 
     def _problem(self, content_state: Any, wanted: dict[str, Any]) -> str:
-        expected = dict(wanted)
-        if content_state is not ...:
-            expected["content_state"] = content_state
-        visible = [each for each in self.activities if each.state != "dismissed"]
-        if "state" in expected:
-            visible = self.activities
+        expected = wanted if content_state is ... else {**wanted, "content_state": content_state}
+        any_state = "state" in expected
+        visible = [each for each in self.activities if any_state or each.state != "dismissed"]
         if not visible:
             return f"{self.id} shows no activity{self._why_not()}"
         shown = visible[-1]

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from apns_live.testing.fake import FakeApns
 from apns_live.testing.log import PushRecord
 from apns_live.testing.phones.decoding import as_json
 from apns_live.testing.threaded import ThreadedFakeApns
@@ -24,10 +23,7 @@ T = TypeVar("T")
 
 
 class Sent:
-    """The content of a push: its body, and the values in it as they were sent.
-
-    ``event`` is ``start``, ``update``, ``end``, or None.
-    """
+    """A push's body and its values as they were sent; ``event`` is start, update, end or None."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -96,14 +92,13 @@ class PushBook(Sequence[PushView]):
         self._refused = refused
 
     def _all(self) -> list[PushView]:
-        def read(fake: FakeApns) -> list[PushView]:
-            return [
+        return self._running.call(
+            lambda fake: [
                 PushView(record)
                 for record in fake.log.pushes
                 if (record.status >= 400) is self._refused
             ]
-
-        return self._running.call(read)
+        )
 
     def __len__(self) -> int:
         return len(self._all())

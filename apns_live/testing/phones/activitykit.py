@@ -192,12 +192,8 @@ class ActivityKit(ABC):
         elif device.os_version < CHANNELS or aps.input_push_token in {1, "1"}:
             self._ask(activity, now)
         token.attributes_type = token.attributes_type or aps.attributes_type
-        if (
-            self.settings.rotate_start_token
-            and not token.automatic
-            and self.settings.draw("rotate", device.id, device.starts)
-            < self.settings.rotate_start_token
-        ):
+        rate, draw = self.settings.rotate_start_token, self.settings.draw
+        if rate and not token.automatic and draw("rotate", device.id, device.starts) < rate:
             self.replace_token(token, now)
         self.plan(activity)
         if activity.channel:
@@ -220,14 +216,10 @@ class ActivityKit(ABC):
         if device.low_power:
             return words.LOW_POWER, "in Low Power Mode nothing is started"
         if token.attributes_type is not None and aps.attributes_type != token.attributes_type:
-            detail = (
-                f"the token is for {token.attributes_type}, not {str(aps.attributes_type)[:80]}"
-            )
-            return words.WRONG_TOKEN, detail
-        problem = self._data_problem(
-            device, aps.attributes_type, bytes(aps.attributes), bytes(aps.content_state)
-        )
-        if problem:
+            asked = str(aps.attributes_type)[:80]
+            return words.WRONG_TOKEN, f"the token is for {token.attributes_type}, not {asked}"
+        data = bytes(aps.attributes), bytes(aps.content_state)
+        if problem := self._data_problem(device, aps.attributes_type, *data):
             return problem
         channel = aps.input_push_channel
         if channel and device.os_version < CHANNELS:
@@ -272,8 +264,7 @@ class ActivityKit(ABC):
             return ""
         if not shows_alert(aps):
             return "the alert has no title: nothing is announced, and no sound is played"
-        activity.alert = bytes(aps.alert)
-        activity.alerted_at = now
+        activity.alert, activity.alerted_at = bytes(aps.alert), now
         activity.alerts += 1
         return ""
 
@@ -349,9 +340,7 @@ class ActivityKit(ABC):
         if activity.state != "active":
             return
         latest = now + self.settings.shown_after_end
-        activity.state = "ended"
-        activity.ended_at = now
-        activity.ended_by = ended_by
+        activity.state, activity.ended_at, activity.ended_by = "ended", now, ended_by
         activity.dismissal_date = latest if dismissal_date is None else min(dismissal_date, latest)
         activity.token_due = activity.rotate_at = None
         activity.asks = False
@@ -427,9 +416,8 @@ class ActivityKit(ABC):
 
     def _promise_token(self, activity: Activity, now: float) -> None:
         settings = self.settings
-        if settings.token_never and (
-            settings.draw("token never", activity.id) < settings.token_never
-        ):
+        never = settings.token_never
+        if never and settings.draw("token never", activity.id) < never:
             return
         if (delay := settings.draw_between("token delay", activity.id, settings.token_delay)) > 0:
             activity.token_due = now + delay

@@ -210,8 +210,7 @@ class SimulatedPhones(ActivityKit):
             else:
                 setattr(device, name, bool(value))
         if "frequent_pushes" in changes and device.budgets:
-            kept = {key: each for key, each in device.budgets.items() if key[0] == "starts"}
-            device.budgets = kept
+            device.budgets = {k: each for k, each in device.budgets.items() if k[0] == "starts"}
         now = self.now()
         if not away_until(device, self.settings, now):
             self._release(device, now, held=False)
@@ -221,10 +220,8 @@ class SimulatedPhones(ActivityKit):
 
     def go_offline(self, device: Device, seconds: float | None = None) -> None:
         """Take the network away, permanently or for a while."""
-        if seconds is None:
-            device.offline_until = inf
-        else:
-            device.offline_until = self.now() + seconds
+        device.offline_until = inf if seconds is None else self.now() + seconds
+        if seconds is not None:
             self.schedule.add(device, device.offline_until)
         self.touch(device)
 
@@ -416,11 +413,10 @@ class SimulatedPhones(ActivityKit):
             key = f"channel {push.channel_id} {item.activity.id if item.activity else ''}"
         else:
             key = token.bundle_id if self.settings.storage == "app" else token.text
-        if device.stored is None:
-            device.stored = {}
-        if (replaced := device.stored.pop(key, None)) is not None:
+        stored = device.stored = device.stored or {}
+        if (replaced := stored.pop(key, None)) is not None:
             self.discard(replaced, now, words.REPLACED)
-        device.stored[key] = item
+        stored[key] = item
         self.note(item, now, words.STORED, words.DEVICE_OFFLINE)
         if until != inf:
             self.schedule.add(device, until)
@@ -428,11 +424,10 @@ class SimulatedPhones(ActivityKit):
 
     def _hold(self, item: PushToPhone, now: float) -> None:
         device = item.device
-        if device.held is None:
-            device.held = []
-        if len(device.held) >= HELD_AT_MOST:
-            self.discard(device.held.pop(0), now, words.REPLACED)
-        device.held.append(item)
+        held = device.held = device.held or []
+        if len(held) >= HELD_AT_MOST:
+            self.discard(held.pop(0), now, words.REPLACED)
+        held.append(item)
         self.note(item, now, words.STORED, words.DEMOTED if item.record.demoted else words.POWER)
         if device.burst_at is None:
             device.burst_at = next_burst(device, self.settings, now)

@@ -49,10 +49,7 @@ class Registry:
         self._dead: deque[str] = deque()
 
     def status(self, text: str, topic: str) -> TokenStatus:
-        """Return the status of a token for a topic, as APNs sees it.
-
-        An automatic token was not issued for a topic, so it is valid for every topic.
-        """
+        """Return a token's status for a topic, as APNs does; automatic ones fit every topic."""
         if (token := self.tokens.get(text)) is None:
             return UNKNOWN
         if token.topic != topic and not token.automatic and token.status is LIVE:
@@ -108,21 +105,17 @@ class Registry:
 
         ``told`` False hides it from the app until `tell`.
         """
-        who = (
-            f"{device.id}\0{bundle_id}\0{attributes_type or ''}\0{activity.id if activity else ''}"
-        )
+        activity_id = activity.id if activity else ""
+        who = f"{device.id}\0{bundle_id}\0{attributes_type or ''}\0{activity_id}"
         size = DEVICE_TOKEN_BYTES if kind == "device" else ACTIVITY_TOKEN_BYTES
-        text = self.settings.make_token(kind, who, nth, size)
-        while text in self.tokens:
+        while (text := self.settings.make_token(kind, who, nth, size)) in self.tokens:
             nth += 1
-            text = self.settings.make_token(kind, who, nth, size)
         topic = bundle_id + ("" if kind == "device" else SUFFIXES.get(kind, LIVE_ACTIVITY))
         token = Token(text, kind, topic, device, attributes_type, activity)
         self.tokens[text] = token
         device.tokens.append(token)
         if activity is not None:
-            activity.token = token
-            activity.token_due = None
+            activity.token, activity.token_due = token, None
         token.told = told
         if told:
             self.tell(token)

@@ -106,10 +106,8 @@ def away_until(device: Device, settings: PhoneSettings, now: float) -> float:
 
 def is_held(device: Device, settings: PhoneSettings, priority: int) -> bool:
     """Whether a push of this priority waits for the next burst."""
-    if priority >= 10:
-        return False
     law = settings.priority_5
-    return law == "bursts" or (law == "awake" and not device.awake)
+    return priority < 10 and (law == "bursts" or (law == "awake" and not device.awake))
 
 
 def next_burst(device: Device, settings: PhoneSettings, now: float) -> float:

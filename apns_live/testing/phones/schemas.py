@@ -62,8 +62,7 @@ class ContentStateSchemas:
         if contract is not None and content:
             names = contract.names
             kind = attributes_type or (names[0] if len(names) == 1 else "")
-            verdict = contract.check(kind, content)
-            if verdict.ok is False:
+            if (verdict := contract.check(kind, content)).ok is False:
                 return f"content-state does not decode: {verdict.message}"
         problem = self._schema_problem(attributes_type, content) if content else ""
         if not problem and contract is not None and attributes_type is not None and attributes:

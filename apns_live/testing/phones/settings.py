@@ -101,8 +101,7 @@ class Budget(msgspec.Struct, eq=False):
         if not self.used:
             return None
         if self.kind == "bucket":
-            missing = left + 1 - (self.capacity - self.used)
-            return now + missing * self.window / self.capacity
+            return now + (left + 1 - (self.capacity - self.used)) * self.window / self.capacity
         return (self.uses[0] if self.kind == "rolling" else self.since) + self.window
 
     def refill(self) -> None:
