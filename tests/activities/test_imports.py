@@ -508,3 +508,16 @@ async def test_it_runs_beside_what_phones_tell(
     assert (first.result().accepted, second.result().accepted) == (400, 400)
     stored = await everything(database)
     assert (len(stored["devices"]), len(stored["start_tokens"])) == (400, 400)
+
+
+async def test_the_earlier_names_of_an_import_work_and_warn(database, clock, app, tmp_path):
+    file = tmp_path / "tokens.csv"
+    file.write_text(f"device,token\nphone-1,{'ab' * 32}\n")
+    layout = Layout(defaults={"kind": "start", "attributes_type": "Match"})
+    with pytest.warns(DeprecationWarning, match=r"is now Service\.imports"):
+        earlier = Imports(database, clock)
+    with pytest.warns(DeprecationWarning, match=r"is now Imports\.run\(app, 'tokens', source\)"):
+        report = await earlier.tokens(app, file, layout=layout)
+    assert report.accepted == 1
+    with pytest.raises(AttributeError):
+        earlier.others  # noqa: B018

@@ -169,7 +169,7 @@ class Phones(RuleBasedStateMachine):
             record = entry.record
             if entry.state in SHOWN and shown.pop(id(record), None) is not None:
                 aps = json.loads(record.push.body)["aps"]
-                activity = self.sender.phones.activities.get(entry.activity)
+                activity = next((a for a in self.accepted if a.id == entry.activity), None)
                 if aps["event"] != "start" and activity is not None:
                     previous = max(self.accepted[activity])
                     timestamp = aps["timestamp"]

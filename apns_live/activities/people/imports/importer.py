@@ -7,21 +7,23 @@ written twice changes nothing the second time.
 import asyncio
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ....clock import Clock, SystemClock
 from ....errors import InvalidInput
 from ...apps import App
 from ...core import Core, Part
 from ...finding import row_ids
 from ...store import schema
-from ...store.database import Growth
+from ...store.database import Database, Growth
 from ...store.statements import chunks, insert_into
 from ..devices import Devices
 from ..people import Subject, Values, rows_of_users, set_aliases, set_values
@@ -110,10 +112,23 @@ Telling = Callable[[Progress], None]
 class Imports(Part):
     """Bulk import of devices, users and tokens. Importing the same file twice changes nothing."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core | Database, clock: Clock | None = None) -> None:
+        if isinstance(core, Database):
+            told = (
+                "Imports(database, clock) is now Service.imports, or Imports(Core(database, clock))"
+            )
+            warnings.warn(told, DeprecationWarning, stacklevel=2)
+            core = Core(core, clock or SystemClock())
         super().__init__(core)
         self._devices = Devices(core)
         self._growth = Growth(core.database)
+
+    def __getattr__(self, kind: str) -> Any:
+        if kind not in {"devices", "users", "tokens"}:
+            raise AttributeError(kind)
+        told = f"Imports.{kind}(app, source) is now Imports.run(app, {kind!r}, source)"
+        warnings.warn(told, DeprecationWarning, stacklevel=2)
+        return lambda app, source, **options: self.run(app, kind, source, **options)  # type: ignore[arg-type]
 
     async def run(
         self,
