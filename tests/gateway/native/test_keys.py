@@ -64,7 +64,7 @@ async def test_a_secret_is_found_and_nothing_else_is(room: Room) -> None:
         "é" * 500,
         f"{head}_{lookup}_",
     ]
-    for other in wrong:
+    for other in set(wrong) - {secret}:  # a look-up of digits alone has no upper case
         assert await room.keys.find(other) is None
 
 
