@@ -114,10 +114,10 @@ class Imports(Part):
 
     def __init__(self, core: Core | Database, clock: Clock | None = None) -> None:
         if isinstance(core, Database):
-            told = (
+            use = (
                 "Imports(database, clock) is now Service.imports, or Imports(Core(database, clock))"
             )
-            warnings.warn(told, DeprecationWarning, stacklevel=2)
+            warnings.warn(use, DeprecationWarning, stacklevel=2)
             core = Core(core, clock or SystemClock())
         super().__init__(core)
         self._devices = Devices(core)
@@ -126,8 +126,8 @@ class Imports(Part):
     def __getattr__(self, kind: str) -> Any:
         if kind not in {"devices", "users", "tokens"}:
             raise AttributeError(kind)
-        told = f"Imports.{kind}(app, source) is now Imports.run(app, {kind!r}, source)"
-        warnings.warn(told, DeprecationWarning, stacklevel=2)
+        use = f"Imports.{kind}(app, source) is now Imports.run(app, {kind!r}, source)"
+        warnings.warn(use, DeprecationWarning, stacklevel=2)
         return lambda app, source, **options: self.run(app, kind, source, **options)  # type: ignore[arg-type]
 
     async def run(
