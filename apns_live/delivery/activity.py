@@ -132,9 +132,9 @@ class LiveActivity(Home):
         """Add a token; it gets the newest state, without earlier alerts.
 
         ``standing`` is what the caller knows of the token: ``behind`` was a member when the newest
-        state was put, so it also gets the alert; ``current`` already has the newest state. Returns
-        False if it is already a member. Raises InvalidToken for a malformed token, InvalidInput if
-        it belongs to another activity or has its own push in flight.
+        state was put, so it also gets the alert; ``current`` already has the newest state, even if
+        that is held here. Returns False if it is already a member. Raises InvalidToken for a
+        malformed token, InvalidInput if it belongs to another activity or has its own push in flight.
         """
         lane = self._all.claim(token, self)
         published, newest = self.published, self.audience.newest
@@ -144,6 +144,8 @@ class LiveActivity(Home):
             self.frequent_pushes(token, frequent_pushes_enabled)
         if place is None:
             return False
+        if standing == "current" and self.lane.waiting is not None:
+            self.audience.ahead.add(place)
         if lane is not None:
             # Its own pushes may have used later timestamps than ours.
             stamp = lane.last_timestamp
@@ -199,6 +201,8 @@ class LiveActivity(Home):
         replaced = self.lane.offer(state)
         if replaced is not None:
             replaced[0].ticket.resolve(replaced[1])
+        if self.lane.waiting is state:
+            self.audience.ahead.clear()  # they lack this one
         self.changed = True
         dispatch.counts["submitted"] += 1
         self.tick(self._time.now())

@@ -46,6 +46,8 @@ class Audience:
     slow: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
     progressed: set[int] = field(default_factory=set)
+    ahead: set[int] = field(default_factory=set)
+    """Places whose token has the next version already: another process sent it."""
     newest: int = 0
     behind: int = 0
     _late: deque[int] = field(default_factory=deque)
@@ -104,15 +106,19 @@ class Audience:
         self.status[place] = GONE
         self.troubles.pop(place, None)
         self.slow.discard(place)
+        self.ahead.discard(place)
         self.changed.add(place)
         # A place that is still in a queue must not be reused: `pick` checks the status. A new token
         # there is queued itself, so serving it early is harmless.
         self._free.append(place)
 
     def publish(self) -> int:
-        """Begin the next version for all tokens; return its number."""
+        """Begin the next version for all tokens except those ``ahead``; return its number."""
         self.newest += 1
-        self.behind = len(self.index) - self.status.count(LEAVING)
+        self.behind = len(self.index) - self.status.count(LEAVING) - len(self.ahead)
+        for place in self.ahead:
+            self.cursor[place] = self.confirmed[place] = self.newest
+        self.ahead.clear()
         self._remaining = len(self.tokens)
         return self.newest
 

@@ -112,3 +112,25 @@ async def test_an_activity_is_let_go_of_only_when_nothing_is_under_way(delivery,
     again.end(End(content_state={"n": 2}))
     await clock.advance(5)
     assert server.got[-1][1].event == "end"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_token_with_a_state_that_is_held_gets_only_a_newer_one(
+    delivery, clock, server, replaced
+):
+    """Another process sent the state, whose timestamp is ahead; this one must hold its own."""
+    current, behind = tokens(2)
+    match = delivery.activity("match")
+    match.lane.last_timestamp = int(clock.time()) + 2
+    match.put(state(1))
+    assert match.report.held
+    match.join(current, standing="current")
+    match.join(behind, standing="behind")
+    if replaced:
+        match.put(state(2))
+    await clock.advance(5)
+    assert sorted(token for token, _ in server.got) == sorted([behind, current][: 1 + replaced])
+    assert match.idle
+    match.put(state(3))
+    await clock.advance(5)
+    assert [token for token, _ in server.got].count(current) == 1 + replaced
