@@ -163,7 +163,7 @@ class ProviderTokens:
     """
 
     key: ProviderKey
-    _clock: Clock = field(repr=False)
+    clock: Clock = field(repr=False)
     deterministic: bool = True
     _latest: ProviderToken | None = field(default=None, init=False, repr=False)
 
@@ -173,7 +173,7 @@ class ProviderTokens:
 
     def current(self) -> ProviderToken:
         """Return the token of the current window. Raises `CredentialError` when it cannot be signed."""
-        window = int((self._clock.time() - _SETTLE) // _WINDOW)
+        window = int((self.clock.time() - _SETTLE) // _WINDOW)
         if self._latest is None or self._latest.window != window:
             issued_at = window * _WINDOW
             jwt = self.key.sign(issued_at, deterministic=self.deterministic)
@@ -186,7 +186,7 @@ class ProviderTokens:
         None is for a connection that has not presented a token yet. A token from the future was
         made before the clock was set back, and is not returned.
         """
-        if held is not None and 0 <= self._clock.time() - held.issued_at < _MAX_AGE:
+        if held is not None and 0 <= self.clock.time() - held.issued_at < _MAX_AGE:
             return held
         return self.current()
 
@@ -195,7 +195,7 @@ class ProviderTokens:
 
         For another process, which then needs no key. Raises `CredentialError`.
         """
-        now = self._clock.time() - _SETTLE
+        now = self.clock.time() - _SETTLE
         first = int(now // _WINDOW - 2) * _WINDOW
         moments = range(first, int(now + seconds) + 1, _WINDOW)
         return {at: self.key.sign(at, deterministic=self.deterministic) for at in moments}
