@@ -1,10 +1,12 @@
 """Work sources, and their connection to the engine."""
 
+from __future__ import annotations
+
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from ..clock import Timer
 from ..outcome import Outcome, alike
@@ -78,11 +80,20 @@ class TokenSource(Source[str], Protocol):
         """Receive acceptances; each token that was taken comes back exactly once, here or in ``settled``."""
 
 
+class _Engine(Protocol):
+    """The engine, as an attachment sees it."""
+
+    def wake(self) -> None: ...
+    def detach(self, attachment: Attachment, end: End) -> None: ...
+    def give_up(self, push: Push, loss: Loss) -> bool: ...
+    def give_up_waiting(self, attachment: Attachment, reason: str) -> None: ...
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Attachment:
     """The connection of a `WorkSource` to a client; created by ``Client.attach``."""
 
-    engine: Any
+    engine: _Engine
     source: WorkSource | TokenSource
     response_timeout: float
     retry: bool = True
@@ -130,7 +141,7 @@ class Attachment:
 
         Its outcome is NOT_SENT if it was not sent, otherwise UNKNOWN (its stream is reset).
         """
-        return bool(self.engine.give_up(item, Loss.CANCELLED))
+        return self.engine.give_up(item, Loss.CANCELLED)
 
     def cancel_waiting(self) -> None:
         """Cancel every item that was not sent; their outcomes are NOT_SENT."""
