@@ -114,12 +114,12 @@ async def test_a_put_starts_anew_when_the_activity_has_ended(world: World) -> No
 
 
 async def test_a_stream_keeps_its_activity_for_days(world: World) -> None:
-    """Over 48 simulated hours, a put each half hour: its cards are handed over, not the activity."""
+    """Over 48 simulated hours, a put each ten minutes: its cards are handed over, not the activity."""
     operations = []
-    for number in range(48 * 2):
+    for number in range(48 * 6):
         operations.append((await world.put({"percentage": number})).operation)
-        world.clock.advance_sync(1800)
-    assert operations == ["started"] + ["updated"] * (48 * 2 - 1)
+        world.clock.advance_sync(600)
+    assert operations == ["started"] + ["updated"] * (48 * 6 - 1)
     assert len(await world.living()) == 1
 
 
