@@ -17,7 +17,7 @@ from ..core import Part
 from ..finding import find, find_id
 from ..store import schema
 from ..store.statements import rows_of, view_of
-from . import records as views
+from . import records
 from .audience import is_named, no_segment
 from .devices import devices_with_user
 from .suspects import SUSPECT
@@ -49,7 +49,7 @@ class Directory(Part):
         country: str | None = None,
         after: str = "",
         limit: int = 100,
-    ) -> Page[views.ListedDevice]:
+    ) -> Page[records.ListedDevice]:
         """Return devices by id, or those of a user, of a language or of a country.
 
         A language matches exactly: ``de`` does not match ``de-AT``. Raises `InvalidInput` for more
@@ -73,9 +73,9 @@ class Directory(Part):
                 # another index.
                 wanted = table.c.user_id == await find_id(connection, app, schema.users, user)
             query = devices_with_user().where(wanted)
-            return await _page(connection, query, along, after, limit, views.ListedDevice)
+            return await _page(connection, query, along, after, limit, records.ListedDevice)
 
-    async def tokens(self, app: App, device: str) -> list[views.TokenView]:
+    async def tokens(self, app: App, device: str) -> list[records.TokenView]:
         """Return the tokens of a device by their first eight digits.
 
         Includes retired start and device tokens, with the reason, and living activity tokens.
@@ -88,7 +88,7 @@ class Directory(Part):
             .join(activities, activities.c.id == members.c.activity_id)
             .where(members.c.retired_at.is_(None), members.c.token.is_not(None))
         )
-        found: list[views.TokenView] = []
+        found: list[records.TokenView] = []
         async with self.database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
             for kind, table, query in (
@@ -103,14 +103,16 @@ class Directory(Part):
                         named[name] = getattr(row, name, None)
                     living = kind == "start" and row.retired_at is None
                     named["suspect"] = living and row.unanswered >= SUSPECT
-                    found.append(view_of(views.TokenView, row, **named))
+                    found.append(view_of(records.TokenView, row, **named))
         return found
 
-    async def users(self, app: App, *, after: str = "", limit: int = 100) -> Page[views.ListedUser]:
+    async def users(
+        self, app: App, *, after: str = "", limit: int = 100
+    ) -> Page[records.ListedUser]:
         """Return users by external id."""
-        return await self._list(app, schema.users, "external_id", after, limit, views.ListedUser)
+        return await self._list(app, schema.users, "external_id", after, limit, records.ListedUser)
 
-    async def user(self, app: App, external_id: str) -> views.WholeUser:
+    async def user(self, app: App, external_id: str) -> records.WholeUser:
         """Return a user with aliases, tags, attributes, groups and devices. Raises `NotFound`."""
         devices, aliases = schema.devices, schema.user_aliases
         async with self.database.read() as connection:
@@ -122,49 +124,51 @@ class Directory(Part):
             theirs = select(devices.c.public_id).where(devices.c.user_id == row.id)
             names = await connection.scalars(theirs.order_by(devices.c.public_id).limit(MOST))
             held = await _belongings(connection, "user", row.id)
-            return view_of(views.WholeUser, row, aliases=named, devices=list(names), **held)
+            return view_of(records.WholeUser, row, aliases=named, devices=list(names), **held)
 
-    async def belongings(self, app: App, device: str) -> views.Belongings:
+    async def belongings(self, app: App, device: str) -> records.Belongings:
         """Return a device's tags, attributes and groups. Raises `NotFound`."""
         async with self.database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
             return await _belongings(connection, "device", owner)
 
-    async def groups(self, app: App, *, after: str = "", limit: int = 100) -> Page[views.GroupView]:
+    async def groups(
+        self, app: App, *, after: str = "", limit: int = 100
+    ) -> Page[records.GroupView]:
         """Return groups by slug."""
-        return await self._list(app, schema.groups, "slug", after, limit, views.GroupView)
+        return await self._list(app, schema.groups, "slug", after, limit, records.GroupView)
 
-    async def group(self, app: App, slug: str) -> views.GroupView:
+    async def group(self, app: App, slug: str) -> records.GroupView:
         """Return a group. Raises `NotFound`."""
         async with self.database.read() as connection:
-            return view_of(views.GroupView, await find(connection, app, schema.groups, slug))
+            return view_of(records.GroupView, await find(connection, app, schema.groups, slug))
 
     async def segments(
         self, app: App, *, after: str = "", limit: int = 100
-    ) -> Page[views.SegmentView]:
+    ) -> Page[records.SegmentView]:
         """Return the saved segments by name."""
-        return await self._list(app, schema.segments, "name", after, limit, views.SegmentView)
+        return await self._list(app, schema.segments, "name", after, limit, records.SegmentView)
 
-    async def segment(self, app: App, name_or_id: str) -> views.SegmentView:
+    async def segment(self, app: App, name_or_id: str) -> records.SegmentView:
         """Return a saved segment. Raises `NotFound`."""
         query = select(schema.segments).where(is_named(app, name_or_id)).limit(1)
         if (row := await self.database.row(query)) is None:
             raise no_segment(app, name_or_id)
-        return view_of(views.SegmentView, row)
+        return view_of(records.SegmentView, row)
 
     async def streams(
         self, app: App, *, after: str = "", limit: int = 100
-    ) -> Page[views.StreamView]:
+    ) -> Page[records.StreamView]:
         """Return streams by key, each with its current activity."""
         return await self._list(
-            app, schema.streams, "key", after, limit, views.StreamView, _streams()
+            app, schema.streams, "key", after, limit, records.StreamView, _streams()
         )
 
-    async def stream(self, app: App, key: str) -> views.StreamView:
+    async def stream(self, app: App, key: str) -> records.StreamView:
         """Return a stream with its current activity. Raises `NotFound`."""
         async with self.database.read() as connection:
             return view_of(
-                views.StreamView, await find(connection, app, schema.streams, key, _streams())
+                records.StreamView, await find(connection, app, schema.streams, key, _streams())
             )
 
     async def _list(
@@ -184,7 +188,7 @@ class Directory(Part):
 
     async def followers(
         self, app: App, activity: str, *, after: str = "", limit: int = 100
-    ) -> Page[views.FollowerView]:
+    ) -> Page[records.FollowerView]:
         """Return the devices of an activity, with their tokens by the first eight digits.
 
         ``acknowledged_version`` is the newest state that APNs accepted for the device. Raises
@@ -199,12 +203,12 @@ class Directory(Part):
                 .where(members.c.activity_id == found)
             )
             return await _page(
-                connection, query, members.c.device_id, after, limit, views.FollowerView
+                connection, query, members.c.device_id, after, limit, records.FollowerView
             )
 
     async def members(
         self, app: App, slug: str, kind: Member, *, after: str = "", limit: int = 100
-    ) -> Page[views.MemberView]:
+    ) -> Page[records.MemberView]:
         """Return the devices or the users of a group, the oldest first. Raises `NotFound`."""
         devices, users, members = schema.devices, schema.users, schema.group_members
         name = devices.c.public_id if kind == "device" else users.c.external_id
@@ -213,7 +217,7 @@ class Directory(Part):
         async with self.database.read() as connection:
             found = await find_id(connection, app, schema.groups, slug)
             query = query.where(members.c.group_id == found)
-            return await _page(connection, query, owner, after, limit, views.MemberView)
+            return await _page(connection, query, owner, after, limit, records.MemberView)
 
 
 async def _page(
@@ -246,7 +250,7 @@ def _streams() -> Select[Any]:
     )
 
 
-async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> views.Belongings:
+async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> records.Belongings:
     values, members, groups = schema.attributes, schema.group_members, schema.groups
     tags: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
@@ -264,7 +268,7 @@ async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> 
     return {"tags": tags, "attributes": attributes, "groups": list(await connection.scalars(slugs))}
 
 
-def _value(row: Row[Any]) -> views.Value:
+def _value(row: Row[Any]) -> records.Value:
     """Return a stored attribute as callers write it."""
     if row.kind == "boolean":
         return bool(row.number)

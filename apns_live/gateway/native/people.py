@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from ...activities.people import records as views
+from ...activities.people import records
 from ...activities.people.audience import DryRun, Segment
 from ...activities.requests import Accepted
 from ...errors import NotFound
@@ -126,25 +126,29 @@ def kind_of(call: Call) -> Literal["device", "user"]:
 
 
 @lists("GET /v1/users", "List users")
-async def list_users(call: Call, query: shapes.TextPage) -> shapes.TextPageAnswer[views.ListedUser]:
+async def list_users(
+    call: Call, query: shapes.TextPage
+) -> shapes.TextPageAnswer[records.ListedUser]:
     """Sorted by the caller's id."""
     return shapes.text_page(await call.service.directory.users(call.app, **asdict(query)))
 
 
 @lists("GET /v1/users/{user:path}", "Get a user")
-async def get_user(call: Call, user: str) -> views.WholeUser:
+async def get_user(call: Call, user: str) -> records.WholeUser:
     """With aliases, tags, attributes, groups, and the ids of the devices."""
     return shapes.shown_times(await call.service.directory.user(call.app, user))
 
 
 @lists("GET /v1/groups", "List groups")
-async def list_groups(call: Call, query: shapes.TextPage) -> shapes.TextPageAnswer[views.GroupView]:
+async def list_groups(
+    call: Call, query: shapes.TextPage
+) -> shapes.TextPageAnswer[records.GroupView]:
     """Sorted by slug."""
     return shapes.text_page(await call.service.directory.groups(call.app, **asdict(query)))
 
 
 @lists("GET /v1/groups/{group}", "Get a group")
-async def get_group(call: Call, group: str) -> views.GroupView:
+async def get_group(call: Call, group: str) -> records.GroupView:
     """Without its members, which have their own lists."""
     return shapes.shown_times(await call.service.directory.group(call.app, group))
 
@@ -152,7 +156,7 @@ async def get_group(call: Call, group: str) -> views.GroupView:
 @lists("GET /v1/groups/{group}/{kind}", "List the devices or the users of a group")
 async def list_members(
     call: Call, group: str, query: shapes.TextPage
-) -> shapes.TextPageAnswer[views.MemberView]:
+) -> shapes.TextPageAnswer[records.MemberView]:
     """``kind`` is ``devices`` (those that were added directly) or ``users``."""
     return shapes.text_page(
         await call.service.directory.members(call.app, group, kind_of(call), **asdict(query))
@@ -162,13 +166,13 @@ async def list_members(
 @segments("GET /v1/segments", "List segments")
 async def list_segments(
     call: Call, query: shapes.TextPage
-) -> shapes.TextPageAnswer[views.SegmentView]:
+) -> shapes.TextPageAnswer[records.SegmentView]:
     """The saved segments by name, without the predefined ones."""
     return shapes.text_page(await call.service.directory.segments(call.app, **asdict(query)))
 
 
 @segments("GET /v1/segments/{segment}", "Get a segment")
-async def get_segment(call: Call, segment: str) -> views.SegmentView:
+async def get_segment(call: Call, segment: str) -> records.SegmentView:
     """By name or id."""
     return await call.service.directory.segment(call.app, segment)
 
