@@ -256,7 +256,6 @@ class Limits:
                 kind,
                 error,
             )
-        self.ended += len(over)
         moment = milliseconds(self.clock)
         again = moment + int(AGAIN * 1000)
         owed = [
@@ -280,6 +279,7 @@ class Limits:
             due_at, token, _ = _KINDS[kind]
             noted = _OWED.replace("DUE", due_at).replace("TOKEN =", f"{token} =")
             await with_rows(connection, noted, owed)
+        self.ended += len(over)
         self.changed([activity.id])
 
 
