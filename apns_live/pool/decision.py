@@ -25,10 +25,10 @@ class LinkView:
     usable: bool = True
     """Takes pushes, or will once it has room; false while draining or suspected dead."""
     draining: bool = False
-    accepted: bool = False
+    accepted: bool
     """Whether a push was ever accepted on it."""
-    limit: int = 0
-    best_limit: int = 0
+    limit: int
+    best_limit: int
     """The highest stream limit that it ever allowed."""
     refused_last: bool = False
     """Whether its latest answer was a 4xx that APNs counts as an error."""
@@ -46,7 +46,7 @@ class PoolView:
     links: tuple[LinkView, ...]
     last_connect_at: float = float("-inf")
     backoff_until: float = float("-inf")
-    busy: float = 0.0
+    busy: float
     """Share of a core that the links' thread used recently."""
 
 

@@ -17,7 +17,7 @@ OPTIONS = PoolOptions(max_connections=3)
 
 def link(number: int = 1, **values: Any) -> LinkView:
     values.setdefault("limit", 1000)
-    values.setdefault("best_limit", 1000)
+    values.setdefault("best_limit", int("1000"))  # equal to the limit, and another object
     values.setdefault("accepted", True)
     return LinkView(number=number, **values)
 
@@ -25,6 +25,7 @@ def link(number: int = 1, **values: Any) -> LinkView:
 def view(*links: LinkView, **values: Any) -> PoolView:
     values.setdefault("now", NOW)
     values.setdefault("waiting", True)
+    values.setdefault("busy", 0.0)
     return PoolView(links=links, **values)
 
 
@@ -56,6 +57,7 @@ CASES = {
         view(link(**FULL), last_connect_at=NOW - 0.2),
         Decision(0, (), NOW + 0.05),
     ),
+    "a link takes more than ever": (view(link(limit=1001, **FULL)), Decision(1)),
     "a link is penalised": (view(link(limit=1, **FULL)), Decision()),
     "the last answer was a refusal": (view(link(refused_last=True, **FULL)), Decision()),
     "as many as allowed": (view(link(1, **FULL), link(2, **FULL), link(3, **FULL)), Decision()),
@@ -87,6 +89,26 @@ CASES = {
         view(link(1, idle_since=NOW - 1), link(2, idle_since=NOW - 301), waiting=False),
         Decision(0, (2,), None),
     ),
+    "idle for exactly its timeout": (
+        view(link(1), link(2, idle_since=NOW - OPTIONS.idle_timeout), waiting=False),
+        Decision(0, (2,), None),
+    ),
+    "one of two spare links is in use": (
+        view(link(1), link(2), link(3, idle_since=NOW - 301), waiting=False),
+        Decision(0, (3,), None),
+    ),
+    "one of two spare links is closed now and one later": (
+        view(link(1), link(2, idle_since=NOW - 301), link(3, idle_since=NOW - 1), waiting=False),
+        Decision(0, (2,), NOW + 299),
+    ),
+    "while pushes wait, an idle link beyond the minimum is closed if none is opened": (
+        view(link(1), link(2, idle_since=NOW - 301)),
+        Decision(0, (2,), None),
+    ),
+    "a link is opened, so none is closed": (
+        view(link(1, usable=False, idle_since=NOW - 301), link(2, usable=False)),
+        Decision(1),
+    ),
     "the youngest goes first when all are idle as long": (
         view(
             link(1, idle_since=NOW - 301),
@@ -110,6 +132,13 @@ def test_decisions(name: str) -> None:
     assert decide(given_view, OPTIONS) == expected
 
 
+@pytest.mark.parametrize("count", range(5))
+def test_the_minimum_stays_open_however_long_it_is_idle(count: int) -> None:
+    idle = [link(number, idle_since=NOW - 301) for number in range(count)]
+    options = PoolOptions(max_connections=8, min_connections=4)
+    assert decide(view(*idle, waiting=False), options) == Decision()
+
+
 MANY = PoolOptions(max_connections=64)
 
 
@@ -122,7 +151,9 @@ def full(count: int) -> list[LinkView]:
     [
         (full(7), 0.95, Decision(1)),  # so few are opened whatever they cost
         (full(8), 0.8, Decision(1)),
-        (full(8), 0.9, Decision(0, (), NOW + 0.25)),  # a ninth would make it 1.01
+        (full(8), 0.88, Decision(0, (), NOW + 0.25)),  # a ninth would make it 0.99
+        (full(19), 0.9215, Decision(1)),  # a twentieth makes it just 0.97
+        (full(20), 0.95, Decision(0, (), NOW + 0.25)),
         (full(63), 0.0, Decision(1)),
         (full(64), 0.0, Decision()),
     ],
