@@ -14,6 +14,7 @@ from apns_live.delivery.budget import (
     FREQUENT,
     FULL,
     OBSERVED,
+    OBSERVED_FREQUENT,
     PRESETS,
     UNDECIDED,
     Account,
@@ -81,8 +82,9 @@ def test_presets_are_marked_unverified_and_devices_are_respected():
     assert not FREQUENT.verified
     assert for_device(FREQUENT, False) is DEFAULT
     assert for_device(FREQUENT, True) is for_device(FREQUENT, None) is FREQUENT
-    small = Budget(per_hour=6, reserve=2)
-    assert for_device(small, False) is small
+    assert for_device(OBSERVED_FREQUENT, False) is OBSERVED
+    for small in (Budget(per_hour=6, reserve=2), Budget(per_hour=15, burst=1)):
+        assert for_device(small, False) is small
 
 
 def test_the_presets_are_those_of_the_page():
@@ -106,8 +108,24 @@ def test_only_a_push_at_priority_10_is_given_back():
     assert refund(FULL, Decision(10, FULL)) == FULL
 
 
+def test_one_more_start_fits_into_a_device_s_account_each_hour():
+    accounts = StartAccounts()
+    assert [accounts.charge("a", 1000.0) for _ in range(9)] == [False] * 8 + [True]
+    accounts = StartAccounts(7)
+    assert [accounts.charge("a", 1000.0) for _ in range(8)] == [False] * 7 + [True]
+    assert [accounts.charge("a", now) for now in (4599.0, 8199.0, 8199.0)] == [True, False, True]
+
+
+def test_the_starts_of_100_000_devices_are_remembered():
+    accounts = StartAccounts()
+    accounts._accounts.update(dict.fromkeys(map(str, range(99_999)), FULL))
+    for token in ("one more", "the last"):
+        accounts.charge(token, 1000.0)
+        assert len(accounts._accounts) == 100_000
+
+
 def test_start_accounts_are_per_device_and_bounded():
-    accounts = StartAccounts(8, devices=100)
+    accounts = StartAccounts(per_hour=8, devices=100)
     assert [accounts.charge("a", 1000.0) for _ in range(9)] == [False] * 8 + [True]
     assert not accounts.charge("b", 1000.0)
     for n in range(500):
@@ -132,7 +150,7 @@ def test_a_window_begins_with_the_first_push_after_the_last_one_ended():
     for _ in range(9):
         urgent.append(decide(OBSERVED, urgent[-1].account, Urgency.URGENT, 1_003_000.0))
     assert [each.over_budget for each in urgent] == [False] * 4 + [True] * 6
-    assert urgent[-1].account.used == OBSERVED.per_hour + OBSERVED.reserve
+    assert urgent[-1].account == (1_000_000.0, OBSERVED.per_hour + OBSERVED.reserve)
 
 
 @pytest.mark.parametrize("budget", PRESETS.values(), ids=PRESETS)
@@ -146,10 +164,17 @@ def test_an_account_survives_a_change_of_law_and_a_clock_that_was_set_back(budge
 
 
 def test_laws_and_budgets_that_cannot_be_are_refused():
-    for wrong in ({"law": "rolling"}, {"per_hour": 4, "law": "window"}, {"per_hour": 7}):
+    for wrong in (
+        {"law": "rolling"},
+        {"per_hour": 4, "law": "window"},
+        {"per_hour": 6},
+        {"per_hour": 7},
+        {"reserve": -1},
+    ):
         with pytest.raises(InvalidSetting, match="budget"):
             Budget(**{"per_hour": 15, **wrong})
     assert Budget(per_hour=5, law="window").law is Law.WINDOW
+    assert Budget(per_hour=8).depth == 7
     with pytest.raises(InvalidSetting, match="observed-frequent"):
         check_budget("generous")
 
@@ -159,6 +184,41 @@ def test_a_bucket_refills_while_time_passes():
     assert DEFAULT.refill_time == 3600 / 8
     assert DEFAULT.level(spent, 1000.0) == 0
     assert DEFAULT.level(spent, 1000.0 + 2 * DEFAULT.refill_time) == pytest.approx(2)
+    assert DEFAULT.level(spent, 1000.0 + DEFAULT.refill_time / 2) == pytest.approx(0.5)
+    assert DEFAULT.level(Account(1000.0, 1), 1000.0 + 1.5 * DEFAULT.refill_time) == 7, "full"
+    assert Budget(per_hour=20).refill_time == pytest.approx(3600 / 13)
+
+
+@pytest.mark.parametrize(
+    ("left", "urgency", "priority", "over", "left_then"),
+    [
+        (5.0, Urgency.QUIET, 5, False, 5.0),
+        (4.0, Urgency.NORMAL, 10, False, 3.0),
+        (4.0 - 1e-9, Urgency.NORMAL, 10, False, 3.0 - 1e-9),  # a rounding error
+        (4.0 - 1e-6, Urgency.NORMAL, 10, False, 3.0 - 1e-6),  # the largest
+        (3.99, Urgency.NORMAL, 5, False, 3.99),
+        (1.0, Urgency.URGENT, 10, False, 0.0),
+        (1.0 - 1e-9, Urgency.URGENT, 10, False, -1e-9),
+        (0.99, Urgency.URGENT, 10, True, -0.01),
+        (0.5, Urgency.URGENT, 10, True, -0.5),
+        (-2.0, Urgency.URGENT, 10, True, -3.0),
+        (-2.5, Urgency.URGENT, 10, True, -3.0),
+        (-3.0, Urgency.URGENT, 10, True, -3.0),
+        (-4.0, Urgency.URGENT, 10, True, -4.0),  # debt from a larger budget
+    ],
+)
+def test_a_push_costs_one_and_keeps_the_reserve_for_urgent_ones(
+    left, urgency, priority, over, left_then
+):
+    budget = Budget(per_hour=15, reserve=3, burst=3)
+    decision = decide(budget, Account(1000.0, budget.depth - left), urgency, 1000.0)
+    assert (decision.priority, decision.over_budget) == (priority, over)
+    assert decision.demoted == (left == 3.99)
+    assert budget.level(decision.account, 1000.0) == pytest.approx(left_then, abs=1e-10)
+
+
+def test_the_urgencies_in_a_journal_keep_their_meaning():
+    assert [Urgency(n) for n in range(3)] == [Urgency.QUIET, Urgency.NORMAL, Urgency.URGENT]
 
 
 @pytest.mark.parametrize("field", ["per_hour", "burst", "starts_per_hour"])
@@ -170,7 +230,7 @@ def test_nothing_of_a_budget_is_0(field):
 @pytest.mark.parametrize("wrong", ["loud", 2])
 def test_an_unknown_urgency_is_refused(wrong):
     with pytest.raises(InvalidSetting, match="urgency"):
-        check_urgency(wrong, has_alert=False)
+        check_urgency(value=wrong, has_alert=False)
 
 
 async def test_accounts_survive_eviction_a_restart_and_are_shared_on_one_phone():
