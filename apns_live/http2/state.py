@@ -46,7 +46,7 @@ _PIECES = 64
 
 def setting_error(identifier: int, value: int, *, from_server: bool) -> Http2ConnectionError | None:
     """Return the connection error for a setting outside its limits (RFC 9113, 6.5.2)."""
-    low, high, code = _LIMITS.get(identifier, (0, value, 0))  # type: ignore[call-overload]
+    low, high, code = _LIMITS.get(identifier, (value, value, 0))  # type: ignore[call-overload]
     if identifier == Setting.ENABLE_PUSH and from_server:
         high = 0
     if low <= value <= high:
