@@ -74,7 +74,7 @@ class Service:
             raise AttributeError(name)
         service, portal = self._started()
         value = getattr(service, name)
-        return _wrapped(value, portal) if callable(value) else Room(value, portal)
+        return _wrapped(value, portal) if callable(value) else ServicePart(value, portal)
 
     def call(self, work: Callable[[AsyncService], Coroutine[Any, Any, T]]) -> T:
         """Run ``work`` with the asynchronous service on its loop, and return its result.
@@ -110,20 +110,20 @@ class Service:
             return service, portal
 
 
-class Room:
+class ServicePart:
     """A part of the service: its methods without ``await``, its async iterators as plain ones."""
 
-    def __init__(self, room: Any, portal: Portal) -> None:
-        self._room = room
+    def __init__(self, part: Any, portal: Portal) -> None:
+        self._part = part
         self._portal = portal
 
     def __repr__(self) -> str:
-        return f"blocking.{type(self._room).__name__}"
+        return f"blocking.{type(self._part).__name__}"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return _wrapped(getattr(self._room, name), self._portal)
+        return _wrapped(getattr(self._part, name), self._portal)
 
 
 def _wrapped(value: Any, portal: Portal) -> Any:

@@ -36,7 +36,7 @@ from .admission import Visit
 from .context import Gateway
 from .credentials import Phone
 from .keys import ApiKey
-from .problems import JSON, Reply, classify, respond
+from .problems import JSON, Reply, problem_of, respond
 from .reach import check_activity
 from .scopes import Dialect
 
@@ -353,7 +353,7 @@ class Paths:
                 error = HTTPException(405, headers={"allow": methods})
             headers = error.headers
         face = next((one for one in self._faces if one.owns(path)), None)
-        answer = respond(classify(error)) if face is None else face.refuse(error)
+        answer = respond(problem_of(error)) if face is None else face.refuse(error)
         answer.headers.update(headers or {})
         return answer
 

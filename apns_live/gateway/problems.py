@@ -1,6 +1,6 @@
 """Errors as problem details (RFC 9457) with a stable ``code``, for the native API.
 
-The vendors' APIs have their own formats and use `classify` to map an error.
+The vendors' APIs have their own formats and use `problem_of` to map an error.
 """
 
 import logging
@@ -88,7 +88,7 @@ _ABSENT = {
 }
 
 
-def classify(error: BaseException) -> Problem:
+def problem_of(error: BaseException) -> Problem:
     """Convert an error to a problem. The text of an unknown error is not shown to the caller."""
     match error:
         case errors.InvalidInput():

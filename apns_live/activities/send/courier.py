@@ -34,7 +34,7 @@ from .failing import Failing, open_changes
 from .fan_out import ROOM
 from .helping import Helping
 from .jobs import TRY_AGAIN, Jobs, Place, Reading
-from .kind import Room, Setting
+from .kind import Allowance, SharedParts
 from .limits import Limits
 from .live import Live, Takes
 from .lives import Lives
@@ -124,8 +124,8 @@ class Courier:
             left=self.left,
             changed=lambda activities: watchers.changed(activities=activities),
         )
-        self.setting = Setting(
-            database, clock, audiences, self._recorder, Room(ROOM), self.limits, ownership
+        self.shared = SharedParts(
+            database, clock, audiences, self._recorder, Allowance(ROOM), self.limits, ownership
         )
         """What all fan-outs share."""
         ownership.shards.lost = self._lost_shards
@@ -145,11 +145,11 @@ class Courier:
         self._pauses = Pauses(clock, self._pause_over)
         self._jobs = Jobs(clock, ownership, database.outage, ended=self._ended, broken=self._broken)
         self.failing = Failing(self._recorder, self.carriers, self._backlog, self._pauses)
-        self.notifier = Notifier(self.setting, self._jobs, self.apps, self.failing, self._moved)
+        self.notifier = Notifier(self.shared, self._jobs, self.apps, self.failing, self._moved)
         self.starts = Starts(
-            self.setting, self._jobs, self.failing, self._backlog, settings.starts_at_once
+            self.shared, self._jobs, self.failing, self._backlog, settings.starts_at_once
         )
-        self.helping = Helping(self.setting, self._jobs, self.apps, self.carriers, self._pauses)
+        self.helping = Helping(self.shared, self._jobs, self.apps, self.carriers, self._pauses)
         self._reading = Reading(
             self._lives, self.failing, self._backlog, self._jobs, clock, self._moved
         )
@@ -238,7 +238,7 @@ class Courier:
     def _leave(self, partitions: frozenset[int]) -> dict[Live, bool]:
         """Stop sending for partitions; return their activities as `Lives.abandon` does."""
         left = self._lives.abandon(partitions)
-        for fan_out in self.setting.running:
+        for fan_out in self.shared.running:
             if fan_out.leads and fan_out.partition in partitions:
                 fan_out.leave()
         return left
@@ -246,7 +246,7 @@ class Courier:
     def _lost_shards(self, shards: frozenset[int]) -> None:
         """Stop sending shards that another worker now owns."""
         logger.error("%d shards have another owner now", len(shards))
-        for fan_out in self.setting.running:
+        for fan_out in self.shared.running:
             fan_out.lose(shards)
 
     def _dropped(self, partitions: frozenset[int]) -> None:
@@ -257,18 +257,18 @@ class Courier:
             self._jobs.group.create_task(self._begin_again(partitions))
 
     async def _begin_again(self, partitions: frozenset[int]) -> None:
-        self.setting.ownership.handed_over -= partitions  # the discarded results may be lost
+        self.shared.ownership.handed_over -= partitions  # the discarded results may be lost
         await self.lost(partitions)
-        await self.gained(partitions & self.setting.ownership.partitions)
+        await self.gained(partitions & self.shared.ownership.partitions)
 
     async def run(self) -> None:
         """Work until cancelled."""
         # Also after a failure and restart: interrupted work is resumed.
         for live in self._lives.abandon(frozenset(range(PARTITIONS))):
             live.takes = Takes.NOTHING
-            self.setting.ownership.handed_over -= {live.partition}
-        self._backlog.take_over(self.setting.ownership.partitions)
-        self.notifier.backlog.take_over(self.setting.ownership.partitions)
+            self.shared.ownership.handed_over -= {live.partition}
+        self._backlog.take_over(self.shared.ownership.partitions)
+        self.notifier.backlog.take_over(self.shared.ownership.partitions)
         async with asyncio.TaskGroup() as group:
             self._jobs.group = group
             group.create_task(self._recorder.run())
@@ -336,15 +336,15 @@ class Courier:
             rows: list[int] = []
             try:
                 rows = await self._backlog.take(AT_ONCE)
-                terms = self.setting.ownership.terms
+                terms = self.shared.ownership.terms
                 activities, operations = await self._backlog.read(rows, self._lives.known(rows))
                 to_read: list[Live] = []
                 for activity in activities:
-                    if self.setting.ownership.terms.get(activity.partition) != terms.get(
+                    if self.shared.ownership.terms.get(activity.partition) != terms.get(
                         activity.partition
                     ):
                         # The rows read may be older than what another worker has sent since.
-                        if activity.partition in self.setting.ownership.partitions:
+                        if activity.partition in self.shared.ownership.partitions:
                             self._backlog.add_behind(activity.id)
                         continue
                     live = await self._look_safely(activity, operations.get(activity.id, []))
@@ -353,10 +353,10 @@ class Courier:
                 if to_read:
                     await self._reading.begin(to_read)
             except STORE_FAILURES as error:
-                self.setting.database.outage.failed("activities could not be read", error)
+                self.shared.database.outage.failed("activities could not be read", error)
                 for row in rows:
                     self._backlog.add(row)
-                await self.setting.clock.sleep(TRY_AGAIN)
+                await self.shared.clock.sleep(TRY_AGAIN)
 
     async def _look_safely(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> Live | None:
         """Process an activity; an error in its rows does not affect others."""
@@ -373,7 +373,7 @@ class Courier:
         """Start the work for an activity; return it if its tokens must be read."""
         if (
             activity.status == "scheduled"
-            or activity.partition not in self.setting.ownership.partitions
+            or activity.partition not in self.shared.ownership.partitions
         ):
             self._backlog.behind.discard(activity.id)  # Its owner finds it.
             return None
@@ -414,7 +414,7 @@ class Courier:
         if activity.id not in self._backlog.found:
             return False
         self._backlog.found.discard(activity.id)
-        return activity.partition not in self.setting.ownership.handed_over
+        return activity.partition not in self.shared.ownership.handed_over
 
     # Long-running work.
 
@@ -440,9 +440,9 @@ class Courier:
             await self.failing.fail(operations, f"it cannot be sent: {error}", final=True)
 
     async def _broadcast(self, app: App, activity: Row[Any]) -> None:
-        wait = self._broadcasting.not_before(activity) - self.setting.clock.time()
+        wait = self._broadcasting.not_before(activity) - self.shared.clock.time()
         if wait > 0:
-            await self.setting.clock.sleep(wait)
+            await self.shared.clock.sleep(wait)
         # The newest state may have changed meanwhile.
         rows, operations = await self._backlog.read([activity.id])
         wanted = open_changes(operations.get(activity.id, []))
@@ -485,15 +485,15 @@ class Courier:
     async def _look_after_keys(self) -> None:
         seen: dict[int, int] = {}
         while True:
-            await self.setting.clock.sleep(self.limits.settings.key_check)
+            await self.shared.clock.sleep(self.limits.settings.key_check)
             self.carriers.make_room()
             self.apps.clear()  # another process may have changed their settings
             for app in {carrier.app.row: carrier.app for carrier in self.carriers}.values():
                 await self._refresh(app)
             try:
-                rows = await self.setting.database.rows(self._newer_keys())
+                rows = await self.shared.database.rows(self._newer_keys())
             except STORE_FAILURES as error:
-                self.setting.database.outage.failed("provider keys could not be read", error)
+                self.shared.database.outage.failed("provider keys could not be read", error)
                 continue
             found = {row.app_id: row.newest for row in rows}
             for row, _ in found.items() - seen.items():
@@ -510,7 +510,7 @@ class Courier:
         query = query.group_by(keys.app_id).join(operations, operations.c.app_id == keys.app_id)
         failed = operations.c.status == "failed", operations.c.finished_at.is_(None)
         newer = keys.created_at > operations.c.created_at
-        return query.where(*failed, newer, self.setting.ownership.mine(operations))
+        return query.where(*failed, newer, self.shared.ownership.mine(operations))
 
     def _use_keys_of(self, row: int) -> None:
         self._jobs.begin(("key", row), lambda: self._use_key(row))
@@ -529,7 +529,7 @@ class Courier:
         try:
             await self.carriers.refresh_keys(app)
         except (ApnsLiveError, SQLAlchemyError, OSError) as error:
-            self.setting.database.outage.failed("provider keys could not be read", error)
+            self.shared.database.outage.failed("provider keys could not be read", error)
 
     # Stored results.
 

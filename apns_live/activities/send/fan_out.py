@@ -85,9 +85,9 @@ class FanOut:
         """Whether nothing more may be sent: the rest of its shards is removed."""
         self.left = False
         """Whether it stops because its partition or one of its shards went to another worker."""
-        self._setting = kind.setting
-        self._shards = kind.setting.ownership.shards
-        self._term = kind.setting.ownership.terms.get(self.partition, NOT_HELD)
+        self._shared = kind.shared
+        self._shards = kind.shared.ownership.shards
+        self._term = kind.shared.ownership.terms.get(self.partition, NOT_HELD)
         self._parts: set[Part] = set()
         self._ready: deque[WorkItem] = deque()
         self._unrecorded = 0
@@ -122,7 +122,7 @@ class FanOut:
     def take(self, limit: int) -> Sequence[WorkItem]:
         """Return the waiting pushes whose intent is stored."""
         ready = self._ready
-        if self.left or self._setting.ownership.fenced:
+        if self.left or self._shared.ownership.fenced:
             return ()
         if len(ready) <= limit:
             items = list(ready)
@@ -132,7 +132,7 @@ class FanOut:
 
     def settled(self, outcomes: Sequence[tuple[WorkItem, Outcome]]) -> None:
         """Record outcomes."""
-        recorder, kind, operation = self._setting.recorder, self.kind, self.operation
+        recorder, kind, operation = self._shared.recorder, self.kind, self.operation
         app, ids, accepted = kind.app.row, kind.apns_ids, 0
         failed: list[Outcome] = []
         of: Part | None = None
@@ -174,7 +174,7 @@ class FanOut:
     def recorded(self, count: int) -> None:
         """Note that results were stored."""
         self._unrecorded -= count
-        self._setting.room.give(count)
+        self._shared.allowance.give(count)
         self._changed.set()
 
     def _close(self, parts: set[Part]) -> None:
@@ -183,14 +183,14 @@ class FanOut:
             if part.unanswered or part.shard is None or part not in self._parts:
                 continue
             self._parts.discard(part)
-            batch = self._setting.recorder.noting(part.shard)
+            batch = self._shared.recorder.noting(part.shard)
             if part.taken_back:
                 self.kind.put_back(batch, part.taken_back)
             (batch.released if part.taken_back or not part.addressed else batch.sent).append(
                 (part.shard.row,)
             )
             self._shards.close(part.shard)
-            self._setting.recorder.soon()
+            self._shared.recorder.soon()
 
     # The run.
 
@@ -201,7 +201,7 @@ class FanOut:
         over.
         """
         self._attachment = self.kind.carrier.client.attach(self, tokens_checked=True)
-        self._setting.running.add(self)
+        self._shared.running.add(self)
         try:
             await self._work_off()
             await self._all_recorded()
@@ -212,7 +212,7 @@ class FanOut:
             await self._all_recorded()
             raise
         finally:
-            self._setting.running.discard(self)
+            self._shared.running.discard(self)
             self._stop()
         if self.left:
             raise NotOwner(frozenset({self.partition}))
@@ -228,7 +228,7 @@ class FanOut:
                 try:
                     items = await self._address(part)
                 finally:
-                    # Room was taken for the whole page; devices that get no push need none.
+                    # The allowance was taken for the whole page; devices that get no push need none.
                     if unused := count - len(items):
                         self.recorded(unused)
                 self._ready.extend(items)
@@ -245,13 +245,13 @@ class FanOut:
             and not (self.stopped or self.left)
         ):
             await self._wait()
-        while self._setting.ownership.fenced and not (self.stopped or self.left):
-            await self._setting.clock.sleep(POLL)  # Its leases are renewed soon, or lost.
+        while self._shared.ownership.fenced and not (self.stopped or self.left):
+            await self._shared.clock.sleep(POLL)  # Its leases are renewed soon, or lost.
         if self.left:
             raise NotOwner(frozenset({self.partition}))
         if self.stopped:
             return False
-        await self._setting.room.take(count)
+        await self._shared.allowance.take(count)
         self._unrecorded += count
         return True
 
@@ -259,7 +259,7 @@ class FanOut:
         """Store the devices of a part that are about to get a push; return the pushes."""
         page = list({recipient.device: recipient for recipient in reversed(part.page)}.values())
         page.reverse()  # a device with two tokens gets one push
-        async with self._setting.database.write() as connection:
+        async with self._shared.database.write() as connection:
             if (shard := part.shard) is None:
                 await self.keep(connection)
             first = self.leads and not (self.sent or self.kind.operation.cursor)
@@ -315,7 +315,7 @@ class FanOut:
         batch = Batch()
         self.kind.put_back(batch, devices)
         batch.sent.append((shard.row,))
-        async with self._setting.database.write() as connection:
+        async with self._shared.database.write() as connection:
             if await self._shards.guard(connection, {shard.row: shard.epoch}):
                 raise NotOwner(shards=frozenset({shard.row}))
             await write(connection, batch, now=self.kind.now)
@@ -326,7 +326,7 @@ class FanOut:
 
     async def keep(self, connection: AsyncConnection) -> None:
         """Lock the operation's partition until the transaction ends. Raises `NotOwner`."""
-        await self._setting.ownership.guard(connection, {self.partition: self._term})
+        await self._shared.ownership.guard(connection, {self.partition: self._term})
 
     async def _all_recorded(self) -> None:
         while self._unrecorded:
@@ -355,8 +355,8 @@ class FanOut:
             parts.add(part)
         self._close(parts)
         if waiting:
-            self._setting.recorder.count(self.recorded, len(waiting))
-            self._setting.recorder.soon()
+            self._shared.recorder.count(self.recorded, len(waiting))
+            self._shared.recorder.soon()
 
     def _give_up(self) -> None:
         """Give up unsent pushes: for later if credentials were refused, else permanently."""
@@ -392,7 +392,7 @@ class FanOut:
         """Check what an earlier worker left; return whether it may have left shards."""
         operation = self.kind.operation
         if operation.status in {"running", "failed"}:
-            async with self._setting.database.write() as connection:
+            async with self._shared.database.write() as connection:
                 await self.keep(connection)
                 open_ = operation.status == "running"  # an older release without shards began it
                 for devices in await self.kind.left_open(connection) if open_ else ():
@@ -409,7 +409,7 @@ class FanOut:
         for each in self._passes:
             after, more, span = max(self.kind.operation.cursor - each.behind, 0), True, 0
             while more and not (self.left or self._ended):
-                if span and not self._setting.ownership.whole:
+                if span and not self._shared.ownership.whole:
                     after, more = await self._cut(each, after, span)
                     yield await self._claim()
                     continue
@@ -423,7 +423,7 @@ class FanOut:
 
     async def _recipients(self, each: Pass, after: int, most: int) -> list[Recipient]:
         """Read a page of recipients."""
-        async with self._setting.database.read(once=True) as connection:
+        async with self._shared.database.read(once=True) as connection:
             found = await page_of(connection, each.page, {"after": after, "most": most}, Recipient)
         found.sort(key=lambda recipient: recipient.row)
         return found
@@ -438,11 +438,11 @@ class FanOut:
             await self._wait()  # the cursor moves past what was read before
         row = each.query.with_only_columns(each.place, maintain_column_froms=True)
         row = row.where(each.place > after).order_by(each.place.desc()).limit(1)
-        if (last := await self._setting.database.scalar(row)) is None:
+        if (last := await self._shared.database.scalar(row)) is None:
             return after, False
         ends = [*islice(range(after, last, span), CUT), min(after + span * CUT, last)]
         behind = [end + each.behind for end in ends]
-        async with self._setting.database.write() as connection:
+        async with self._shared.database.write() as connection:
             await self.keep(connection)
             await self._shards.put(connection, self.operation, list(pairwise(behind)))
             await advance(connection, self.operation, cursor=behind[-1])
@@ -451,9 +451,9 @@ class FanOut:
 
     async def _claim(self) -> Part | None:
         """Claim a shard and read its recipients; None if there is none."""
-        if self.stopped or self.refused or self.left or self._setting.ownership.fenced:
+        if self.stopped or self.refused or self.left or self._shared.ownership.fenced:
             return None
-        if (shard := await self._shards.claim(self._setting.database, self.operation)) is None:
+        if (shard := await self._shards.claim(self._shared.database, self.operation)) is None:
             return None
         part = Part((), shard.until, shard)
         self._parts.add(part)
@@ -472,7 +472,7 @@ class FanOut:
         self, shard: Shard, devices: Sequence[int]
     ) -> tuple[Sequence[Recipient], int]:
         """Settle what an earlier worker left of a shard; return the recipients to repeat and their number."""
-        async with self._setting.database.write() as connection:
+        async with self._shared.database.write() as connection:
             if await self._shards.guard(connection, {shard.row: shard.epoch}):
                 raise NotOwner(shards=frozenset({shard.row}))
             left = await unsettled(connection, self.operation, devices)
@@ -494,9 +494,9 @@ class FanOut:
                 return True
             await self._wait()
         over = self.stopped or self.refused or self.left
-        if over or not await self._shards.left(self._setting.database, self.operation):
+        if over or not await self._shards.left(self._shared.database, self.operation):
             return True
-        await self._setting.clock.sleep(POLL)
+        await self._shared.clock.sleep(POLL)
         return False
 
 

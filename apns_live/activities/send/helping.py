@@ -15,7 +15,7 @@ from ..times import milliseconds
 from .apns_clients import Carrier, Carriers, KnownApps, NoKey
 from .fan_out import FanOut
 from .jobs import Jobs
-from .kind import Kind, Setting
+from .kind import Kind, SharedParts
 from .notifying import NotificationKind
 from .refusals import Pauses
 from .starting import start_kind
@@ -30,7 +30,7 @@ AT_ONCE = 8
 class Helping:
     """Claims and sends shards of operations that other workers own."""
 
-    setting: Setting
+    shared: SharedParts
     jobs: Jobs
     apps: KnownApps
     carriers: Carriers
@@ -38,7 +38,7 @@ class Helping:
 
     def begin(self, operations: Iterable[int]) -> None:
         """Begin to send shards of operations that have claimable ones."""
-        if self.setting.ownership.fenced:
+        if self.shared.ownership.fenced:
             return
         for row in operations:
             place = ("shards", row)
@@ -50,7 +50,7 @@ class Helping:
 
     async def _send(self, row: int) -> None:
         operations, activities = schema.operations, schema.activities
-        database, place = self.setting.database, ("shards", row)
+        database, place = self.shared.database, ("shards", row)
         operation = await database.row(select(operations).where(operations.c.id == row))
         app = None if operation is None else await self.apps.get(operation.app_id)
         if operation is None or app is None:
@@ -59,13 +59,13 @@ class Helping:
         if operation.kind == KIND:
             request = msgspec.json.decode(operation.request, type=Notify)
             environment = request.environment or app.environment
-            kind = partial(NotificationKind, self.setting, app, operation, request)
+            kind = partial(NotificationKind, self.shared, app, operation, request)
         else:
             query = select(activities).where(activities.c.id == operation.activity_id)
             if (activity := await database.row(query)) is None:
                 return
             environment = activity.environment
-            kind = partial(start_kind, self.setting, app, activity, operation)
+            kind = partial(start_kind, self.shared, app, activity, operation)
         try:
             async with self.carriers.use(app, environment) as carrier:
                 fan_out = FanOut(kind(carrier), leads=False)
@@ -81,7 +81,7 @@ class Helping:
         if fan_out.stopped:
             logger.warning("operation %s failed: %s", operation.public_id, fan_out.stopped)
             final = operation.kind == KIND
-            now = milliseconds(self.setting.clock)
+            now = milliseconds(self.shared.clock)
             failed = {
                 "status": "failed",
                 "reason": fan_out.stopped[:255],

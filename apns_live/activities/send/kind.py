@@ -27,7 +27,7 @@ from .recorder import Recorder
 from .results import Batch
 
 
-class Room:
+class Allowance:
     """Bounds the pushes of fan-outs in memory; requests are served in order."""
 
     def __init__(self, size: int) -> None:
@@ -35,7 +35,7 @@ class Room:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, count: int) -> None:
-        """Return when there is room for ``count`` more."""
+        """Return when ``count`` more are allowed."""
         if not self._waiting and self._free >= count:
             self._free -= count
             return
@@ -49,7 +49,7 @@ class Room:
             raise
 
     def give(self, count: int) -> None:
-        """Release room."""
+        """Give back what was taken."""
         self._free += count
         while self._waiting and (
             self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free
@@ -61,14 +61,14 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SharedParts:
     """What all fan-outs share."""
 
     database: Database
     clock: Clock
     audiences: Audiences
     recorder: Recorder
-    room: Room
+    allowance: Allowance
     limits: Limits
     ownership: Ownership
     running: set[Any] = field(default_factory=set)
@@ -143,8 +143,10 @@ class Intended:
 class Kind(ABC):
     """What differs between start and notification. A hook with a connection runs in its transaction."""
 
-    def __init__(self, setting: Setting, app: App, operation: Row[Any], carrier: Carrier) -> None:
-        self.setting = setting
+    def __init__(
+        self, shared: SharedParts, app: App, operation: Row[Any], carrier: Carrier
+    ) -> None:
+        self.shared = shared
         self.app = app
         self.operation = operation
         self.carrier = carrier
@@ -158,7 +160,7 @@ class Kind(ABC):
     @property
     def now(self) -> int:
         """Milliseconds since 1970."""
-        return milliseconds(self.setting.clock)
+        return milliseconds(self.shared.clock)
 
     @abstractmethod
     async def passes(self) -> Sequence[Pass]:

@@ -29,7 +29,7 @@ from .backlog import Backlog
 from .failing import Failing
 from .fan_out import FanOut
 from .jobs import TRY_AGAIN, Jobs
-from .kind import Intended, Kind, Pass, Setting
+from .kind import Intended, Kind, Pass, SharedParts
 from .results import Batch, refusal
 
 _BEHIND = 1 << 61
@@ -42,9 +42,9 @@ class NotificationKind(Kind):
     """A notification."""
 
     def __init__(
-        self, setting: Setting, app: App, operation: Row[Any], request: Notify, carrier: Carrier
+        self, shared: SharedParts, app: App, operation: Row[Any], request: Notify, carrier: Carrier
     ) -> None:
-        super().__init__(setting, app, operation, carrier)
+        super().__init__(shared, app, operation, carrier)
         self._request = request
         self._environment = request.environment or app.environment
 
@@ -52,10 +52,10 @@ class NotificationKind(Kind):
         """Return the audience, or the devices that the replaced notification has reached."""
         outcomes, operations = schema.outcomes, schema.operations
         query = self.living()
-        async with self.setting.database.read() as connection:
+        async with self.shared.database.read() as connection:
             if self._request.replaces is None:
                 audience = self._request.audience
-                clause = await self.setting.audiences.clause(connection, self.app, audience)
+                clause = await self.shared.audiences.clause(connection, self.app, audience)
                 return [Pass(query.where(clause), schema.device_tokens.c.id)]
             named = id_named(self.app, operations, self._request.replaces)
             former = await connection.scalar(select(named))
@@ -85,7 +85,7 @@ class NotificationKind(Kind):
         return Intended([one.device for one in page], partial(self._messages, page))
 
     async def _messages(self, page: Sequence[Recipient]) -> list[tuple[Recipient, Any]]:
-        now = self.setting.clock.time()
+        now = self.shared.clock.time()
         message_in = self._worded(
             int(now),
             languages_of(self._request),
@@ -114,7 +114,7 @@ class NotificationKind(Kind):
 class Notifier:
     """Sends notifications. ``emptied`` is called when none waits."""
 
-    setting: Setting
+    shared: SharedParts
     jobs: Jobs
     apps: KnownApps
     failing: Failing
@@ -122,7 +122,7 @@ class Notifier:
 
     def __post_init__(self) -> None:
         place = schema.operations.c.id
-        self.backlog = Backlog(self.setting.database, self.setting.ownership, (KIND,), place)
+        self.backlog = Backlog(self.shared.database, self.shared.ownership, (KIND,), place)
         self.backlog.emptied = self.emptied
         self._freed = asyncio.Event()
 
@@ -145,8 +145,8 @@ class Notifier:
             try:
                 [row] = await self.backlog.take(1)
             except STORE_FAILURES as error:
-                self.setting.database.outage.failed("notifications could not be read", error)
-                await self.setting.clock.sleep(TRY_AGAIN)
+                self.shared.database.outage.failed("notifications could not be read", error)
+                await self.shared.clock.sleep(TRY_AGAIN)
             else:
                 self.backlog.found.discard(row)
                 self.jobs.begin((KIND, row), partial(self._send, row))
@@ -164,11 +164,11 @@ class Notifier:
             await self.failing.fail([operation], reason, final=True)
 
     async def _send(self, row: int) -> None:
-        setting, operation, place = self.setting, await self._operation(row), (KIND, row)
+        shared, operation, place = self.shared, await self._operation(row), (KIND, row)
         if (
             operation is None
             or operation.status not in {"accepted", "running", schema.SHARDED}
-            or operation.partition not in setting.ownership.partitions
+            or operation.partition not in shared.ownership.partitions
             or (app := await self.apps.get(operation.app_id)) is None
         ):
             return
@@ -178,7 +178,7 @@ class Notifier:
             async with self.failing.carrier(app, environment, [operation]) as carrier:
                 if carrier is None:
                     return
-                fan_out = FanOut(NotificationKind(setting, app, operation, request, carrier))
+                fan_out = FanOut(NotificationKind(shared, app, operation, request, carrier))
                 await fan_out.run()
         except InvalidInput as error:
             await self.failing.fail([operation], str(error), final=True)
@@ -187,7 +187,7 @@ class Notifier:
             self.jobs.again(place)  # it may continue here if the partition came back
             raise
         if await self.failing.settle(place, operation, fan_out, final=True):
-            async with setting.database.read() as connection:
+            async with shared.database.read() as connection:
                 persons = await persons_reached(connection, row)
             now = await self._operation(row)
             if now is not None and now.status != "failed":  # another worker may have stopped it
@@ -195,4 +195,4 @@ class Notifier:
 
     async def _operation(self, row: int) -> Row[Any] | None:
         table = schema.operations
-        return await self.setting.database.row(select(table).where(table.c.id == row))
+        return await self.shared.database.row(select(table).where(table.c.id == row))

@@ -41,7 +41,7 @@ from .backlog import ActivityBacklog, is_open
 from .failing import Failing
 from .fan_out import PAGE, FanOut
 from .jobs import Jobs
-from .kind import Intended, Kind, Pass, Setting
+from .kind import Intended, Kind, Pass, SharedParts
 from .results import Batch, advance, intend, left_open, refusal, unstarted, write
 
 AT_ONCE = 10.0
@@ -65,9 +65,14 @@ class StartKind(Kind):
     nobody = "nobody was reached: none of the audience has a push-to-start token for {type}"
 
     def __init__(
-        self, setting: Setting, app: App, activity: Row[Any], operation: Row[Any], carrier: Carrier
+        self,
+        shared: SharedParts,
+        app: App,
+        activity: Row[Any],
+        operation: Row[Any],
+        carrier: Carrier,
     ) -> None:
-        super().__init__(setting, app, operation, carrier)
+        super().__init__(shared, app, operation, carrier)
         self.activity = activity
         self._further = read_further(operation)
         self._since = int(operation.created_at) if self._further.hand_over else 0
@@ -76,7 +81,7 @@ class StartKind(Kind):
     @property
     def _suspects(self) -> str:
         """How suspect tokens are handled: use, last or skip."""
-        given = self.setting.limits.settings.suspect_tokens
+        given = self.shared.limits.settings.suspect_tokens
         return str(self.app.settings.get("suspect_tokens", given))
 
     async def passes(self) -> Sequence[Pass]:
@@ -93,7 +98,7 @@ class StartKind(Kind):
 
     async def _pass(self, which: Which) -> Pass:
         audience, started = self._whom()
-        query = await self.setting.audiences.start_tokens(
+        query = await self.shared.audiences.start_tokens(
             self.app,
             audience,
             attributes_type=self.activity.attributes_type,
@@ -119,10 +124,10 @@ class StartKind(Kind):
         if self._suspects == "skip":
             each = await self._pass("suspect")
             after = max(self.operation.cursor - _BEHIND, 0)
-            pages = recipient_pages(self.setting.database, each.query, each.place, after, PAGE)
+            pages = recipient_pages(self.shared.database, each.query, each.place, after, PAGE)
             async with aclosing(pages) as read:
                 async for page in read:
-                    async with self.setting.database.write() as connection:
+                    async with self.shared.database.write() as connection:
                         await partition(connection)
                         count += await self._leave_out(connection, page)
         return count
@@ -143,20 +148,20 @@ class StartKind(Kind):
         self, connection: AsyncConnection, page: Sequence[Recipient], *, first: bool
     ) -> Intended | None:
         """Store the devices of a page that are not started yet, and end older cards if needed."""
-        setting, now = self.setting, self.setting.clock.time()
+        shared, now = self.shared, self.shared.clock.time()
         activity = await row_of(connection, self._read())
         if activity is None or not self._may_start(activity, now, first):
             return None
         fresh = await self._note_intent(connection, activity, page, int(now * 1000))
         new = [(activity.id, device) for device in fresh]
-        evicted = await setting.limits.within(connection, self.app, new, int(now * 1000))
+        evicted = await shared.limits.within(connection, self.app, new, int(now * 1000))
 
         async def messages() -> list[tuple[Recipient, Any]] | None:
-            setting.limits.tell(evicted)
+            shared.limits.tell(evicted)
             # Not read under a lock above, because workers would wait for each other. An end that is
             # not visible now finds the devices, which are committed.
-            activity = await setting.database.row(self._read().with_for_update(read=True))
-            now = setting.clock.time()
+            activity = await shared.database.row(self._read().with_for_update(read=True))
+            now = shared.clock.time()
             if activity is None or not self._may_start(activity, now, first):
                 return None
             return self._messages(activity, page, fresh, now)
@@ -203,7 +208,7 @@ class StartKind(Kind):
 
     def _follows(self, recipient: Recipient) -> bool:
         """Return True if a device follows a channel when it is started."""
-        given = self.setting.limits.settings.channel_devices
+        given = self.shared.limits.settings.channel_devices
         everyone = self.app.settings.get("channel_devices", given) == "all"
         return everyone or has_channels(recipient.os_version)
 
@@ -279,20 +284,25 @@ class HandOverKind(StartKind):
 
 
 def start_kind(
-    setting: Setting, app: App, activity: Row[Any], operation: Row[Any], carrier: Carrier
+    shared: SharedParts, app: App, activity: Row[Any], operation: Row[Any], carrier: Carrier
 ) -> StartKind:
     """Return the kind of a start operation."""
     kind = HandOverKind if read_further(operation).hand_over else StartKind
-    return kind(setting, app, activity, operation, carrier)
+    return kind(shared, app, activity, operation, carrier)
 
 
 class Starts:
     """The starts of a courier. ``at_once`` is how many are sent in parallel."""
 
     def __init__(
-        self, setting: Setting, jobs: Jobs, failing: Failing, backlog: ActivityBacklog, at_once: int
+        self,
+        shared: SharedParts,
+        jobs: Jobs,
+        failing: Failing,
+        backlog: ActivityBacklog,
+        at_once: int,
     ) -> None:
-        self._setting = setting
+        self._shared = shared
         self._jobs = jobs
         self._failing = failing
         self._backlog = backlog
@@ -344,12 +354,12 @@ class Starts:
                 return
             without = ""
             if self.give_channel is not None and not operation.cursor:
-                term = self._setting.ownership.terms.get(activity.partition, NOT_HELD)
+                term = self._shared.ownership.terms.get(activity.partition, NOT_HELD)
                 terms = {activity.partition: term}
                 activity, without = await self.give_channel(
                     app, activity, read_further(operation), terms
                 )
-            kind = start_kind(self._setting, app, activity, operation, carrier)
+            kind = start_kind(self._shared, app, activity, operation, carrier)
             fan_out = FanOut(kind)
             try:
                 whole = await fan_out.run()
@@ -361,7 +371,7 @@ class Starts:
             return
         left_out = await kind.leave_out(fan_out.keep) if whole else 0
         table = schema.operations
-        reached = await self._setting.database.row(select(table).where(table.c.id == operation.id))
+        reached = await self._shared.database.row(select(table).where(table.c.id == operation.id))
         if reached is None or reached.status == "failed":  # another worker stopped it
             self._failing.for_key.add(operation.id)
             return
@@ -377,7 +387,7 @@ class Starts:
             reason = kind.nobody.format(type=activity.attributes_type)
             if left_out:
                 reason = LEFT_OUT.format(count=left_out)
-        async with self._setting.database.read() as connection:
+        async with self._shared.database.read() as connection:
             persons = await persons_reached(connection, operation.id)
         reason = reason or without[:255] or None
         await self._failing.note(operation, "done", reason, final=True, persons=persons)

@@ -26,7 +26,7 @@ from ...errors import GatewayError, InvalidInput, InvalidSetting
 from ...misfits import misfit
 from ...outcome import Verdict
 from ..calls import Call as AnyCall
-from ..problems import classify
+from ..problems import problem_of
 from .requests import FIELDS
 
 DIALECT = "activitysmith"
@@ -60,7 +60,7 @@ _CODES: Mapping[str, tuple[int, str]] = {
     "not_possible": (400, "Invalid request"),
     "internal": (500, "Internal server error"),
 }
-"""Status and label of what `classify` finds; what is missing is about the body."""
+"""Status and label of what `problem_of` finds; what is missing is about the body."""
 _LATER = "The gateway cannot do this now, please try again later."
 _SAID: Mapping[str, str] = {
     "too_many_requests": "Too many requests, please try again later.",
@@ -179,7 +179,7 @@ def refusal_of(error: BaseException) -> Refused:
         return Refused(500, "Gateway misconfigured", str(error))
     if isinstance(error, HTTPException) and error.status_code in _ABSENT:
         return Refused(error.status_code, *_ABSENT[error.status_code])
-    found = classify(error)
+    found = problem_of(error)
     status, label = _CODES.get(found.code, (found.status, "Invalid request body"))
     if found.code == "invalid":
         head = found.field.partition(".")[0].partition("[")[0]

@@ -14,7 +14,7 @@ from ...errors import ActivityEnded, BadBody, InvalidInput, NotFound, PayloadToo
 from .. import reach
 from ..calls import Call, Face, operation
 from ..keys import ApiKey
-from ..problems import classify, json_answer
+from ..problems import json_answer, problem_of
 from ..scopes import Dialect
 from . import translate
 
@@ -88,7 +88,7 @@ class Braze(Face):
                 return _answer(400, "Apple Push Length Exceeded", [str(error)])
             case InvalidInput() if error.problem in _FATAL:
                 return _answer(400, error.problem, [str(error)] if error.field else [error.remedy])
-        found = classify(error)
+        found = problem_of(error)
         status = 400 if found.status in (408, 409, 422) else found.status
         said = str(error) if isinstance(error, InvalidInput) else found.detail
         return _answer(status, errors=[said], retry_after=found.retry_after)

@@ -22,7 +22,7 @@ from ...outcome import Outcome, Verdict
 from ...payload import EncodedMessage
 from ...payload.encode import LIVE_ACTIVITY_SUFFIX
 from ...reasons import TABLE as REASONS
-from ..problems import classify
+from ..problems import problem_of
 
 # --- errors
 
@@ -141,7 +141,7 @@ def refusal_of(error: Exception) -> GoogleError:
             return _quota("project", str(error), error.retry_after)
         case errors.Busy() | errors.PoolFull() | errors.ClientClosed():
             return GoogleError(503, str(error), [fcm("UNAVAILABLE")], retry_after=1.0)
-    if (found := classify(error)).status >= 500:
+    if (found := problem_of(error)).status >= 500:
         code = 503 if found.status == 503 else 500
         return GoogleError(code, found.title, [fcm(STATUS[code])], retry_after=found.retry_after)
     return GoogleError(400, found.detail or INVALID, [fcm("INVALID_ARGUMENT")])

@@ -14,7 +14,7 @@ from ...activities.requests import Accepted
 from ...activities.times import to_text
 from ...errors import NotFound
 from ..calls import Call
-from ..problems import classify
+from ..problems import problem_of
 from ..reach import check_activity, check_audience
 from . import shapes
 from .face import Routes
@@ -101,7 +101,7 @@ async def _one(
                 await check_activity(call.gateway, call.key, item.id)
                 done = await activities.end(app, shapes.to_end(item.id, item), key=key)
     except Exception as error:
-        if (found := classify(error)).status == 500:
+        if (found := problem_of(error)).status == 500:
             raise
         return shapes.BulkItem(index=index, problem=found)
     return shapes.BulkItem(index=index, accepted=done.answer)

@@ -14,7 +14,7 @@ from ...errors import NotAllowed, NotFound
 from ..calls import Call, Face, Handler, Operation, operation
 from ..credentials import HEAD, Phone
 from ..keys import ApiKey
-from ..problems import JSON, MEDIA_TYPE, TITLES, Problem, classify, respond
+from ..problems import JSON, MEDIA_TYPE, TITLES, Problem, problem_of, respond
 from ..scopes import Dialect
 from .shapes import is_time
 
@@ -31,7 +31,7 @@ class Native(Face):
 
     def refuse(self, error: Exception) -> Response:
         """Return problem details."""
-        return respond(classify(error))
+        return respond(problem_of(error))
 
     async def find(self, call: Call) -> ApiKey | Phone:
         """Return the key or, where a phone calls with its credential, the phone."""

@@ -15,7 +15,7 @@ from ...errors import InvalidInput, NotAllowed, TooManyRequests
 from ..calls import Call, Face, Handler, operation
 from ..credentials import Phone
 from ..keys import ApiKey
-from ..problems import classify, json_answer
+from ..problems import json_answer, problem_of
 from ..reach import is_named
 from ..scopes import Dialect
 from . import devices, live, segments, users, words
@@ -112,7 +112,7 @@ class OneSignal(Face):
                 return _errors(403, words.INVALID_KEY if error.status == 401 else str(error))
             case TooManyRequests():
                 return _errors(429, words.RATE_LIMITED, error.retry_after)
-        if (found := classify(error)).status >= 500:
+        if (found := problem_of(error)).status >= 500:
             return _errors(found.status, words.UNAVAILABLE, found.retry_after)
         return _errors(400 if found.status == 422 else found.status, found.detail or found.title)
 

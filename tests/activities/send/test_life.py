@@ -10,7 +10,7 @@ import pytest
 
 from apns_live.activities import AlertText, Audience, Presentation
 from apns_live.activities.send import fan_out, lives, starting
-from apns_live.activities.send.kind import Room
+from apns_live.activities.send.kind import Allowance
 from apns_live.delivery import lanes
 from tests.activities.send.world import TYPE, World, a_start, an_end, an_update
 
@@ -320,7 +320,7 @@ async def test_an_alert_put_while_tokens_are_still_read_rings_for_those_read_lat
 
 
 async def test_room_is_given_in_the_order_of_asking() -> None:
-    room = Room(10)
+    room = Allowance(10)
     await room.take(8)
     order: list[int] = []
 
