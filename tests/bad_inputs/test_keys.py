@@ -65,6 +65,18 @@ FILES = [
     key("no id in the name", lambda: file(KEYS / "p384.p8", key_id=None), "key_id", "AuthKey_"),
     key("the id of another key", lambda: file(GOOD, key_id="OTHER12345"), "key_id", "Leave key_id"),
     key(
+        "the id of another key, before the team's in the alphabet",
+        lambda: file(GOOD, key_id="OTHER12345", team_id="ZEAM123456"),
+        "key_id",
+        "Leave key_id",
+    ),
+    key(
+        "the key's id for the team",
+        lambda: file(GOOD, team_id="TEST123KEY"),
+        "team_id",
+        "Membership",
+    ),
+    key(
         "swapped",
         lambda: file(GOOD, key_id="TEAM123456", team_id="TEST123KEY"),
         "key_id",
@@ -123,7 +135,10 @@ IDENTIFIERS = [
         ("with quotes", 'ABC123","a'),
         ("not ASCII", "ÄBC123DEFG"),
     )
-] + [key("the same", lambda: pem(PEM, team_id="TEST123KEY"), "team_id", "Membership")]
+] + [
+    # Ids from two settings are two objects with the same letters.
+    key("the same", lambda: pem(PEM, team_id=" TEST123KEY".strip()), "team_id", "Membership")
+]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +152,8 @@ def test_what_is_wrong_with_an_identifier_is_said():
     for wrong, problem in (
         ("", "is empty"),
         ("ABC123", "has 6 characters, not 10"),
+        ("ABC123DEF", "has 9 characters, not 10"),
+        ("ABC-23DEFG", "holds characters other than letters and digits"),
         ("ABCDEF12345", "has 11 characters, not 10"),
         ("com.a", "bundle id"),
     ):

@@ -41,9 +41,9 @@ def pem(keys):
     ],
 )
 def test_every_form_of_a_pem_gives_the_same_key(key, pem, change):
-    read = ProviderKey.from_pem(change(pem), **IDS)
+    read = ProviderKey.from_pem(pem=change(pem), **IDS)
     assert read == key
-    assert read.sign(1_795_212_000) == key.sign(1_795_212_000)
+    assert read.sign(issued_at=1_795_212_000) == key.sign(1_795_212_000)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_every_form_of_a_pem_gives_the_same_key(key, pem, change):
 def test_the_key_id_comes_from_the_files_name(tmp_path, pem, name):
     path = tmp_path / name
     path.write_text(pem)
-    assert ProviderKey.from_file(path, team_id="TEAM123456").key_id == "TEST123KEY"
+    assert ProviderKey.from_file(path=path, team_id="TEAM123456").key_id == "TEST123KEY"
     assert ProviderKey.from_file(str(path), team_id="TEAM123456").key_id == "TEST123KEY"
 
 
@@ -60,6 +60,11 @@ def test_a_file_of_any_name_with_the_key_id(tmp_path, pem, key):
     path = tmp_path / "apns.pem"
     path.write_text(pem)
     assert ProviderKey.from_file(path, **IDS) == key
+
+
+def test_the_key_id_may_be_before_and_behind_the_teams_id_in_the_alphabet(pem):
+    for key_id in ("AAAAAAAAAA", "ZZZZZZZZZZ"):
+        assert ProviderKey.from_pem(pem, key_id=key_id, team_id="TEAM123456").key_id == key_id
 
 
 def test_equality_is_by_ids_and_public_key(key, keys, pem):

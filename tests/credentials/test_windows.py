@@ -50,6 +50,15 @@ def test_the_value_is_the_header_and_is_signed_once_a_window():
     assert tokens.for_connection(None) is first
 
 
+def test_another_key_signs_its_own_token_at_once():
+    """A key that was replaced may be revoked."""
+    clock = Clock(START + 200)
+    tokens = ProviderTokens(KEY, clock)
+    tokens.current()
+    newer = ProviderKey.from_file(KEYS / "AuthKey_TEST456KEY.p8", team_id="TEAM123456")
+    assert tokens.with_key(newer).current() == ProviderTokens(newer, clock).current()
+
+
 def test_a_connection_keeps_its_token_for_fifty_minutes():
     clock = Clock(START + 180)
     tokens = ProviderTokens(KEY, clock)
@@ -82,7 +91,7 @@ def test_another_process_derives_the_same_bytes():
     assert one.current() == two.current()
 
 
-@pytest.mark.parametrize(("seconds", "last"), [(3000, 2), (2980, 2), (2979, 1)])
+@pytest.mark.parametrize(("seconds", "last"), [(3000, 2), (2981, 2), (2980, 2), (2979, 1)])
 def test_what_is_signed_ahead_covers_the_windows_up_to_then(seconds: float, last: int):
     tokens = ProviderTokens(KEY, Clock(START + 200))
     ahead = tokens.signed_ahead(seconds)
