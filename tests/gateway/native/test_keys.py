@@ -150,8 +150,11 @@ async def test_the_bucket_refills_with_the_clock(room: Room) -> None:
     await room.clock.advance(20)
     with limits.enter(key):
         pass
-    with pytest.raises(TooManyRequests):
+    await room.clock.advance(15.5)
+    with pytest.raises(TooManyRequests) as found:
         limits.enter(key)
+    assert found.value.retry_after == pytest.approx(4.5)
+    assert limits.remaining(key) == (3, 0, pytest.approx(44.5))
 
 
 async def test_what_is_left_of_an_hour_and_when_it_is_full_again(room: Room) -> None:
@@ -166,6 +169,11 @@ async def test_what_is_left_of_an_hour_and_when_it_is_full_again(room: Room) -> 
     assert limits.remaining(key) == (1800, 1798, 4.0)
     own, _ = await room.keys.create(room.app, dialect="braze", scopes=ALL, name="x", per_minute=3)
     assert limits.remaining(own) == (3, 3, 0.0)
+    once = Limits(GatewaySettings(limits={"braze": Limit(per_hour=1)}), room.clock)
+    once.enter(key)
+    with pytest.raises(TooManyRequests, match="more than 1 requests an hour") as found:
+        once.enter(key)
+    assert found.value.retry_after == pytest.approx(3600.0)
 
 
 async def test_at_the_same_time(room: Room) -> None:
@@ -177,11 +185,13 @@ async def test_at_the_same_time(room: Room) -> None:
     assert found.value.retry_after == 1.0
     assert str(found.value) == "this key has 2 requests in progress, and may have 2"
     assert limits.remaining(key) == (60, 58, pytest.approx(2.0))
-    with limits.enter(key):
-        pass
+    # What has ended is counted no longer, and not twice.
+    with limits.enter(key), limits.enter(key), pytest.raises(TooManyRequests):
+        limits.enter(key)
     alone, _ = await room.keys.create(room.app, scopes=ALL, name="alone", concurrent=1)
     with limits.enter(alone), pytest.raises(TooManyRequests):
         limits.enter(alone)
+    assert limits.remaining(alone) == (None, None, 0.0)
 
 
 async def test_the_audit_log_is_pruned(room: Room) -> None:
@@ -387,12 +397,31 @@ def test_limits_forget_who_was_quiet_longest_and_nobody_whose_request_runs(
 
 def test_a_key_that_gets_a_limit_has_all_of_it() -> None:
     limits = Limits(GatewaySettings(), SimulatedClock())
-    with limits.enter_as("key 1", None):
+    with limits.enter_as(who="key 1", limit=None):
         pass
     for _ in range(3):
         limits.enter_as("key 1", 3)
     with pytest.raises(TooManyRequests):
         limits.enter_as("key 1", 3)
+
+
+def test_a_lower_limit_of_concurrent_requests_counts_those_that_run() -> None:
+    limits = Limits(GatewaySettings(), SimulatedClock())
+    for _ in range(2):
+        limits.enter_as("key 1", None, 3)
+    with pytest.raises(TooManyRequests):
+        limits.enter_as("key 1", None, 1)
+
+
+def test_fifty_thousand_callers_are_remembered_at_a_time() -> None:
+    """One caller fewer, and a large fleet of phones would have no limits; more would fill the memory."""
+    limits = Limits(GatewaySettings(), SimulatedClock())
+    for number in range(50_001):
+        with limits.enter_as(f"address {number}", 1):
+            pass
+    with pytest.raises(TooManyRequests):
+        limits.enter_as("address 1", 1)
+    limits.enter_as("address 0", 1)
 
 
 async def test_many_first_calls_of_a_key_look_it_up_a_few_times(
