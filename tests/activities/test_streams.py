@@ -5,14 +5,15 @@ import itertools
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import event, select, text, update
 
 from apns_live.activities.accept.activities import Activities
 from apns_live.activities.accept.idempotency import Key
-from apns_live.activities.accept.streams import Streams
+from apns_live.activities.accept.streams import Streamed, Streams
 from apns_live.activities.apps import App, Apps
 from apns_live.activities.core import Core
 from apns_live.activities.requests import AlertText, Audience, End, Presentation, Start, Update
@@ -47,7 +48,8 @@ class World:
             "presentation": Presentation(alert=AlertText(title="Backup", body="It runs")),
             "audience": Audience(everyone=True),
         }
-        return (await self.streams.put(self.app, Start(**{**request, **changes}), key=key)).answer
+        start = Start(**{**request, **changes})
+        return (await self.streams.put(app=self.app, request=start, key=key)).answer
 
     async def living(self) -> list[str]:
         table = schema.activities
@@ -102,6 +104,9 @@ async def test_another_type_or_target_rotates(world: World, change: dict[str, An
     query = select(table.c.message).where(table.c.public_id == first.activity)
     # The old card leaves the Lock Screen at once, where the new one is.
     assert json.loads(await world.database.scalar(query)) == {"dismiss_after": 0}
+    # The stream goes on with the new one.
+    same = await world.put(**{"state": {"type": "progress", "percentage": 1}, **change})
+    assert (same.operation, same.activity) == ("noop", rotated.activity)
 
 
 async def test_a_put_starts_anew_when_the_activity_has_ended(world: World) -> None:
@@ -135,12 +140,55 @@ async def test_too_many_updates_are_warned_of_and_sent(world: World) -> None:
 
 
 async def test_an_update_in_two_minutes_is_not_too_many(world: World) -> None:
-    for number in range(13):
-        assert (await world.put({"n": number})).warning == ""
-    world.clock.advance_sync(13 * 120 - 1)
-    assert (await world.put({"n": 13})).warning
-    world.clock.advance_sync(121)
-    assert (await world.put({"n": 14})).warning == ""
+    await world.put({"n": 0})
+    table = schema.activities
+    for number, (before, age, warned) in enumerate(
+        (
+            (11, 0, False),
+            (12, 13 * 120_000 - 1, True),
+            (12, 13 * 120_000, False),
+            (13, 14 * 120_000 - 1, True),
+            (13, 14 * 120_000, False),
+            (12, -1_000, True),  # the machine's clock was set back
+        ),
+        start=1,
+    ):
+        started = int(world.clock.time() * 1000) - age
+        sent = update(table).values(update_count=before, started_at=started)
+        assert await world.database.change(sent) == 1
+        assert bool((await world.put({"n": number})).warning) is warned, (before, age)
+
+
+async def test_a_put_of_the_state_that_is_shown_writes_and_counts_nothing(world: World) -> None:
+    started = await world.put({"n": 1})
+    written: list[str] = []
+    event.listen(
+        world.database._writer.sync_engine,
+        "before_cursor_execute",
+        lambda connection, cursor, statement, *_: written.append(statement),
+    )
+    same = await world.put({"n": 1})
+    assert written
+    assert [each for each in written if each.startswith("UPDATE activities")] == []
+    await world.streams.pause(world.app, "backup")
+    paused = await world.put({"n": 2})
+    nothing = {"key": "backup", "previous": None, "id": "", "devices": 0, "queued": 0}
+    nothing |= {"warning": "", "ignored": False}
+    known = {"operation": "noop", "activity": started.activity, "version": 1}
+    assert msgspec.structs.asdict(same) == {**nothing, **known}
+    known = {"operation": "paused", "activity": None, "version": 0}
+    assert msgspec.structs.asdict(paused) == {**nothing, **known}
+
+
+async def test_a_stream_stays_on_its_channel_and_moves_to_another(world: World) -> None:
+    one, two = "dHN0LXNyY2gtY2hubA==", "dHN0LXNyY2gtY2huMg=="
+    await world.put({"n": 1}, channel=one)
+    assert (await world.put({"n": 2}, channel=one)).operation == "updated"
+    assert (await world.put({"n": 3}, channel=two)).operation == "rotated"
+    # The caller of a put does not know of a channel that the service made itself.
+    made = update(schema.activities).values(channel_asked_at=1)
+    assert await world.database.change(made) == 2
+    assert (await world.put({"n": 4})).operation == "updated"
 
 
 async def test_pause_ends_and_resume_lets_the_next_put_start(world: World) -> None:
@@ -167,17 +215,21 @@ async def test_a_put_starts_anew_when_nobody_has_the_card_any_more(database: Dat
         request = a_start(id=None, stream_key=key, content_state={"n": n})
         return (await rooms.streams.put(rooms.app, request)).answer
 
-    first, other = await put("first", 1), await put("other", 1)
-    started = update(schema.operations).values(status="done", finished_at=rooms.now)
-    assert await database.change(started) == 2
-    starting = await put("starting", 1)  # its start is not finished
-    for gone in (first, starting):
+    names = ("first", "other", "starting", "last")
+    first, other, starting, last = [await put(name, 1) for name in names]
+    operations = schema.operations
+    started = update(operations).where(operations.c.public_id != starting.id)
+    assert await database.change(started.values(status="done", finished_at=rooms.now)) == 3
+    await put("first", 2)  # an update that is not finished holds nothing up
+    for gone in (first, starting, last):
         await rooms.put_on(gone.activity, "d0", retired_at=rooms.now)
     await rooms.put_on(other.activity, "d1")
-    again = await put("first", 2)
+    again = await put("first", 3)
     assert (again.operation, again.activity == first.activity) == ("started", False)
     assert (await put("other", 2)).operation == "updated"
     assert (await put("starting", 2)).operation == "updated"
+    # Neither the card of another stream nor its start is in the way.
+    assert (await put("last", 2)).operation == "started"
 
 
 async def test_a_scheduled_start_takes_the_newest_state(world: World) -> None:
@@ -190,9 +242,8 @@ async def test_a_scheduled_start_takes_the_newest_state(world: World) -> None:
 
 async def test_end_ends_and_forgets_the_key(world: World) -> None:
     first = await world.put({"n": 1})
-    ended = (
-        await world.streams.end(world.app, "backup", End(id="", content_state={"n": 2}))
-    ).answer
+    last = End(id="", content_state={"n": 2})
+    ended = (await world.streams.end(app=world.app, name="backup", request=last)).answer
     assert (ended.operation, ended.activity, ended.ignored) == ("ended", first.activity, False)
     assert (await world.activities.get(world.app, first.activity))["content_state"] == {"n": 2}
     with pytest.raises(NotFound, match="backup"):
@@ -201,6 +252,73 @@ async def test_end_ends_and_forgets_the_key(world: World) -> None:
     await world.streams.pause(world.app, "backup")
     nothing = (await world.streams.end(world.app, "backup")).answer
     assert (nothing.activity, nothing.ignored) == (None, True)
+
+
+async def test_an_end_calls_off_a_start_and_ignores_an_ended_activity(world: World) -> None:
+    scheduled = await world.put({"n": 1}, start_at=world.clock.time() + 600)
+    ended = (await world.streams.end(world.app, "backup")).answer
+    assert (ended.activity, ended.ignored) == (scheduled.activity, False)
+    first = await world.put({"n": 1})
+    await world.activities.end(world.app, End(id=first.activity))
+    ended = (await world.streams.end(world.app, "backup")).answer
+    assert (ended.activity, ended.ignored) == (None, True)
+
+
+async def test_an_end_forgets_no_other_stream(world: World) -> None:
+    for name in ("one", "two", "three"):
+        await world.put({"n": 1}, stream_key=name)
+    await world.streams.end(world.app, "two")
+    for name, operation in (("one", "noop"), ("two", "started"), ("three", "noop")):
+        assert (await world.put({"n": 1}, stream_key=name)).operation == operation
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("second", ["end", "pause", "resume"])
+async def test_who_comes_while_a_stream_is_written_sees_what_was_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    """Else an end would miss the card that a put starts, and a resume the stream's end."""
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    def held(work: Any) -> Any:
+        async def wait(*values: Any) -> Any:
+            if not begun.is_set():
+                begun.set()
+                await go.wait()
+            return await work(*values)
+
+        return wait
+
+    first = await world.put({"n": 1})
+    if second == "resume":
+        monkeypatch.setattr(world.activities, "change_within", held(world.activities.change_within))
+        writing: Any = world.streams.end(world.app, "backup")
+    else:
+        await world.activities.end(world.app, End(id=first.activity))
+        monkeypatch.setattr(world.activities, "start_within", held(world.activities.start_within))
+        writing = world.put({"n": 2})
+    one = asyncio.create_task(writing)
+    await begun.wait()
+    other = asyncio.create_task(getattr(world.streams, second)(world.app, "backup"))
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while not await world.database.scalar(waits):
+        assert not other.done()
+    go.set()
+    await one
+    if second == "resume":
+        with pytest.raises(NotFound):
+            await other
+    else:
+        await other
+    assert await world.living() == []
+
+
+async def test_an_answer_is_made_by_names_and_does_not_change() -> None:
+    answer: Any = Streamed(operation="noop", key="backup")
+    with pytest.raises(AttributeError):
+        answer.version = 1
+    with pytest.raises(TypeError):
+        Streamed("noop", "backup")  # type: ignore[misc]
 
 
 async def test_a_repeated_put_is_done_once(world: World) -> None:
