@@ -173,7 +173,19 @@ async def test_one_bad_row_in_a_batch_falls_to_itself_alone(database: Database) 
     given = (commits.run_with(batch, name) for name in ("c", "taken", "d"))
     results = await asyncio.gather(commits.run(adding("e")), *given, return_exceptions=True)
     assert [result for result in results if isinstance(result, str)] == ["e", "c", "d"]
-    assert await names(database) == {"taken", "a", "b", "c", "d", "e"}
+    # And in a batch of two.
+    pair = (commits.run_with(batch, name) for name in ("taken", "f"))
+    assert (await asyncio.gather(*pair, return_exceptions=True))[1] == "f"
+    assert await names(database) == {"taken", "a", "b", "c", "d", "e", "f"}
+
+
+async def test_a_batch_that_forgets_an_item_is_told_so(database: Database) -> None:
+    async def forgets(connection: AsyncConnection, items: Sequence[str]) -> Sequence[str]:
+        return []
+
+    batch: Batch[str, str] = Batch(forgets)
+    with pytest.raises(ValueError, match="shorter"):
+        await GroupCommit(database).run_with(batch, "one")
 
 
 async def test_a_failed_commit_is_told_to_everyone_in_it(
@@ -197,6 +209,32 @@ async def test_a_failed_commit_is_told_to_everyone_in_it(
     assert await names(database) == set()
     monkeypatch.undo()
     assert await commits.run_with(batch, "later") == "later"
+
+
+@pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
+async def test_a_thousand_writes_may_wait_and_a_hundred_share_a_commit(database: Database) -> None:
+    """1,024 and 128, unless others are set."""
+    sizes: list[int] = []
+
+    async def together(connection: AsyncConnection, items: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(items))
+        return items
+
+    async def write(commits: GroupCommit, count: int) -> list[Any]:
+        batch: Batch[int, int] = Batch(together)
+        async with database.write():  # all of them wait for one turn
+            waiting = [asyncio.create_task(commits.run_with(batch, n)) for n in range(count)]
+            await asyncio.sleep(0)
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    *written, refused = await write(GroupCommit(database=database), 1_025)
+    assert written == list(range(1_024))
+    assert isinstance(refused, Busy)
+    assert refused.retry_after == 1.0
+    assert sizes == [128] * 8
+    sizes.clear()
+    await write(GroupCommit(database, group=300), 301)
+    assert sizes == [300, 1]
 
 
 async def test_the_queue_is_bounded(database: Database) -> None:
@@ -246,6 +284,7 @@ async def test_who_goes_away_in_the_queue_is_not_written(database: Database) -> 
         await gone
     assert await names(database) == {"first", "last"}
     assert len(commits) == 0
+    assert commits.commits == 2
 
 
 async def test_groups_are_bounded(database: Database) -> None:
@@ -258,17 +297,28 @@ async def test_groups_are_bounded(database: Database) -> None:
     assert count == 30
 
 
-async def test_a_transaction_that_cannot_begin_is_told_to_all_who_wait(tmp_path: Path) -> None:
+async def test_a_transaction_that_cannot_begin_is_told_to_all_who_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     async with Database.open(folder / "s.db") as database:
         folder.rmdir()
+        write, tries = database.write, []
+
+        def counted() -> Any:
+            tries.append(1)
+            return write()
+
+        monkeypatch.setattr(database, "write", counted)
         commits = GroupCommit(database)
         results = await asyncio.gather(
             *(commits.run(adding(name)) for name in "abc"), return_exceptions=True
         )
         assert [type(result) for result in results] == [StoreError] * 3
         assert len(commits) == 0
+        # A database that is away may take seconds for each try.
+        assert len(tries) == 1
 
 
 async def test_nobody_waits_for_ever_for_a_worker_that_is_cancelled(tmp_path: Path) -> None:
