@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from apns_live.activities.due.scheduler import CONFIRMED, TOLD, SteadyTime
+from apns_live.activities.due.steady_time import CONFIRMED, TOLD, SteadyTime
 from apns_live.activities.store.database import Database
 from apns_live.testing import SimulatedClock
 from tests.activities.test_scheduler import HOUR, World

@@ -10,7 +10,9 @@ from sqlalchemy import ScalarSelect, literal, select, update
 
 from apns_live.activities.due import due as steps
 from apns_live.activities.due.due import MISSED, Step
-from apns_live.activities.due.scheduler import CONFIRMED, LONGEST, MissingTokens, Scheduler
+from apns_live.activities.due.missing import MissingTokens
+from apns_live.activities.due.scheduler import LONGEST, Scheduler
+from apns_live.activities.due.steady_time import CONFIRMED
 from apns_live.activities.read.operations import Operations
 from apns_live.activities.requests import End, Presentation, Update
 from apns_live.activities.store import schema

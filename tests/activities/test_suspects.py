@@ -10,7 +10,8 @@ from sqlalchemy import select, update
 
 from apns_live.activities.accept.receipts import ReceiptRecord, Receipts
 from apns_live.activities.accept.tokens import Joining
-from apns_live.activities.due.scheduler import Scheduler, UnansweredStarts
+from apns_live.activities.due.missing import UnansweredStarts
+from apns_live.activities.due.scheduler import Scheduler
 from apns_live.activities.people.directory import Directory
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
 from apns_live.activities.read.diagnosis import diagnose

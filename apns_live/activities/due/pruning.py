@@ -16,7 +16,7 @@ from ..accept.idempotency import KEPT_MILLISECONDS
 from ..core import Core, Part
 from ..read.operations import FINISHED
 from ..store import schema
-from .scheduler import SteadyTime
+from .steady_time import SteadyTime
 
 logger = logging.getLogger("apns_live.activities")
 
