@@ -91,7 +91,7 @@ class Audience:
         place = self.index.get(one_spelling(token))
         if place is None or self.status[place] == LEAVING:
             return False
-        if self.confirmed[place] != self.newest or self.status[place] != IDLE:
+        if self.confirmed[place] != self.newest:
             self.behind -= 1
         if self.status[place] in (FLYING, PASSED):
             self.status[place] = LEAVING
