@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from ..clock import Clock
 from ..http2 import ResponseReceived
-from ..outcome import Verdict
 from ..pool import Carrier, Push
 from ..reasons import Answer, Retry, read_answer
 from ..retry import Circumstances, Step, next_step
@@ -118,9 +117,6 @@ class Refusals:
         """Return the answer and what follows from it; both are stored in ``push.last``."""
         wall = self._clock.time()
         answer = read_answer(response.status, response.headers, response.body, wall)
-        if answer.row.verdict is Verdict.ACCEPTED:
-            # Only status 200 is an acceptance.
-            answer = read_answer(502, response.headers, response.body, wall)
         retry = answer.row.retry
         backoff = None
         if retry is Retry.BACKOFF_POOL:

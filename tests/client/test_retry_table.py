@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from apns_live.client.backoff import PoolBackoff, Refusals, TokenBackoff
 from apns_live.clock import SystemClock
+from apns_live.http2 import ResponseReceived
 from apns_live.outcome import Verdict
+from apns_live.pool import Push
 from apns_live.reasons import ROWS, Retry, classify
 from apns_live.retry import REFUSED_KEY, TOTAL_LIMIT, Circumstances, Link, Step, next_step
 
@@ -99,6 +102,12 @@ def step(status: int, reason: str, **seen) -> Step:
             {"connection_fresh": True},
             Step(True, 1.0, Verdict.RETRY_LATER, Link.RETIRE, True),
         ),
+        (
+            500,
+            "InternalServerError",
+            {"retry_after": 30.0},
+            Step(True, 30.0, Verdict.RETRY_LATER, may_have_been_sent=True),
+        ),
     ],
 )
 def test_what_follows(status: int, reason: str, seen: dict, expected: Step) -> None:
@@ -154,7 +163,8 @@ def test_a_wait_of_hours_is_remembered_for_5_minutes_after_its_end() -> None:
     backoff = TokenBackoff()
     backoff.refused("ab", 0.0, 7200.0)
     assert backoff.wait("ab", 7200.5) == 0.0
-    backoff.sweep(7500.0)
+    for now in (7499.0, 7500.0):
+        backoff.sweep(now)
     assert backoff.delay("ab", 7500.0) == 10.0
     assert backoff.delay("ab", 7500.1) == 5.0
 
@@ -171,6 +181,7 @@ def test_answers_of_one_burst_do_not_double() -> None:
     backoff = PoolBackoff()
     assert [backoff.refused(10.0, 9.0, None) for _ in range(500)] == [1.0] * 500
     assert backoff.refused(10.5, 9.9, None) == 0.5
+    assert backoff.refused(11.5, 9.9, None) == 0.0, "answered after the wait"
 
 
 def test_token_backoff_doubles_to_5_minutes_and_is_bounded() -> None:
@@ -185,8 +196,74 @@ def test_token_backoff_doubles_to_5_minutes_and_is_bounded() -> None:
     for number in range(1000):
         backoff.refused(str(number), now, 5.0)
     assert len(backoff) == 100
+    assert [backoff.wait(token, now) for token in ("899", "900", "999")] == [0.0, 5.0, 5.0]
     backoff.sweep(now + 1000)
     assert not backoff
+
+
+def test_the_waits_of_10_000_tokens_are_remembered() -> None:
+    backoff = TokenBackoff()
+    for number in range(10_001):
+        backoff.refused(str(number), 0.0, 5.0)
+    assert len(backoff) == 10_000
+
+
+def judged(
+    refusals: Refusals, status: int, reason: str, *, current: str = "key b", **more: Any
+) -> tuple[Push, Step]:
+    """Judge a refusal at 100 s on a connection with the provider token "key b"."""
+    message: Any = SimpleNamespace(encoded=SimpleNamespace(replay_safe=True))
+    push = Push(token="ab", message=message, sent_at=99.0, last=more.get("last"))
+    carrier: Any = SimpleNamespace(
+        token=SimpleNamespace(value=" ".join(("key", "b"))),
+        tokens=SimpleNamespace(current=lambda: SimpleNamespace(value=current)),
+        record=SimpleNamespace(fresh=False),
+    )
+    body = b'{"reason":"%s"}' % reason.encode()
+    response = ResponseReceived(1, status, more.get("headers", ()), body)
+    answer, following = refusals.judge(
+        push=push, response=response, carrier=carrier, now=100.0, may_retry=True
+    )
+    assert push.last == (answer, following)
+    return push, following
+
+
+def test_a_503_holds_back_the_pool_and_a_429_its_token() -> None:
+    refusals = Refusals(SystemClock())
+    judged(refusals, 429, "TooManyRequests")
+    assert (refusals.tokens.wait("ab", 100.0), refusals.pause(100.0)) == (5.0, (0.0, ""))
+    judged(refusals, 429, "TooManyRequests")
+    assert refusals.tokens.wait("ab", 100.0) == 10.0
+    refusals = Refusals(SystemClock())
+    judged(refusals, 503, "ServiceUnavailable")
+    assert len(refusals.tokens) == 0
+    assert refusals.pause(100.0) == (1.0, "503 ServiceUnavailable")
+
+
+def test_a_pause_names_the_answer_until_it_is_over() -> None:
+    refusals = Refusals(SystemClock())
+    judged(refusals, 503, "ServiceUnavailable", headers=[(b"retry-after", b"17")])
+    because = "503 ServiceUnavailable, Retry-After 17 s"
+    assert refusals.pause(100.0) == (17.0, because)
+    assert refusals.pause(116.5) == (0.5, because)
+    assert [refusals.pause(now) for now in (117.0, 117.5, 200.0)] == [(0.0, "")] * 3
+
+
+def test_an_expired_provider_token_is_replaced_by_any_other_once() -> None:
+    for current, again in (("key a", True), ("key c", True), ("key b", False)):
+        push, following = judged(
+            Refusals(SystemClock()), 403, "ExpiredProviderToken", current=current
+        )
+        assert (following.again, push.renewed) == (again, True)
+
+
+@pytest.mark.parametrize("doubt", [False, True])
+def test_a_push_may_have_been_sent_only_if_an_earlier_answer_says_so(doubt: bool) -> None:
+    last = (None, Step(True, 1.0, Verdict.RETRY_LATER, may_have_been_sent=doubt))
+    _, following = judged(Refusals(SystemClock()), 410, "Unregistered", last=last)
+    assert following.may_have_been_sent == doubt
+    _, following = judged(Refusals(SystemClock()), 410, "Unregistered")
+    assert not following.may_have_been_sent
 
 
 def test_the_page_shows_the_table() -> None:
