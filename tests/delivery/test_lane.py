@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from apns_live.delivery.budget import DEFAULT, FULL, Decision, StartAccounts, Urgency
+from apns_live.delivery.journal import LaneRecord
 from apns_live.delivery.lane import Errand, Lane, restore_lane
 from apns_live.delivery.pacing import NEVER
 from apns_live.delivery.state import State
 from apns_live.errors import ActivityEnded, DeliveryError
 from apns_live.outcome import Outcome, Verdict
-from apns_live.payload import End, Update, encode
+from apns_live.payload import End, Notification, Update, encode
 
 NOW = 1_000_000.0
 
@@ -56,6 +57,75 @@ def test_revisions_count_from_0():
     newer = state(3, revision=1)
     lane.offer(newer)
     assert lane.waiting is newer
+    without = state(4)
+    lane.offer(without)
+    assert (lane.waiting, lane.revision) == (without, 1)
+    assert lane.offer(state(5, revision=0)) is not None
+    assert lane.waiting is without
+
+
+def test_a_given_timestamp_must_be_newer_than_the_last():
+    for last, given, taken in ((0, 0, False), (0, 1, True), (7, 6, False), (7, 7, False)):
+        lane = Lane("ab", last_timestamp=last) if last else Lane("ab")
+        lane.offer(state(stamp=given))
+        assert (lane.waiting is not None) == taken
+
+
+def test_nothing_is_ready_in_an_idle_lane_and_nothing_is_decided():
+    lane = Lane("ab")
+    assert lane.ready_at(NOW, NOW) == NEVER
+    assert lane.recall() is None
+    assert lane.expire(NOW) is None
+    assert lane.settle(answer(Verdict.ACCEPTED), NOW) == []
+
+
+@pytest.mark.parametrize("lag", [0.0, 1000.0])
+@pytest.mark.parametrize(
+    ("last", "end", "wait"),
+    [
+        (0, False, 0.0),
+        (1, False, 1.0),
+        (2, False, 2.0),
+        (3600, False, 3600.0),
+        (1, True, 0.0),
+        (2, True, 1.0),
+        (3, True, 0.0),  # the clock was set back
+    ],
+)
+def test_a_timestamp_may_be_ahead_of_the_clock_by_1_or_2_seconds(last, end, wait, lag):
+    """``lag`` seconds the clock was set ahead while the lane counted on."""
+    lane = Lane("ab", last_timestamp=int(NOW) + last)
+    lane.offer(state(end=end))
+    assert lane.ready_at(NOW - lag, NOW) == NOW - lag + wait
+    lane.depart(NOW - lag, NOW, DEFAULT)
+    assert lane.last_timestamp == int(NOW) + last + 1
+
+
+def test_a_minimum_interval_holds_what_is_neither_urgent_nor_an_end():
+    for urgency, end, held in (
+        (Urgency.QUIET, False, True),
+        (Urgency.NORMAL, False, True),
+        (Urgency.URGENT, False, False),
+        (Urgency.NORMAL, True, False),
+    ):
+        lane = Lane("ab", left_at=NOW + 3)
+        waiting = state(end=end)
+        waiting.urgency = urgency
+        lane.offer(waiting)
+        assert lane.ready_at(NOW, NOW, 10.0) == (NOW + 13 if held else NOW)
+        assert lane.ready_at(NOW, NOW) == NOW
+
+
+def test_a_state_is_given_up_at_its_last_moment():
+    for late, given_up in ((-0.1, False), (0.0, True), (0.1, True)):
+        lane = Lane("ab")
+        waiting = state()
+        waiting.last_moment = NOW
+        lane.offer(waiting)
+        decided = lane.expire(NOW + late)
+        assert lane.idle == given_up
+        assert decided is None or (decided[0], decided[1].verdict) == (waiting, Verdict.EXPIRED)
+        assert (decided is not None) == given_up
 
 
 def test_its_repr_says_what_it_does_and_no_whole_token():
@@ -98,12 +168,18 @@ def test_what_has_not_left_can_be_withdrawn():
     assert lane.withdraw(first)
     assert lane.idle
     lane.offer(end)
-    with pytest.raises(ActivityEnded):
+    with pytest.raises(ActivityEnded, match="nothing may follow"):
         lane.offer(state(3))
     assert lane.withdraw(end)
     lane.offer(first)  # the activity is open again
     leave(lane)
     assert not lane.withdraw(first)
+
+
+def test_the_error_after_an_end_names_8_digits_of_the_token():
+    lane = Lane("abcdef0123", ended=True)
+    with pytest.raises(ActivityEnded, match=r"token abcdef01\.\.\."):
+        lane.offer(state())
 
 
 def test_an_ended_lane_stays_ended_when_an_earlier_state_is_withdrawn():
@@ -169,8 +245,8 @@ def test_the_tries_of_a_replaced_state_are_not_those_of_the_newer():
     lane.offer(state(2))
     lane.settle(answer(Verdict.RETRY_LATER), NOW)
     leave(lane, NOW + 10)
-    [(_, outcome)] = lane.settle(answer(Verdict.ACCEPTED), NOW + 10)
-    assert outcome.attempts == 1
+    [(_, outcome)] = lane.settle(answer(Verdict.FIX_REQUEST), NOW + 10)
+    assert (outcome.attempts, outcome.may_have_been_sent) == (1, False)
 
 
 def test_a_journal_keeps_the_newest_state_and_whether_it_may_have_left():
@@ -188,6 +264,37 @@ def test_a_journal_keeps_the_newest_state_and_whether_it_may_have_left():
     assert again.waiting.encoded is second.encoded
     assert (again.last_timestamp, again.revision, again.left_at) == (int(NOW), 2, NOW - 100)
     assert (again.account, again.ended, again.trouble) == (lane.account, False, None)
+
+
+def test_a_new_lane_is_journalled_as_an_empty_record():
+    assert Lane("ab").record() == LaneRecord(token="ab")
+
+
+def test_a_push_that_may_have_left_before_a_restart_counts_as_a_try():
+    lane = Lane("ab")
+    lane.offer(state(1))
+    leave(lane)
+    again = restore_lane(lane.record(), NOW)
+    leave(again, NOW + 10)
+    [(_, outcome)] = again.settle(answer(Verdict.FIX_REQUEST), NOW + 10)
+    assert (outcome.attempts, outcome.may_have_been_sent) == (2, True)
+
+
+def test_an_ordinary_notification_uses_up_no_start():
+    starts = StartAccounts(1)
+    notification = encode(Notification(title="t", body="b"), now=NOW)
+    for kind in (notification, state().encoded):
+        for _ in range(3):
+            leave(Errand("ab", State(kind, Urgency.NORMAL), starts))
+    assert not starts.charge("ab", NOW)
+
+
+def test_an_errand_waits_for_its_next_try():
+    errand = Errand("ab", state(), StartAccounts())
+    leave(errand)
+    assert errand.settle(answer(Verdict.SLOW_DOWN), NOW) == []
+    assert errand.ready_at(NOW, NOW) == NOW + 5
+    assert errand.ready_at(NOW + 6, NOW + 6) == NOW + 6
 
 
 def test_an_outcome_says_what_the_budget_did():
