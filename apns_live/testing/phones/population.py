@@ -325,7 +325,7 @@ class SimulatedPhones(ActivityKit):
     ) -> None:
         """Let the app end an activity itself."""
         if activity.state == "active" and content_state is not None:
-            activity.content = msgspec.json.encode(content_state)
+            activity.content, activity.refresh = msgspec.json.encode(content_state), None
         self.end(activity, self.now(), "app", dismissal_date)
 
     def clear(self) -> None:
