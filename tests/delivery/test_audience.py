@@ -310,7 +310,7 @@ def test_a_journal_restores_who_has_which_version():
     for number in range(SHARD + 2):
         audience.join(str(number))
     audience.publish()
-    has, doubtful, gone = SHARD, SHARD + 1, 1
+    has, doubtful, gone = SHARD, SHARD + 1, 3
     audience.pick(SHARD + 2)
     audience.accepted(has, 1)
     audience.cursor[doubtful] = 1

@@ -289,6 +289,17 @@ def test_an_ordinary_notification_uses_up_no_start():
     assert not starts.charge("ab", NOW)
 
 
+def test_what_was_accepted_leaves_the_next_state_as_it_is():
+    lane = Lane("ab")
+    first, second = state(1), state(2)
+    first.urgency = Urgency.URGENT
+    lane.offer(first)
+    leave(lane)
+    lane.offer(second)
+    assert [each for each, _ in lane.settle(answer(Verdict.ACCEPTED), NOW)] == [first]
+    assert (lane.waiting, second.urgency) == (second, Urgency.NORMAL)
+
+
 def test_an_errand_waits_for_its_next_try():
     errand = Errand("ab", state(), StartAccounts())
     leave(errand)
