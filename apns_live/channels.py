@@ -25,7 +25,7 @@ from .payload import ChannelId, check_bundle_id, check_channel
 from .pool.connect import make_ssl_context
 from .reasons import Answer, Retry, read_answer
 from .refusals import refused
-from .retry import Circumstances, Link, next_step
+from .retry import Circumstances, LinkAction, next_step
 
 MAX_CHANNELS = 10_000
 """Apple's limit for one app in one environment, and our bound on remembered storage policies."""
@@ -255,7 +255,7 @@ class Channels:
                     retry_after=answer.retry_after,
                 ),
             )
-            if step.link is not Link.KEEP:
+            if step.link is not LinkAction.KEEP:
                 link.retired = True
                 await link.close_if_unused()
                 renewed = renewed or answer.row.retry is not Retry.NEW_LINK

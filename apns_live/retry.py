@@ -40,7 +40,7 @@ LOST: tuple[tuple[str, str, str], ...] = (
 """What becomes of a push without an answer, for docs/errors.md."""
 
 
-class Link(enum.Enum):
+class LinkAction(enum.Enum):
     """The action for the connection on which the answer arrived."""
 
     KEEP = "keep"
@@ -79,7 +79,7 @@ class Step:
     again: bool
     delay: float | None
     verdict: Verdict
-    link: Link = Link.KEEP
+    link: LinkAction = LinkAction.KEEP
     may_have_been_sent: bool = False
 
 
@@ -91,15 +91,15 @@ def next_step(row: Reason, seen: Circumstances) -> Step:
             return Step(False, None, row.verdict)
         case Retry.NEW_TOKEN_ONCE if seen.token_is_current or seen.renewed:
             # The newest token that we can sign is too old for the server: a clock is wrong.
-            return Step(False, None, Verdict.OPERATOR, Link.RETIRE_AND_BAR)
+            return Step(False, None, Verdict.OPERATOR, LinkAction.RETIRE_AND_BAR)
         case Retry.NEW_TOKEN_ONCE | Retry.NEW_KEY_LINK | Retry.NEW_LINK_ONCE:
             oldest = row.retry is Retry.NEW_LINK_ONCE
-            link = Link.RETIRE_KEEPING_OLDEST_TOKEN if oldest else Link.RETIRE
+            link = LinkAction.RETIRE_KEEPING_OLDEST_TOKEN if oldest else LinkAction.RETIRE
             if seen.renewed:
                 return Step(False, None, row.verdict, link)
             return Step(seen.may_retry, 0.0, row.verdict, link)
         case Retry.TWO_TRIES:
-            link = Link.RETIRE if seen.connection_fresh else Link.KEEP
+            link = LinkAction.RETIRE if seen.connection_fresh else LinkAction.KEEP
             if not seen.replay_safe:
                 return Step(False, None, Verdict.UNKNOWN, link, may_have_been_sent=True)
             delay = policy.delay(seen.tries)
@@ -108,11 +108,11 @@ def next_step(row: Reason, seen: Circumstances) -> Step:
             delay = max(delay, seen.retry_after or 0.0)
             return Step(seen.may_retry, delay, row.verdict, link, may_have_been_sent=True)
         case Retry.NEW_LINK:
-            return _delayed(row, policy.backoff(seen.tries), seen, Link.RETIRE)
+            return _delayed(row, policy.backoff(seen.tries), seen, LinkAction.RETIRE)
         case _:
             delay = policy.backoff(seen.tries) if seen.backoff is None else seen.backoff
-            return _delayed(row, delay, seen, Link.KEEP)
+            return _delayed(row, delay, seen, LinkAction.KEEP)
 
 
-def _delayed(row: Reason, delay: float, seen: Circumstances, link: Link) -> Step:
+def _delayed(row: Reason, delay: float, seen: Circumstances, link: LinkAction) -> Step:
     return Step(seen.may_retry, max(delay, seen.retry_after or 0.0), row.verdict, link)

@@ -161,10 +161,10 @@ def simulate(
             and lane.ready_at(EPOCH + now, EPOCH + now, minimum_interval) <= EPOCH + now + 1e-6
         ):
             encoded = lane.depart(EPOCH + now, EPOCH + now, allowance).encoded
-            priority, decision = encoded.priority, waiting.decision
+            priority, charge = encoded.priority, waiting.charge
             kind = "end" if waiting.is_end else "alert" if encoded.has_alert else "update"
             shown_at, throttled = phone.shows(now + ROUND_TRIP / 2, priority)
-            demoted, over = decision.demoted, decision.over_budget
+            demoted, over = charge.demoted, charge.over_budget
             push = Sent(now, index[id(waiting)], priority, kind, demoted, over, shown_at, throttled)
             sent.append(push)
             answered_at = now + ROUND_TRIP

@@ -15,7 +15,7 @@ from ..http2 import EncodedString, ResponseReceived
 from ..outcome import Outcome, Verdict
 from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Transport
 from ..reasons import REPLAY_DELAYS, header
-from ..retry import TOTAL_LIMIT, Link
+from ..retry import TOTAL_LIMIT, LinkAction
 from .attachment import Attachment, End, TokenSource, WorkSource
 from .backoff import Refusals
 from .intake import Intake, Waiting
@@ -240,10 +240,10 @@ class Engine:
     ) -> None:
         may_retry = push.owner.retry and not self.closing
         answer, step = self.refusals.judge(push, response, carrier, now, may_retry=may_retry)
-        if step.link is not Link.KEEP:
-            if step.link is Link.RETIRE_AND_BAR:
+        if step.link is not LinkAction.KEEP:
+            if step.link is LinkAction.RETIRE_AND_BAR:
                 self.transport.credentials_refused(answer.reason, clock_advice(answer))
-            elif step.link is Link.RETIRE_KEEPING_OLDEST_TOKEN:
+            elif step.link is LinkAction.RETIRE_KEEPING_OLDEST_TOKEN:
                 self.transport.keep_oldest_token(carrier.token)
             carrier.retire(answer.reason or f"status {answer.status}")
         if self.refusals.pool.until > now:

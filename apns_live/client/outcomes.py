@@ -9,7 +9,7 @@ from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, are_tokens, check_token
 from ..pool import Loss, Push
 from ..reasons import Answer
-from ..retry import Link, Step
+from ..retry import LinkAction, Step
 
 WORTH_ANOTHER_TRY = (Verdict.RETRY_LATER, Verdict.SLOW_DOWN, Verdict.REFRESH_CREDENTIALS)
 
@@ -64,7 +64,7 @@ def refusal(
     """Return the outcome of a push that was refused. ``wall`` is seconds since 1970."""
     row = answer.row
     detail = f"{row.meaning}. {row.remedy}" if row.remedy else row.meaning
-    if step.link is Link.RETIRE_AND_BAR:
+    if step.link is LinkAction.RETIRE_AND_BAR:
         detail = clock_advice(answer)
     waits = step.delay is not None and step.verdict in WORTH_ANOTHER_TRY
     return _outcome(

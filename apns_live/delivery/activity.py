@@ -19,7 +19,7 @@ from ..outcome import Outcome, Verdict
 from ..payload import End, Update, check_token
 from ..refusals import refused
 from .audience import Audience, Publication, Variant
-from .budget import FULL, Account, Budget, Urgency, decide, for_device
+from .budget import FULL, Account, Budget, Urgency, charge_of, for_device
 from .dispatch import Dispatch
 from .encoding import one_spelling
 from .journal import ALL, ActivityRecord, Entry, MembersRecord, ProgressRecord, pack
@@ -292,16 +292,16 @@ class LiveActivity(Home):
     def _publish(self, state: State, now: float, wall: float) -> None:
         urgency = Urgency.URGENT if state.is_end else state.urgency
         budget = self._all.budget
-        slow = decide(for_device(budget, False), self.published.slow_account, urgency, now)
+        slow = charge_of(for_device(budget, False), self.published.slow_account, urgency, now)
         self.lane.depart(now, wall, budget)
         self.lane.flying = None
         version = self.audience.publish()
         self.published.publish(version, state, slow)
         self.changed = True
-        decision = state.decision
+        charge = state.charge
         for counts in (self.counts, self._all.dispatch.counts):
-            counts["demoted"] += decision.demoted
-            counts["over_budget"] += decision.over_budget
+            counts["demoted"] += charge.demoted
+            counts["over_budget"] += charge.over_budget
         if state.is_end:
             last = state.last_moment
             self._ended_until = now + ENDED_KEPT if last == NEVER else last

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..payload import EncodedMessage
-from .budget import FULL, Account, Decision
+from .budget import FULL, Account, Charge
 from .encoding import carry_alert, one_spelling, restamp, without_alert
 from .journal import SHARD, ActivityRecord, Entry, LaneRecord, MembersRecord, ProgressRecord, pack
 from .pacing import NEVER, Trouble
@@ -337,7 +337,7 @@ class Publication:
     lifetime: float = 0.0
     variants: dict[tuple[bool, bool], Variant] = field(default_factory=dict)
 
-    def publish(self, version: int, state: State, slow: Decision) -> None:
+    def publish(self, version: int, state: State, slow: Charge) -> None:
         """Make a state the newest version. It has its timestamp and priority from its lane."""
         encoded = state.encoded
         self.version = version

@@ -167,7 +167,7 @@ def check_budget(value: Budget | str) -> Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Charge:
     """The priority of a push, and the account after it."""
 
     priority: int
@@ -176,36 +176,36 @@ class Decision:
     over_budget: bool = False
 
 
-UNDECIDED = Decision(0, FULL)
+UNCHARGED = Charge(0, FULL)
 """That of a state before its first try."""
 
 
-def decide(budget: Budget, account: Account, urgency: Urgency, now: float) -> Decision:
-    """Choose the priority of a push that is sent at ``now`` and charge the account.
+def charge_of(budget: Budget, account: Account, urgency: Urgency, now: float) -> Charge:
+    """Return the priority of a push that is sent at ``now``, and the charged account.
 
     Urgent (and every end) gets 10 even when the account is empty, and is marked ``over_budget``
     then; the debt must be refilled before a normal push gets 10 again. It never exceeds the
     reserve, so that an hour of alarms is not followed by a day of priority 5.
     """
     if urgency is Urgency.QUIET:
-        return Decision(5, account)
+        return Charge(5, account)
     start, used = budget.at(account, now)
     left = budget.depth - used
     charged = Account(start or now, used + 1)
     # Differences of large floats: a rounding error must not refuse a push.
     if urgency is Urgency.NORMAL:
         if left >= budget.reserve + 1 - 1e-6:
-            return Decision(10, charged)
-        return Decision(5, account, demoted=True)
+            return Charge(10, charged)
+        return Charge(5, account, demoted=True)
     if left >= 1 - 1e-6:
-        return Decision(10, charged)
+        return Charge(10, charged)
     deepest = budget.depth + budget.reserve
-    return Decision(10, Account(start or now, min(used + 1, max(deepest, used))), over_budget=True)
+    return Charge(10, Account(start or now, min(used + 1, max(deepest, used))), over_budget=True)
 
 
-def refund(account: Account, decision: Decision) -> Account:
+def refund(account: Account, charge: Charge) -> Account:
     """Return the account without a push that was charged and not sent."""
-    if decision.priority != 10:
+    if charge.priority != 10:
         return account
     return Account(account.start, max(0, account.used - 1))
 
@@ -239,8 +239,8 @@ class StartAccounts:
         """Count a start for ``token``; return True if it exceeds the account."""
         token = one_spelling(token)
         account = self._accounts.pop(token, FULL)
-        decision = decide(self._budget, account, Urgency.URGENT, now)
-        self._accounts[token] = decision.account
+        charge = charge_of(self._budget, account, Urgency.URGENT, now)
+        self._accounts[token] = charge.account
         if len(self._accounts) > self._devices:
             self._accounts.popitem(last=False)
-        return decision.over_budget
+        return charge.over_budget

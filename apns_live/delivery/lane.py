@@ -19,14 +19,14 @@ from ..errors import ActivityEnded, DeliveryError
 from ..outcome import Outcome, Verdict
 from .budget import (
     FULL,
-    UNDECIDED,
+    UNCHARGED,
     Account,
     Budget,
-    Decision,
+    Charge,
     SharedAccount,
     StartAccounts,
     Urgency,
-    decide,
+    charge_of,
     for_device,
     refund,
 )
@@ -154,9 +154,9 @@ class Lane:
         urgency = Urgency.URGENT if state.is_end else state.urgency
         purse = self.shared or self
         budget = for_device(budget, self.frequent)
-        state.decision = decision = decide(budget, purse.account, urgency, now)
-        state.encoded = restamp(state.encoded, stamp, decision.priority)
-        purse.account = decision.account
+        state.charge = charge = charge_of(budget, purse.account, urgency, now)
+        state.encoded = restamp(state.encoded, stamp, charge.priority)
+        purse.account = charge.account
         self.last_timestamp = stamp
 
     def recall(self) -> Decided | None:
@@ -168,7 +168,7 @@ class Lane:
         if state is None:
             return None
         purse = self.shared or self
-        purse.account = refund(purse.account, state.decision)
+        purse.account = refund(purse.account, state.charge)
         if self.waiting is None:
             self.waiting = state
             return None
@@ -190,10 +190,10 @@ class Lane:
             return []
         trouble = self.trouble
         outcome = with_tries(outcome, trouble)
-        decision = state.decision
-        if decision.demoted or decision.over_budget:
+        charge = state.charge
+        if charge.demoted or charge.over_budget:
             outcome = msgspec.structs.replace(
-                outcome, demoted=decision.demoted, over_budget=decision.over_budget
+                outcome, demoted=charge.demoted, over_budget=charge.over_budget
             )
         verdict = outcome.verdict
         if verdict is Verdict.ACCEPTED:
@@ -308,6 +308,6 @@ class Errand(Lane):
 
     def _charge(self, state: State, now: float, wall: float, budget: Budget) -> None:
         del wall, budget
-        if state.decision is UNDECIDED:  # charged once, for all its tries
+        if state.charge is UNCHARGED:  # charged once, for all its tries
             over = state.encoded.event == "start" and self._starts.charge(self.token, now)
-            state.decision = Decision(state.encoded.priority, self.account, over_budget=over)
+            state.charge = Charge(state.encoded.priority, self.account, over_budget=over)

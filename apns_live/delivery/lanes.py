@@ -202,8 +202,8 @@ class Lanes(Home):
                 self._place(lane, now)
                 continue
             state = lane.depart(now, wall, self.budget)
-            counts["demoted"] += state.decision.demoted
-            counts["over_budget"] += state.decision.over_budget and lane.journalled
+            counts["demoted"] += state.charge.demoted
+            counts["over_budget"] += state.charge.over_budget and lane.journalled
             self._note(lane)
             if self.dispatch.journal is not None:
                 lane.place = INTENDED

@@ -12,7 +12,7 @@ from ..client.edge import check_deadline
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, Message, encode
-from .budget import UNDECIDED, Decision, Urgency, UrgencyName, check_urgency
+from .budget import UNCHARGED, Charge, Urgency, UrgencyName, check_urgency
 from .dispatch import Dispatch
 from .encoding import carry_alert
 from .pacing import Trouble, last_moment
@@ -93,7 +93,7 @@ class State:
     given_timestamp: int | None = None
     lifetime: float = 0.0
     step: InitVar[float] = 0.0
-    decision: Decision = UNDECIDED
+    charge: Charge = UNCHARGED
     last_moment: float = 0.0
 
     def __post_init__(self, step: float) -> None:

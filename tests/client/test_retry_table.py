@@ -13,7 +13,7 @@ from apns_live.http2 import ResponseReceived
 from apns_live.outcome import Verdict
 from apns_live.pool import Push
 from apns_live.reasons import ROWS, Retry, classify
-from apns_live.retry import REFUSED_KEY, TOTAL_LIMIT, Circumstances, Link, Step, next_step
+from apns_live.retry import REFUSED_KEY, TOTAL_LIMIT, Circumstances, LinkAction, Step, next_step
 
 
 def step(status: int, reason: str, **seen) -> Step:
@@ -29,34 +29,39 @@ def step(status: int, reason: str, **seen) -> Step:
             403,
             "ExpiredProviderToken",
             {"token_is_current": False},
-            Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, Link.RETIRE),
+            Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, LinkAction.RETIRE),
         ),
-        (403, "ExpiredProviderToken", {}, Step(False, None, Verdict.OPERATOR, Link.RETIRE_AND_BAR)),
+        (
+            403,
+            "ExpiredProviderToken",
+            {},
+            Step(False, None, Verdict.OPERATOR, LinkAction.RETIRE_AND_BAR),
+        ),
         (
             403,
             "ExpiredProviderToken",
             {"token_is_current": False, "renewed": True},
-            Step(False, None, Verdict.OPERATOR, Link.RETIRE_AND_BAR),
+            Step(False, None, Verdict.OPERATOR, LinkAction.RETIRE_AND_BAR),
         ),
         (
             429,
             "TooManyProviderTokenUpdates",
             {},
-            Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, Link.RETIRE_KEEPING_OLDEST_TOKEN),
+            Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, LinkAction.RETIRE_KEEPING_OLDEST_TOKEN),
         ),
         (
             429,
             "TooManyProviderTokenUpdates",
             {"renewed": True},
-            Step(False, None, Verdict.REFRESH_CREDENTIALS, Link.RETIRE_KEEPING_OLDEST_TOKEN),
+            Step(False, None, Verdict.REFRESH_CREDENTIALS, LinkAction.RETIRE_KEEPING_OLDEST_TOKEN),
         ),
         (
             403,
             "UnrelatedKeyIdInToken",
             {},
-            Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, Link.RETIRE),
+            Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, LinkAction.RETIRE),
         ),
-        (503, "Shutdown", {}, Step(True, 0.0, Verdict.RETRY_LATER, Link.RETIRE)),
+        (503, "Shutdown", {}, Step(True, 0.0, Verdict.RETRY_LATER, LinkAction.RETIRE)),
         (503, "ServiceUnavailable", {"backoff": 4.0}, Step(True, 4.0, Verdict.RETRY_LATER)),
         (503, "Service Unavailable", {"backoff": 4.0}, Step(True, 4.0, Verdict.RETRY_LATER)),
         (
@@ -100,7 +105,7 @@ def step(status: int, reason: str, **seen) -> Step:
             500,
             "InternalServerError",
             {"connection_fresh": True},
-            Step(True, 1.0, Verdict.RETRY_LATER, Link.RETIRE, True),
+            Step(True, 1.0, Verdict.RETRY_LATER, LinkAction.RETIRE, True),
         ),
         (
             500,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apns_live.delivery.audience import LEAVING, Audience, Publication
-from apns_live.delivery.budget import FULL, Decision, Urgency
+from apns_live.delivery.budget import FULL, Charge, Urgency
 from apns_live.delivery.journal import (
     SHARD,
     ActivityRecord,
@@ -21,7 +21,7 @@ from apns_live.delivery.state import State
 from apns_live.payload import Alert, End, Update, encode
 
 NOW = 1_000_000.0
-QUIET, TEN = Decision(5, FULL), Decision(10, FULL)
+QUIET, TEN = Charge(5, FULL), Charge(10, FULL)
 
 
 def serve(audience: Audience, limit: int = 10) -> list[str]:
@@ -465,7 +465,7 @@ def state(priority: int = 10, *, alert: bool = False, end: bool = False, **more)
     return State(encoded, Urgency.NORMAL, **more)
 
 
-def published(*states: State, slow: Decision = QUIET) -> Publication:
+def published(*states: State, slow: Charge = QUIET) -> Publication:
     publication = Publication(prepare=lambda encoded: encoded)
     for version, each in enumerate(states, 1):
         publication.publish(version, each, slow)

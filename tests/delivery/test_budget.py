@@ -16,16 +16,16 @@ from apns_live.delivery.budget import (
     OBSERVED,
     OBSERVED_FREQUENT,
     PRESETS,
-    UNDECIDED,
+    UNCHARGED,
     Account,
     Budget,
-    Decision,
+    Charge,
     Law,
     StartAccounts,
     Urgency,
+    charge_of,
     check_budget,
     check_urgency,
-    decide,
     for_device,
     refund,
 )
@@ -48,19 +48,19 @@ def test_no_rolling_hour_sees_more_than_the_budget_unless_flagged(per_hour, rese
     within: deque[float] = deque()
     for gap, urgency in gaps:
         now += gap
-        decision = decide(budget, account, urgency, now)
-        account = decision.account
-        if decision.priority == 10 and not decision.over_budget:
+        charge = charge_of(budget, account, urgency, now)
+        account = charge.account
+        if charge.priority == 10 and not charge.over_budget:
             within.append(now)
         while within and within[0] <= now - 3600:
             within.popleft()
         assert len(within) <= per_hour
         if urgency is Urgency.URGENT:
-            assert decision.priority == 10
+            assert charge.priority == 10
         if urgency is Urgency.QUIET:
-            assert decision.priority == 5
-            assert not decision.demoted
-        if decision.demoted:
+            assert charge.priority == 5
+            assert not charge.demoted
+        if charge.demoted:
             assert urgency is Urgency.NORMAL
 
 
@@ -68,12 +68,12 @@ def test_normal_leaves_the_reserve_and_debt_is_bounded():
     now, account = 1000.0, FULL
     tens = 0
     for _ in range(30):
-        decision = decide(DEFAULT, account, Urgency.NORMAL, now)
-        account, tens = decision.account, tens + (decision.priority == 10)
+        charge = charge_of(DEFAULT, account, Urgency.NORMAL, now)
+        account, tens = charge.account, tens + (charge.priority == 10)
     assert tens == DEFAULT.burst
     assert DEFAULT.level(account, now) == pytest.approx(DEFAULT.reserve)
     for _ in range(1000):
-        account = decide(DEFAULT, account, Urgency.URGENT, now).account
+        account = charge_of(DEFAULT, account, Urgency.URGENT, now).account
     assert DEFAULT.level(account, now) == pytest.approx(-DEFAULT.reserve)
 
 
@@ -102,10 +102,10 @@ def test_the_presets_are_those_of_the_page():
 
 def test_only_a_push_at_priority_10_is_given_back():
     charged = Account(1000.0, 3)
-    assert refund(charged, Decision(10, charged)) == (1000.0, 2)
-    assert refund(charged, Decision(5, charged)) == charged
-    assert refund(charged, UNDECIDED) == charged
-    assert refund(FULL, Decision(10, FULL)) == FULL
+    assert refund(charged, Charge(10, charged)) == (1000.0, 2)
+    assert refund(charged, Charge(5, charged)) == charged
+    assert refund(charged, UNCHARGED) == charged
+    assert refund(FULL, Charge(10, FULL)) == FULL
 
 
 def test_one_more_start_fits_into_a_device_s_account_each_hour():
@@ -138,17 +138,17 @@ def test_start_accounts_are_per_device_and_bounded():
 def test_a_window_begins_with_the_first_push_after_the_last_one_ended():
     now, account, tens = 1_000_000.0, FULL, 0
     for _ in range(30):
-        decision = decide(OBSERVED, account, Urgency.NORMAL, now)
-        account, tens = decision.account, tens + (decision.priority == 10)
+        charge = charge_of(OBSERVED, account, Urgency.NORMAL, now)
+        account, tens = charge.account, tens + (charge.priority == 10)
         now += 100
     assert tens == OBSERVED.per_hour - OBSERVED.reserve, "down to the reserve, without a pace"
     assert account == (1_000_000.0, 11)
-    assert decide(OBSERVED, account, Urgency.NORMAL, 1_003_599.0).demoted
-    fresh = decide(OBSERVED, account, Urgency.NORMAL, 1_003_600.0)
+    assert charge_of(OBSERVED, account, Urgency.NORMAL, 1_003_599.0).demoted
+    fresh = charge_of(OBSERVED, account, Urgency.NORMAL, 1_003_600.0)
     assert (fresh.priority, fresh.account) == (10, (1_003_600.0, 1))
-    urgent = [decide(OBSERVED, account, Urgency.URGENT, 1_003_000.0)]
+    urgent = [charge_of(OBSERVED, account, Urgency.URGENT, 1_003_000.0)]
     for _ in range(9):
-        urgent.append(decide(OBSERVED, urgent[-1].account, Urgency.URGENT, 1_003_000.0))
+        urgent.append(charge_of(OBSERVED, urgent[-1].account, Urgency.URGENT, 1_003_000.0))
     assert [each.over_budget for each in urgent] == [False] * 4 + [True] * 6
     assert urgent[-1].account == (1_000_000.0, OBSERVED.per_hour + OBSERVED.reserve)
 
@@ -211,10 +211,10 @@ def test_a_push_costs_one_and_keeps_the_reserve_for_urgent_ones(
     left, urgency, priority, over, left_then
 ):
     budget = Budget(per_hour=15, reserve=3, burst=3)
-    decision = decide(budget, Account(1000.0, budget.depth - left), urgency, 1000.0)
-    assert (decision.priority, decision.over_budget) == (priority, over)
-    assert decision.demoted == (left == 3.99)
-    assert budget.level(decision.account, 1000.0) == pytest.approx(left_then, abs=1e-10)
+    charge = charge_of(budget, Account(1000.0, budget.depth - left), urgency, 1000.0)
+    assert (charge.priority, charge.over_budget) == (priority, over)
+    assert charge.demoted == (left == 3.99)
+    assert budget.level(charge.account, 1000.0) == pytest.approx(left_then, abs=1e-10)
 
 
 def test_the_urgencies_in_a_journal_keep_their_meaning():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apns_live.delivery.budget import DEFAULT, FULL, Decision, StartAccounts, Urgency
+from apns_live.delivery.budget import DEFAULT, FULL, Charge, StartAccounts, Urgency
 from apns_live.delivery.journal import LaneRecord
 from apns_live.delivery.lane import Errand, Lane, restore_lane
 from apns_live.delivery.pacing import NEVER
@@ -309,10 +309,10 @@ def test_an_errand_waits_for_its_next_try():
 
 
 def test_an_outcome_says_what_the_budget_did():
-    for decision in (Decision(5, FULL, demoted=True), Decision(10, FULL, over_budget=True)):
+    for charge in (Charge(5, FULL, demoted=True), Charge(10, FULL, over_budget=True)):
         lane = Lane("ab")
         lane.offer(state(1))
-        leave(lane).decision = decision
+        leave(lane).charge = charge
         [(_, outcome)] = lane.settle(answer(Verdict.ACCEPTED), NOW)
         told = (outcome.demoted, outcome.over_budget)
-        assert told == (decision.demoted, decision.over_budget)
+        assert told == (charge.demoted, charge.over_budget)
