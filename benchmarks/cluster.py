@@ -1,7 +1,8 @@
 """What one large start costs over one PostgreSQL: CPU a push with several workers against one.
 
-Each worker is a process with a service that sends; the sink answers in Apple's place. The CPU counted is that of all
-workers, from the call until the operation is done, without their start. The database's CPU stands beside it.
+Each worker is a process with a service that sends, on the event loop of ``apns-live worker``; the sink answers in
+Apple's place. The CPU counted is that of all workers, from the call until the operation is done, without their start.
+The database's CPU stands beside it.
 Workers take turns in every round, and the ratio is that of the medians. In every turn the same workers send two starts: the
 first one after their own start, when they still open connections and prepare statements, and a second one.
 """
@@ -27,6 +28,7 @@ import asyncpg
 from apns_live.activities import AlertText, Audience, Presentation, Service, Start
 from apns_live.activities.people.records import TokenRecord
 from apns_live.activities.store.sealing import Sealer, new_key
+from apns_live.bench.gateway import run_served
 from apns_live.bench.processes import (
     Sink,
     SinkOptions,
@@ -72,7 +74,11 @@ async def _register(connection: Connection, place: Place, devices: int) -> None:
     say(connection, "registered")
 
 
-async def _send(connection: Connection, place: Place, workers: int) -> None:
+def _send(connection: Connection, place: Place, workers: int) -> None:
+    run_served(_sending(connection, place, workers))
+
+
+async def _sending(connection: Connection, place: Place, workers: int) -> None:
     async with opened(*place) as service:
         share = -(-256 // workers)
         while len(service.ownership.partitions) > share:  # noqa: ASYNC110 - leases tell nobody

@@ -80,7 +80,7 @@ async def serve_app(connection: Connection, app: Any, facts: dict[str, Any], **t
 
 
 def run_served(work: Any) -> None:
-    """Run a server on the loop of the command ``apns-live gateway``."""
+    """Run a server on the loop of the commands ``apns-live gateway`` and ``apns-live worker``."""
     raise_descriptor_limit()
     try:
         from uvloop import new_event_loop
