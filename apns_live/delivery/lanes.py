@@ -28,6 +28,9 @@ RESTING, DUE, TIMED, INTENDED = range(4)
 """Where a lane is: nowhere; queued; in the heap of times; chosen, while its intent is committed."""
 HOUSEKEEPING = 5.0
 """Seconds between two rounds of housekeeping."""
+REFUSED_KEPT = 60.0
+"""Seconds that the lane of a refused token is kept. APNs may have been wrong for a moment (BadDeviceToken of a wrong
+environment), and a later state needs a timestamp above the earlier ones."""
 MOST_WAKEUPS = 1_000_000
 """Devices that may wait for a token; above this the oldest is given up."""
 _UNCLAIMED = "no token was handed in for this device before the state's last moment"
@@ -226,10 +229,8 @@ class Lanes(Home):
     def _answered(self, lane: Lane, outcome: Outcome, now: float) -> None:
         for decided in lane.settle(outcome, now):
             self._tell(decided)
-        dropped = outcome.verdict is Verdict.DROP_TOKEN and not lane.ended
-        if dropped and self.get(lane.token) is lane:
-            self._remove(lane)
-            return
+        if outcome.verdict is Verdict.DROP_TOKEN:
+            lane.left_at = min(lane.left_at, now - self.lifetime + REFUSED_KEPT)
         self._note(lane)
         if self._stopped:
             self._give_up(lane, self._stopped, flying=False)

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from apns_live.delivery import Budget, Delivery
+from apns_live.delivery.lanes import HOUSEKEEPING, REFUSED_KEPT
 from apns_live.errors import ActivityEnded, ClientClosed, InvalidInput, InvalidSetting
 from apns_live.outcome import Verdict
 from apns_live.payload import Alert, End, Start, Update
@@ -273,7 +274,25 @@ async def test_a_dropped_token_ends_its_lane_and_what_waits_is_told(delivery, cl
     await clock.advance(1)
     assert one.outcome.verdict is two.outcome.verdict is Verdict.DROP_TOKEN
     assert two.outcome.attempts == 0
+    await clock.advance(REFUSED_KEPT + 2 * HOUSEKEEPING)
     assert delivery.statistics().lanes == 0
+
+
+async def test_a_token_that_was_refused_by_mistake_gets_no_older_timestamp(
+    delivery, clock, client, phone
+):
+    """Its phone would not show the state, although APNs accepted it."""
+    for n in range(2):
+        delivery.submit(state(n, "goal"), TOKEN)
+        await clock.advance(0.1)
+    client.fate = lambda token, message, now: Fate(status=400, reason="BadDeviceToken")
+    refused = delivery.submit(state(2, "goal"), TOKEN)
+    await clock.advance(0.1)
+    assert refused.outcome.verdict is Verdict.DROP_TOKEN
+    client.fate = lambda token, message, now: OK
+    delivery.submit(state(3), TOKEN)
+    await clock.advance(5)
+    assert phone.shown[TOKEN][1] == 3
 
 
 async def test_priorities_follow_urgency_and_budget(delivery, clock, phone):
