@@ -229,7 +229,8 @@ class Lanes(Home):
     def _answered(self, lane: Lane, outcome: Outcome, now: float) -> None:
         for decided in lane.settle(outcome, now):
             self._tell(decided)
-        if outcome.verdict is Verdict.DROP_TOKEN:
+        if outcome.verdict is Verdict.DROP_TOKEN and not lane.ended:
+            # Housekeeping removes it then, as if it had been idle for its lifetime.
             lane.left_at = min(lane.left_at, now - self.lifetime + REFUSED_KEPT)
         self._note(lane)
         if self._stopped:

@@ -295,6 +295,15 @@ async def test_a_token_that_was_refused_by_mistake_gets_no_older_timestamp(
     assert phone.shown[TOKEN][1] == 3
 
 
+async def test_nothing_follows_an_end_although_its_token_was_refused(delivery, clock, client):
+    client.fate = lambda token, message, now: Fate(status=410, reason="ExpiredToken")
+    end = delivery.submit(End(content_state={"n": 1}), TOKEN)
+    await clock.advance(REFUSED_KEPT + 2 * HOUSEKEEPING)
+    assert end.outcome.verdict is Verdict.DROP_TOKEN
+    with pytest.raises(ActivityEnded):
+        delivery.submit(state(2), TOKEN)
+
+
 async def test_priorities_follow_urgency_and_budget(delivery, clock, phone):
     outcomes = []
     for n in range(30):
