@@ -29,8 +29,8 @@ RESTING, DUE, TIMED, INTENDED = range(4)
 HOUSEKEEPING = 5.0
 """Seconds between two rounds of housekeeping."""
 REFUSED_KEPT = 60.0
-"""Seconds that the lane of a refused token is kept. APNs may have been wrong for a moment (BadDeviceToken of a wrong
-environment), and a later state needs a timestamp above the earlier ones."""
+"""Seconds that the lane of a refused token is kept. The refusal may be a mistake (BadDeviceToken while the client is set
+to the wrong environment), and the next state needs a later timestamp than the states before."""
 MOST_WAKEUPS = 1_000_000
 """Devices that may wait for a token; above this the oldest is given up."""
 _UNCLAIMED = "no token was handed in for this device before the state's last moment"

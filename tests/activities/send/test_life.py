@@ -319,23 +319,23 @@ async def test_an_alert_put_while_tokens_are_still_read_rings_for_those_read_lat
     assert all(b"Goal" in phone.activities[-1].alert for phone in phones)
 
 
-async def test_room_is_given_in_the_order_of_asking() -> None:
-    room = Allowance(10)
-    await room.take(8)
+async def test_an_allowance_is_given_in_the_order_of_asking() -> None:
+    allowance = Allowance(10)
+    await allowance.take(8)
     order: list[int] = []
 
     async def take(count: int) -> None:
-        await room.take(count)
+        await allowance.take(count)
         order.append(count)
 
     large, small = asyncio.create_task(take(6)), asyncio.create_task(take(1))
     gone = asyncio.create_task(take(10))
     await asyncio.sleep(0)
     assert order == []
-    room.give(8)
+    allowance.give(8)
     await asyncio.gather(large, small)
     assert order == [6, 1]
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
-    room.give(7)
-    await room.take(10)
+    allowance.give(7)
+    await allowance.take(10)
