@@ -15,8 +15,17 @@ from ..pool import Loss, Push, Sendable
 WorkItem = Push
 """An item of a source of work: ``WorkItem(token, message, context)``, with a prepared message."""
 
-ItemT_co = TypeVar("ItemT_co", covariant=True)
+TakenT_co = TypeVar("TakenT_co", covariant=True)
 Settled = Sequence[tuple[Push, Outcome]]
+
+
+class Alike(NamedTuple):
+    """Pushes that differ only in their tokens and apns-ids."""
+
+    message: Sendable
+    tokens: Sequence[str]
+    apns_ids: Sequence[str] = ()
+    """Empty if the client shall make them."""
 
 
 class Acceptances(NamedTuple):
@@ -52,10 +61,10 @@ class End(enum.StrEnum):
     """The sender cannot continue, for example because a journal cannot be written."""
 
 
-class Source(Protocol[ItemT_co]):
+class Source(Protocol[TakenT_co]):
     """Provides pushes when there is room for them, and receives their outcomes."""
 
-    def take(self, limit: int) -> Sequence[ItemT_co]:
+    def take(self, limit: int) -> TakenT_co:
         """Return up to ``limit`` items, or none if there are none now (call ``wake`` later).
 
         Called on the event loop whenever a connection has room. It must not block. If it raises,
@@ -69,12 +78,12 @@ class Source(Protocol[ItemT_co]):
         """
 
 
-WorkSource = Source[WorkItem]
+WorkSource = Source[Sequence[WorkItem]]
 """A source of pushes."""
 
 
-class TokenSource(Source[str], Protocol):
-    """A source of bare tokens for one message."""
+class AlikeSource(Source[Alike | None], Protocol):
+    """A source of pushes in groups of one message each, which costs half as much as single pushes."""
 
     def accepted(self, batches: Sequence[Acceptances]) -> None:
         """Receive acceptances; each token that was taken comes back exactly once, here or in ``settled``."""
@@ -94,7 +103,7 @@ class Attachment:
     """The connection of a `WorkSource` to a client; created by ``Client.attach``."""
 
     engine: _Engine
-    source: WorkSource | TokenSource
+    source: WorkSource | AlikeSource
     response_timeout: float
     retry: bool = True
     deadline: float = 0.0
@@ -104,8 +113,8 @@ class Attachment:
     """The source has checked its tokens itself."""
     drains: bool = False
     """When True, closing the client keeps draining this source, because its items were accepted."""
-    message: Sendable | None = None
-    """The message of all items: then ``source.take`` returns bare tokens, not items."""
+    alike: bool = False
+    """The source is an `AlikeSource`."""
     end: End = End.OPEN
     idle: bool = False
     """Its source had nothing at the last call."""

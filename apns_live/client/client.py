@@ -18,7 +18,7 @@ from ..pool import Endpoint, Hooks, Pool, PoolOptions, Push, RequestIds, Sendabl
 from ..pool.connect import Connector, Proxy, Resolver, make_ssl_context, system_resolver
 from ..pool.endpoint import check_positive, resolve_environment
 from ..refusals import refused
-from .attachment import Attachment, WorkSource
+from .attachment import AlikeSource, Attachment, WorkSource
 from .edge import DropsTo, HomeLoop, check_deadline, check_seconds
 from .engine import Engine
 from .prepared import HeaderBook, RecentMessage
@@ -281,24 +281,27 @@ class Client:
 
     def attach(
         self,
-        source: WorkSource,
+        source: WorkSource | AlikeSource,
         *,
         retry: bool = True,
         response_timeout: float | None = None,
         deadline: float | None = None,
         tokens_checked: bool = False,
+        alike: bool = False,
     ) -> Attachment:
         """Send pushes that ``source`` provides; see `WorkSource`. Times are seconds from now.
 
         With ``retry=False`` the source gets SLOW_DOWN, RETRY_LATER and UNKNOWN at once and decides
         about retries. The client still resends pushes that were certainly not processed. An invalid
-        token gets FIX_REQUEST. ``tokens_checked`` means that `check_token` was called for all.
+        token gets FIX_REQUEST. ``tokens_checked`` means that `check_token` was called for all,
+        ``alike`` that the source is an `AlikeSource`.
         """
         self._check_open()
         check_deadline(deadline)
         check_deadline(response_timeout, "response_timeout")
-        times = {"response_timeout": response_timeout, "deadline": deadline}
-        return self._engine.attach(source, retry=retry, checked=tokens_checked, **times)
+        how: dict[str, Any] = {"response_timeout": response_timeout, "deadline": deadline}
+        how |= {"retry": retry, "checked": tokens_checked, "alike": alike}
+        return self._engine.attach(source, **how)
 
     # Keys, statistics, closing.
 

@@ -16,7 +16,7 @@ from ..outcome import Outcome, Verdict
 from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Transport
 from ..reasons import REPLAY_DELAYS, header
 from ..retry import TOTAL_LIMIT, LinkAction
-from .attachment import Attachment, End, TokenSource, WorkSource
+from .attachment import AlikeSource, Attachment, End, WorkSource
 from .backoff import Refusals
 from .intake import Intake, Waiting
 from .outcomes import clock_advice, refusal, unanswered, unknown
@@ -56,7 +56,7 @@ class Engine:
 
     def attach(
         self,
-        source: WorkSource | TokenSource,
+        source: WorkSource | AlikeSource,
         *,
         response_timeout: float | None = None,
         deadline: float | None = None,

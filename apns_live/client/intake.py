@@ -18,11 +18,12 @@ from ..guard import RAISED
 from ..outcome import Outcome, Verdict, alike
 from ..payload import are_tokens, check_token
 from ..pool import Carrier, Push, PushState, RequestIds, Sendable, pushes_that_leave
-from .attachment import Acceptances, Attachment, End, TokenSource
+from .attachment import Acceptances, Alike, AlikeSource, Attachment, End
 from .outcomes import refused_token
 from .statistics import Counters
 
 _together = attrgetter("message", "owner", "sent_at", "attempts")
+_alike = attrgetter("message", "owner", "sent_at", "attempts", "created")
 _READY, _HELD = PushState.READY, PushState.HELD
 
 
@@ -83,8 +84,8 @@ class Intake:
         stream_id: int = 0,
     ) -> Sequence[Push]:
         try:
-            taken = attachment.source.take(limit)
-            items: list[Any] = taken if type(taken) is list else list(taken)
+            taken: Any = attachment.source.take(limit)
+            items: list[Any] = taken if attachment.alike or type(taken) is list else list(taken)
         except RAISED as error:
             attachment.idle = True
             complain("a source of work raised in take()", error)
@@ -92,16 +93,15 @@ class Intake:
         if not items:
             attachment.idle = True
             return ()
-        message = attachment.message
-        if message is not None:
-            attachment.in_hand += len(items)
-            checked = attachment.checked or are_tokens(items)
-            if carrier is not None and len(items) <= limit and checked:
-                tokens = cast("list[str]", items)
-                ids = self._ids.many(len(tokens))
+        if attachment.alike:
+            message, tokens, ids = cast("Alike", taken)
+            checked = attachment.checked or are_tokens(tokens)
+            if carrier is not None and len(tokens) <= limit and checked:
+                attachment.in_hand += len(tokens)
+                ids = ids or self._ids.many(len(tokens))
                 return pushes_that_leave(tokens, message, ids, attachment, now, carrier, stream_id)
-            attachment.in_hand -= len(items)
-            items = [Push(token, message) for token in cast("list[str]", items)]
+            pairs = zip(tokens, ids or [""] * len(tokens), strict=True)
+            items = [Push(token, message, request_id=request_id) for token, request_id in pairs]
         strange = [item for item in items if not isinstance(item, Push)]
         if strange:
             wrong = TypeError(f"{type(strange[0]).__name__} is not a WorkItem")
@@ -152,10 +152,12 @@ class Intake:
     ) -> None:
         """Put each acceptance of connection ``number`` into a batch of its source.
 
-        A source of bare tokens gets them as `Acceptances`; other sources get an outcome for each.
+        An `AlikeSource` gets them as `Acceptances`; other sources get an outcome for each.
         """
         at = 0
-        for (message, owner, sent_at, attempts), group in groupby(pushes, _together):
+        # Single sends each wait for their own time; groups are taken together.
+        key = _alike if pushes[0].owner.alike else _together
+        for (message, owner, sent_at, attempts, *_), group in groupby(pushes, key):
             batch = list(group)
             count = len(batch)
             created = [push.created for push in batch]
@@ -180,7 +182,7 @@ class Intake:
             same_times = created.count(created[0]) == count
             if same_times:
                 counters.queue_times.add(sent_at - created[0], count)
-            if same_times and owner.message is not None:
+            if same_times and owner.alike:
                 owner.accepted.append(Acceptances(like, tokens, ids, unique))
                 continue
             columns: dict[str, Iterable[object]] = {"unique_id": unique or repeat("")}
@@ -209,7 +211,7 @@ class Intake:
                 owner.in_hand -= len(batch) + sum([len(each.tokens) for each in accepted])
                 try:
                     if accepted:
-                        cast("TokenSource", owner.source).accepted(accepted)
+                        cast("AlikeSource", owner.source).accepted(accepted)
                     if batch:
                         owner.source.settled(batch)
                 except RAISED as error:

@@ -15,7 +15,7 @@ from ..clock import Clock
 from ..errors import ClientClosed
 from ..outcome import Outcome, Verdict, alike
 from ..pool import Sendable
-from .attachment import Acceptances, Attachment, End, Settled
+from .attachment import Acceptances, Alike, Attachment, End, Settled
 from .edge import DropSink, DropsTo
 from .engine import Engine
 from .reading import TokenReader
@@ -327,21 +327,21 @@ class EngineRun(Run):
             deadline=self._deadline,
             on_stop=self._stopped_from_outside,
             checked=self._reader.checked,
-            message=self._message,
+            alike=True,
         )
 
-    def take(self, limit: int) -> list[str]:
-        """Return the next tokens; the engine makes pushes of them."""
+    def take(self, limit: int) -> Alike | None:
+        """Return the next pushes."""
         attachment = self._attachment
         if self.end is not End.OPEN or attachment is None or attachment.held >= HELD_LIMIT:
-            return []
+            return None
         if len(self.outbox) >= UNREAD_LIMIT:
-            return []
+            return None
         tokens = self._reader.take(limit)
         if self._reader.ended:
             # Later in this turn: only then has the engine taken the pushes below.
             asyncio.get_running_loop().call_soon(self.review)
-        return tokens
+        return Alike(self._message, tokens) if tokens else None
 
     def settled(self, outcomes: Settled) -> None:
         """Count outcomes and keep them for the caller."""

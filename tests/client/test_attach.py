@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 
 from apns_live import Update, Verdict
-from apns_live.client import WorkItem
+from apns_live.client import Acceptances, Alike, WorkItem
 from apns_live.payload import encode
 from apns_live.testing import FakeApns, SimulatedClock
 from tests.client.conftest import client_for, token, tokens
@@ -35,6 +35,35 @@ class Source:
     @property
     def outcomes(self) -> dict[str, object]:
         return {item.token: outcome for batch in self.batches for item, outcome in batch}
+
+
+class Groups(Source):
+    """Gives out groups of pushes, each with one message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: deque[Alike] = deque()
+        self.accepted_ids: dict[str, str] = {}
+        self.priorities: set[int] = set()
+
+    def take(self, limit: int) -> Alike | None:
+        if not self.groups:
+            return None
+        message, all_tokens, apns_ids = self.groups.popleft()
+        if len(all_tokens) > limit:
+            self.groups.appendleft(Alike(message, all_tokens[limit:], apns_ids[limit:]))
+        return Alike(message, all_tokens[:limit], apns_ids[:limit])
+
+    def accepted(self, batches: list[Acceptances]) -> None:
+        for batch in batches:
+            assert len(batch.tokens) == len(batch.apns_ids) == len(batch.outcomes())
+            assert not self.accepted_ids.keys() & set(batch.tokens)
+            self.accepted_ids.update(zip(batch.tokens, batch.apns_ids, strict=True))
+            self.priorities.add(batch.like.priority)
+
+
+def chosen_id(number: int) -> str:
+    return f"0a0b0c0d-0000-8000-9000-{number:012x}"
 
 
 async def until(condition) -> None:
@@ -74,6 +103,67 @@ async def test_a_request_id_may_be_chosen_before(fake: FakeApns) -> None:
         client.attach(source)
         await until(lambda: source.outcomes)
     assert fake.pushes[0].apns_id == source.outcomes[token(1)].apns_id == chosen
+
+
+async def test_pushes_in_groups_keep_their_ids_and_are_accepted_in_batches(fake: FakeApns) -> None:
+    source, other = Groups(), Source()
+    numbers = range(600)
+    fake.fault("answer", token=token(7), reason="BadDeviceToken", status=400)
+    async with client_for(fake) as client:
+        now = client.clock.time()
+        loud, quiet = (
+            client.prepare(encode(Update(content_state={"home": 71}, priority=each), now=now))
+            for each in (10, 5)
+        )
+        chosen = [chosen_id(number) for number in numbers]
+        source.groups.append(Alike(loud, tokens(600)[:400], chosen[:400]))
+        source.groups.append(Alike(quiet, tokens(600)[400:], chosen[400:]))
+        other.waiting.extend(WorkItem(token(number), loud) for number in range(1000, 1100))
+        client.attach(other)  # it shares the connections with the groups
+        attachment = client.attach(source, alike=True, tokens_checked=True)
+        await until(lambda: len(other.outcomes) == 100)
+        await until(lambda: len(source.accepted_ids) + len(source.outcomes) == 600)
+        assert attachment.in_hand == 0
+    # Each push comes back once: accepted in a batch, refused by itself.
+    [refused] = source.outcomes.values()
+    assert (refused.token, refused.verdict) == (token(7), Verdict.DROP_TOKEN)
+    wanted = {token(number): chosen_id(number) for number in numbers}
+    assert refused.apns_id == wanted.pop(token(7))
+    assert source.accepted_ids == wanted
+    assert source.priorities == {10, 5}
+    sent = {push.token: push.apns_id for push in fake.pushes}
+    assert {one: sent[one] for one in wanted} == wanted
+    assert all(outcome.accepted for outcome in other.outcomes.values())
+
+
+async def test_a_group_without_ids_gets_them_and_its_tokens_are_checked(fake: FakeApns) -> None:
+    source = Groups()
+    async with client_for(fake) as client:
+        message = client.prepare(encode(UPDATE, now=client.clock.time()))
+        source.groups.append(Alike(message, [token(1), "no token", token(2)]))
+        client.attach(source, alike=True)
+        await until(lambda: len(source.accepted_ids) + len(source.outcomes) == 3)
+    assert source.outcomes["no token"].verdict is Verdict.FIX_REQUEST
+    assert source.accepted_ids == {push.token: push.apns_id for push in fake.pushes}
+    assert len(set(source.accepted_ids.values())) == 2
+
+
+async def test_a_group_waits_for_a_retry_and_is_withdrawn_like_other_pushes(
+    timed_fake: FakeApns, clock: SimulatedClock
+) -> None:
+    timed_fake.fault("answer", token=token(3), reason="TooManyRequests", status=429)
+    source = Groups()
+    async with client_for(timed_fake, clock=clock) as client:
+        message = client.prepare(encode(UPDATE, now=clock.time()))
+        ids = [chosen_id(number) for number in range(5)]
+        source.groups.append(Alike(message, tokens(5), ids))
+        attachment = client.attach(source, alike=True, tokens_checked=True)
+        await clock.settle(until=lambda: len(source.accepted_ids) == 4)
+        assert attachment.in_hand == attachment.held == 1
+        attachment.cancel_waiting()
+        outcome = source.outcomes[token(3)]
+        assert (outcome.verdict, outcome.apns_id) == (Verdict.NOT_SENT, chosen_id(3))
+        assert attachment.in_hand == 0
 
 
 @pytest.mark.parametrize(
