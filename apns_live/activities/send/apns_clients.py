@@ -7,7 +7,7 @@ may be more than the limit for a moment.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -50,10 +50,11 @@ class GatedClient(Client):
     def attach(self, source: Any, **options: Any) -> Attachment:
         """Take work from ``source`` while the store has room for its results; see `Client.attach`."""
 
-        def take(limit: int) -> Sequence[Any]:
+        def take(limit: int) -> Any:
             return () if self._shut() else source.take(limit)
 
         gate: Any = SimpleNamespace(take=take, settled=source.settled)
+        gate.accepted = getattr(source, "accepted", None)
         attachment = super().attach(gate, **options)
         self._attachments = [known for known in self._attachments if not known.detached]
         self._attachments.append(attachment)

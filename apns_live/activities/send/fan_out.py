@@ -16,16 +16,15 @@ in parallel with sending.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice, pairwise
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...client import WorkItem
+from ...client import Acceptances, Alike, WorkItem
 from ...delivery import SpikeGuard
 from ...outcome import Outcome, Verdict
 from ..people.audience import Recipient
@@ -34,21 +33,20 @@ from ..store.ownership import NOT_HELD, NotOwner
 from ..store.shards import RELEASED, Shard, decode_devices, encode_devices
 from ..store.statements import page_of
 from ..store.wakeups import POLL
-from .kind import Intended, Kind, Pass
+from .kind import Intended, Kind, Pass, apns_ids
 from .refusals import refusal_of, refuses_credentials
 from .results import Batch, advance, unsettled, write
 
-PAGE = 2_000
-"""Tokens of a shard, about."""
+PAGE = 3_000
+"""Tokens of a shard, about. Its statements cost as much for a few tokens as for many."""
 MOST = PAGE + PAGE // 4
 """Tokens of a shard at most. It is sent in parts if it has more."""
-AHEAD = 3 * PAGE
+AHEAD = 6_000
 """Tokens that are intended and not recorded: bounds the unknown outcomes after a crash."""
-ROOM = 10 * PAGE
+ROOM = 20_000
 """The same limit for all fan-outs together: bounds memory."""
 CUT = 16
 """Shards that are cut together."""
-_ACCEPTED = Verdict.ACCEPTED
 _OURS = frozenset({"closed", "cancelled"})
 """Reasons of pushes that were not sent because this worker stops: they are sent later."""
 _IN_DOUBT = Outcome("", Verdict.UNKNOWN, reason="restart", may_have_been_sent=True, priority=10)
@@ -63,11 +61,12 @@ class Part:
     shard: Shard | None = None
     before: int = 0
     """Devices that were counted as targeted when an earlier worker addressed them."""
+    devices: dict[str, int] = field(default_factory=dict)
+    """The devices that get a push, by its apns-id."""
     unanswered: int = 0
     taken_back: list[int] = field(default_factory=list)
     """Devices to which a push was certainly not sent."""
     addressed: bool = False
-    lost: bool = False
 
 
 class FanOut:
@@ -89,7 +88,7 @@ class FanOut:
         self._shards = kind.shared.ownership.shards
         self._term = kind.shared.ownership.terms.get(self.partition, NOT_HELD)
         self._parts: set[Part] = set()
-        self._ready: deque[WorkItem] = deque()
+        self._ready: deque[Alike] = deque()
         self._unrecorded = 0
         self._changed = asyncio.Event()
         self._guard = SpikeGuard()
@@ -110,66 +109,89 @@ class FanOut:
 
     def lose(self, shards: frozenset[int]) -> None:
         """Stop if another worker now has one of its shards."""
-        lost = [part for part in self._parts if part.shard and part.shard.row in shards]
-        for part in lost:
-            part.lost = True
-            self._parts.discard(part)
+        lost = {part for part in self._parts if part.shard and part.shard.row in shards}
+        self._parts -= lost
         if lost:
             self.leave()
 
-    # Part of `WorkSource`.
+    # Part of `AlikeSource`.
 
-    def take(self, limit: int) -> Sequence[WorkItem]:
-        """Return the waiting pushes whose intent is stored."""
-        ready = self._ready
-        if self.left or self._shared.ownership.fenced:
-            return ()
-        if len(ready) <= limit:
-            items = list(ready)
-            ready.clear()
-            return items
-        return [ready.popleft() for _ in range(limit)]
+    def take(self, limit: int) -> Alike | None:
+        """Return waiting pushes whose intent is stored."""
+        if not self._ready or self.left or self._shared.ownership.fenced:
+            return None
+        message, tokens, ids = first = self._ready.popleft()
+        if len(tokens) <= limit:
+            return first
+        self._ready.appendleft(Alike(message, tokens[limit:], ids[limit:]))
+        return Alike(message, tokens[:limit], ids[:limit])
+
+    def accepted(self, batches: Sequence[Acceptances]) -> None:
+        """Record acceptances."""
+        touched: set[Part] = set()
+        count = 0
+        for batch in batches:
+            count += len(batch.apns_ids)
+            for part, devices in self._by_part(batch.apns_ids):
+                touched.add(part)
+                self._note_accepted(part, devices, batch.like.priority)
+        self._collected(touched, count)
+        self._guard.judge(count)
 
     def settled(self, outcomes: Sequence[tuple[WorkItem, Outcome]]) -> None:
-        """Record outcomes."""
-        recorder, kind, operation = self._shared.recorder, self.kind, self.operation
-        app, ids, accepted = kind.app.row, kind.apns_ids, 0
+        """Record other outcomes."""
+        self._record([(push.request_id, outcome) for push, outcome in outcomes])
+
+    def _record(self, outcomes: Sequence[tuple[str, Outcome]]) -> None:
+        kind, accepted = self.kind, 0
         failed: list[Outcome] = []
-        of: Part | None = None
-        priority = 0
         touched: set[Part] = set()
-        for item, outcome in outcomes:
-            part, device = item.context
-            if part is not of or outcome.priority != priority:
-                of, priority = part, outcome.priority
+        for apns_id, outcome in outcomes:
+            for part, [device] in self._by_part([apns_id]):
                 touched.add(part)
-                batch = recorder.noting(part.shard)
-                counts = batch.counts.setdefault(operation, [0, 0])
-                reached = batch.reached.setdefault((app, operation, ids, priority), [])
-            part.unanswered -= 1
-            if part.lost:
-                continue
-            if outcome.verdict is _ACCEPTED:
-                accepted += 1
-                counts[0] += 1
-                reached.append(device)
-            elif outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
-                part.taken_back.append(device)
-            elif refuses_credentials(outcome):
-                # This says nothing about the device: it gets the push once the credentials are
-                # right.
-                part.taken_back.append(device)
-                self.refused = refusal_of(outcome)
+                if outcome.verdict is Verdict.ACCEPTED:
+                    accepted += 1
+                    self._note_accepted(part, [device], outcome.priority)
+                    continue
+                part.unanswered -= 1
+                if outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
+                    part.taken_back.append(device)
+                    continue
                 failed.append(outcome)
-            else:
-                batch.add(app, operation, device, outcome)
-                kind.noted(batch, device, outcome)
-                failed.append(outcome)
-        self._close(touched)
-        recorder.count(self.recorded, len(outcomes))
-        recorder.soon(len(outcomes), patient=True)
+                if refuses_credentials(outcome):
+                    # This says nothing about the device: it gets the push once the credentials
+                    # are right.
+                    part.taken_back.append(device)
+                    self.refused = refusal_of(outcome)
+                else:
+                    batch = self._shared.recorder.noting(_shard_of(part))
+                    batch.add(kind.app.row, self.operation, device, outcome)
+                    kind.noted(batch, device, outcome)
+        self._collected(touched, len(outcomes))
         if self._guard.judge(accepted, failed):
             self._give_up()
+
+    def _by_part(self, pushes: Sequence[str]) -> Iterator[tuple[Part, list[int]]]:
+        """Yield parts and their devices among pushes, by apns-id. Those of lost parts are left out."""
+        left = len(pushes)
+        for part in tuple(self._parts):
+            of = part.devices
+            if left and (devices := [of[one] for one in pushes if one in of]):
+                left -= len(devices)
+                yield part, devices
+
+    def _note_accepted(self, part: Part, devices: list[int], priority: int) -> None:
+        batch = self._shared.recorder.noting(_shard_of(part))
+        batch.counts.setdefault(self.operation, [0, 0])[0] += len(devices)
+        shared = (self.kind.app.row, self.operation, self.kind.apns_id_head, priority)
+        batch.reached.setdefault(shared, []).extend(devices)
+        part.unanswered -= len(devices)
+
+    def _collected(self, parts: set[Part], count: int) -> None:
+        """Close finished parts, and have ``count`` results stored."""
+        self._close(parts)
+        self._shared.recorder.count(self.recorded, count)
+        self._shared.recorder.soon(count, patient=True)
 
     def recorded(self, count: int) -> None:
         """Note that results were stored."""
@@ -200,7 +222,8 @@ class FanOut:
         Raises `InvalidInput` if the audience no longer resolves, `NotOwner` if another worker takes
         over.
         """
-        self._attachment = self.kind.carrier.client.attach(self, tokens_checked=True)
+        client = self.kind.carrier.client
+        self._attachment = client.attach(self, tokens_checked=True, alike=True)
         self._shared.running.add(self)
         try:
             await self._work_off()
@@ -224,15 +247,13 @@ class FanOut:
                 count = len(part.page)
                 if not await self._admit(count):
                     return
-                items: list[WorkItem] = []
+                sent = 0
                 try:
-                    items = await self._address(part)
+                    sent = await self._address(part)
                 finally:
                     # The allowance was taken for the whole page; devices that get no push need none.
-                    if unused := count - len(items):
+                    if unused := count - sent:
                         self.recorded(unused)
-                self._ready.extend(items)
-                self.sent += len(items)
                 self._attachment.wake()
                 if self.stopped:
                     self._give_up()
@@ -255,10 +276,11 @@ class FanOut:
         self._unrecorded += count
         return True
 
-    async def _address(self, part: Part) -> list[WorkItem]:
-        """Store the devices of a part that are about to get a push; return the pushes."""
-        page = list({recipient.device: recipient for recipient in reversed(part.page)}.values())
-        page.reverse()  # a device with two tokens gets one push
+    async def _address(self, part: Part) -> int:
+        """Store the devices of a part that are about to get a push; return how many are ready to be sent."""
+        page = part.page
+        if len({one.device for one in page}) < len(page):  # a device with two tokens gets one push
+            page = [*{recipient.device: recipient for recipient in reversed(page)}.values()][::-1]
         async with self._shared.database.write() as connection:
             if (shard := part.shard) is None:
                 await self.keep(connection)
@@ -270,45 +292,42 @@ class FanOut:
             devices: Sequence[int] = () if intended is None else intended.devices
             coded = encode_devices(devices)
             more = len(devices) - part.before
-            put = self._shards.put
+            shards, place = self._shards, (connection, self.operation)
             if shard is not None:
-                if not await self._shards.address(connection, shard, coded):
-                    raise NotOwner(shards=frozenset({shard.row}))
                 if part.until < shard.until and not over:
-                    await put(connection, self.operation, [(part.until, shard.until)])
-                await advance(connection, self.operation, more=more)
+                    await shards.put(*place, [(part.until, shard.until)])
+                if not await shards.address(connection, shard, coded, more):
+                    raise NotOwner(shards=frozenset({shard.row}))
             elif not over:
-                ends = [(part.until, part.until)]
-                [shard] = await put(connection, self.operation, ends, coded, mine=True)
-                await advance(connection, self.operation, more=more, cursor=part.until)
+                shard = await shards.put_mine(*place, part.until, coded, more)
             if over:
-                await self._shards.drop(connection, self.operation)
+                await shards.drop(*place)
         if shard is not None and part.shard is None:
             self._shards.hold(shard)
             part.shard = shard
         part.addressed = True
-        items: list[WorkItem] = []
         try:
             messages = () if intended is None else await intended.messages()
             if messages is None and shard is not None:
                 over = True
                 await self._undo(part, shard, devices)
-            ids = self.kind.apns_ids
-            items = [
-                WorkItem(one.token, message, (part, one.device), f"{ids}{one.device:012x}")
-                for one, message in messages or ()
-            ]
+            for message, recipients in messages or ():
+                rows = [one.device for one in recipients]
+                ids = apns_ids(self.kind.apns_id_head, rows)
+                part.devices.update(zip(ids, rows, strict=True))
+                self._ready.append(Alike(message, [one.token for one in recipients], ids))
         except BaseException:
             part.taken_back += devices
             raise
         finally:
-            part.unanswered = len(items)
+            part.unanswered = len(part.devices)
+            self.sent += len(part.devices)
             if part.shard is None:
                 self._parts.discard(part)
             self._ended = self._ended or over
             self._close({part})
             self._changed.set()
-        return items
+        return len(part.devices)
 
     async def _undo(self, part: Part, shard: Shard, devices: Sequence[int]) -> None:
         """Delete a shard and what was stored of its devices: they must not get the push any more."""
@@ -346,12 +365,11 @@ class FanOut:
         self._close({part for part in self._parts if not part.addressed})
 
     def _take_back(self) -> None:
-        waiting, self._ready = self._ready, deque()
+        waiting = self._withdraw()
         parts: set[Part] = set()
-        for item in waiting:
-            part, device = item.context
-            part.taken_back.append(device)
-            part.unanswered -= 1
+        for part, devices in self._by_part(waiting):
+            part.taken_back += devices
+            part.unanswered -= len(devices)
             parts.add(part)
         self._close(parts)
         if waiting:
@@ -363,12 +381,15 @@ class FanOut:
         if self.refused:
             self._take_back()
         elif self._ready:
-            waiting, self._ready = self._ready, deque()
-            outcome = partial(Outcome, verdict=Verdict.NOT_SENT, reason="stopped")
-            self.settled(
-                [(one, outcome(one.token, priority=one.message.priority)) for one in waiting]
-            )
+            priority = self._ready[0].message.priority
+            outcome = Outcome("", Verdict.NOT_SENT, reason="stopped", priority=priority)
+            self._record([(one, outcome) for one in self._withdraw()])
         self._changed.set()
+
+    def _withdraw(self) -> list[str]:
+        """Remove the pushes that wait; return their apns-ids."""
+        waiting, self._ready = self._ready, deque()
+        return [one for alike in waiting for one in alike.apns_ids]
 
     # The recipients.
 
@@ -498,6 +519,11 @@ class FanOut:
             return True
         await self._shared.clock.sleep(POLL)
         return False
+
+
+def _shard_of(part: Part) -> Shard:
+    assert part.shard is not None  # noqa: S101 - a part with pushes was addressed
+    return part.shard
 
 
 async def _one_ahead(parts: AsyncIterator[Part]) -> AsyncGenerator[Part, None]:

@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from hashlib import blake2b
+from struct import pack
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, bindparam
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ... import payload
+from ...client import Sendable
 from ...clock import Clock
 from ...outcome import Outcome
 from ..apps import App
@@ -88,9 +90,9 @@ class Wording:
     now: float
 
     def __post_init__(self) -> None:
-        self._made: dict[str | None, Any] = {}
+        self._made: dict[str | None, Sendable] = {}
 
-    def message_in(self, language: str | None) -> Any:
+    def message_in(self, language: str | None) -> Sendable:
         """Return the message, ready to send."""
         if (made := self._made.get(language)) is None:
             best = best_language(self.languages, language)
@@ -128,16 +130,29 @@ class Pass:
         return [one for one in page if one.device in devices]
 
 
+Messages = list[tuple[Sendable, Sequence[Recipient]]]
+"""Messages, each with its recipients."""
+
+
 @dataclass(frozen=True, slots=True)
 class Intended:
     """Devices that are about to get a push.
 
-    After the commit ``messages`` returns each with its message, or None if they must not get it any
-    more.
+    After the commit ``messages`` returns each message with its recipients, or None if they must not
+    get it any more.
     """
 
     devices: Sequence[int]
-    messages: Callable[[], Awaitable[Sequence[tuple[Recipient, Any]] | None]]
+    messages: Callable[[], Awaitable[Messages | None]]
+
+
+def apns_ids(head: str, devices: Sequence[int]) -> list[str]:
+    """Return an apns-id for each device's row: ``head`` and 12 hexadecimal digits.
+
+    One conversion for all costs a third of one for each.
+    """
+    digits = pack(f">{len(devices)}Q", *devices).hex(" ", 8)  # 16 for each, the first 4 are 0
+    return f" {digits}".replace(" 0000", f" {head}").split()
 
 
 class Kind(ABC):
@@ -152,7 +167,7 @@ class Kind(ABC):
         self.carrier = carrier
         name = f"{operation.app_id}\n{operation.public_id}".encode()
         digest = blake2b(name, digest_size=9).hexdigest()
-        self.apns_ids = f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-9{digest[15:]}-"
+        self.apns_id_head = f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-9{digest[15:]}-"
         """The beginning of each push's apns-id, which the device's row completes. A UUID of version 8.
         """
         self._wordings: list[Wording] = []
@@ -192,12 +207,21 @@ class Kind(ABC):
         """Add to a batch that devices certainly got no push."""
 
     def _worded(
-        self, key: object, languages: frozenset[str], message: Callable[[str], Any], now: float
-    ) -> Callable[[str | None], Any]:
-        """Return the function from language to message; it is renewed when ``key`` changes."""
-        for wording in self._wordings:
-            if wording.key == key:
-                return wording.message_in
-        wording = Wording(self.carrier, languages, message, key=key, now=now)
-        self._wordings = [wording, *self._wordings[:1]]  # Two are in use with a channel.
-        return wording.message_in
+        self,
+        page: Sequence[Recipient],
+        key: object,
+        languages: frozenset[str],
+        message: Callable[[str], Any],
+        now: float,
+    ) -> Messages:
+        """Return the message of each language with its recipients. It is made anew when ``key`` changes."""
+        wording = next((known for known in self._wordings if known.key == key), None)
+        if wording is None:
+            wording = Wording(self.carrier, languages, message, key=key, now=now)
+            self._wordings = [wording, *self._wordings[:1]]  # Two are in use with a channel.
+        if not languages:
+            return [(wording.message_in(None), page)]
+        groups: dict[Sendable, list[Recipient]] = {}
+        for one in page:
+            groups.setdefault(wording.message_in(one.language), []).append(one)
+        return list(groups.items())

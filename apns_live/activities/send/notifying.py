@@ -29,7 +29,7 @@ from .backlog import Backlog
 from .failing import Failing
 from .fan_out import FanOut
 from .jobs import TRY_AGAIN, Jobs
-from .kind import Intended, Kind, Pass, SharedParts
+from .kind import Intended, Kind, Messages, Pass, SharedParts
 from .results import Batch, refusal
 
 _BEHIND = 1 << 61
@@ -84,15 +84,13 @@ class NotificationKind(Kind):
         """Accept the whole page."""
         return Intended([one.device for one in page], partial(self._messages, page))
 
-    async def _messages(self, page: Sequence[Recipient]) -> list[tuple[Recipient, Any]]:
-        now = self.shared.clock.time()
-        message_in = self._worded(
-            int(now),
-            languages_of(self._request),
-            lambda language: message_of(self._request, language, now=now),
-            now,
-        )
-        return [(each, message_in(each.language)) for each in page]
+    async def _messages(self, page: Sequence[Recipient]) -> Messages:
+        request, now = self._request, self.shared.clock.time()
+
+        def message(language: str) -> Any:
+            return message_of(request, language, now=now)
+
+        return self._worded(page, int(now), languages_of(request), message, now)
 
     async def left_open(self, connection: AsyncConnection) -> Sequence[Sequence[int]]:
         """Take the pages that an earlier release intended."""

@@ -24,7 +24,7 @@ INTERVAL = 0.2
 """Seconds within which a result is written."""
 PATIENCE = 1.0
 """The same interval while more results of a shard are expected."""
-AT_ONCE = 2_000
+AT_ONCE = 3_000
 """Results of a shard that are written without waiting for the interval."""
 MOST = 30_000
 """Results that may wait for the store; above this sending pauses."""

@@ -17,7 +17,7 @@ from ...outcome import Outcome, Verdict
 from ..observed import Finished
 from ..store import reached, schema
 from ..store.shards import RELEASED
-from ..store.statements import change_row, hold, run, with_rows
+from ..store.statements import hold, numbers_with_rows, run, with_rows
 
 
 @dataclass(slots=True)
@@ -324,61 +324,67 @@ _INTEND = """
 INSERT INTO activity_devices
     (app_id, activity_id, device_id, environment, started_at, sent_version, acknowledged_version,
     by_channel)
-SELECT :app, :activity, given.device, :environment, :now, :version, :version, :by_channel = 1
-FROM {*device} WHERE true
+SELECT activities.app_id, activities.id, given.device, activities.environment, :now,
+    activities.version - :missing, activities.version - :missing, :by_channel = 1
+FROM {*device} JOIN activities ON activities.id = :activity WHERE activities.status = :status
 ON CONFLICT (activity_id, device_id) DO NOTHING RETURNING device_id
 """
 
 
 async def unstarted(connection: AsyncConnection, activity: int, devices: Sequence[int]) -> set[int]:
     """Return the devices that do not belong to an activity."""
-    known = await with_rows(connection, _KNOWN, devices, activity=activity)
-    return set(devices).difference(known.scalars())
+    known = await numbers_with_rows(connection, _KNOWN, devices, activity=activity)
+    return set(devices).difference(known)
 
 
 async def intend(
     connection: AsyncConnection,
-    activity: Row[Any],
-    devices: Sequence[int],
+    activity: int,
+    devices: Collection[int],
     *,
-    version: int,
     now: int,
+    ended: bool = False,
     following: Collection[int] = (),
 ) -> set[int]:
     """Store that a start is about to be sent to devices; return those not stored before.
 
-    From here on a device counts as started. Devices in ``following`` are on the activity's channel.
-    Of two processes only one stores a device. ``now`` is milliseconds since 1970.
+    None is stored unless the activity is active, or has ``ended`` if that is True: then the end is
+    still to follow. From here on a device counts as started. Devices in ``following`` are on the
+    activity's channel. Of two processes only one stores a device. ``now`` is milliseconds since 1970.
     """
     fresh: set[int] = set()
     on_it = set(devices).intersection(following)
     for some in (set(devices) - on_it, on_it):
         if some:
-            stored = await with_rows(
+            stored = await numbers_with_rows(
                 connection,
                 _INTEND,
                 sorted(some),
-                activity=activity.id,
-                app=activity.app_id,
-                environment=activity.environment,
-                version=version,
+                activity=activity,
+                status="ended" if ended else "active",
+                missing=ended,
                 now=now,
                 by_channel=some is on_it,
             )
-            fresh.update(stored.scalars())
+            fresh.update(stored)
     return fresh
+
+
+_ADDED = "UPDATE operations SET targeted = targeted + :more WHERE id = :operation"
+_CUT = f"""
+UPDATE operations SET targeted = targeted + :more, cursor = :cursor, status = '{schema.SHARDED}'
+WHERE id = :operation
+"""  # noqa: S608
 
 
 async def advance(
     connection: AsyncConnection, operation: int, *, more: int = 0, cursor: int | None = None
 ) -> None:
     """Add ``more`` devices to a fan-out's target, and store up to which row shards are cut."""
-    table = schema.operations
-    values: dict[str, Any] = {"targeted": table.c.targeted + more} if more else {}
     if cursor is not None:
-        values |= {"cursor": cursor, "status": schema.SHARDED}
-    if values:
-        await change_row(connection, table, operation, **values)
+        await run(connection, _CUT, operation=operation, more=more, cursor=cursor)
+    elif more:
+        await run(connection, _ADDED, operation=operation, more=more)
 
 
 _SETTLED = """
@@ -391,7 +397,7 @@ async def unsettled(
     connection: AsyncConnection, operation: int, devices: Sequence[int]
 ) -> list[int]:
     """Return the devices that have no outcome in an operation."""
-    settled = set((await with_rows(connection, _SETTLED, devices, operation=operation)).scalars())
+    settled = set(await numbers_with_rows(connection, _SETTLED, devices, operation=operation))
     of_operation = schema.outcomes.c.operation_id == operation
     settled |= await reached.sharing(connection, devices, of_operation)
     return [device for device in devices if device not in settled]

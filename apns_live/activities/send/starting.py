@@ -41,7 +41,7 @@ from .backlog import ActivityBacklog, is_open
 from .failing import Failing
 from .fan_out import PAGE, FanOut
 from .jobs import Jobs
-from .kind import Intended, Kind, Pass, SharedParts
+from .kind import Intended, Kind, Messages, Pass, SharedParts
 from .results import Batch, advance, intend, left_open, refusal, unstarted, write
 
 AT_ONCE = 10.0
@@ -63,6 +63,8 @@ class StartKind(Kind):
     """A start."""
 
     nobody = "nobody was reached: none of the audience has a push-to-start token for {type}"
+    locks = False
+    """Whether the activity is locked while devices are stored."""
 
     def __init__(
         self,
@@ -75,6 +77,9 @@ class StartKind(Kind):
         super().__init__(shared, app, operation, carrier)
         self.activity = activity
         self._further = read_further(operation)
+        query = select(schema.activities).where(schema.activities.c.id == activity.id)
+        self._query = query.with_for_update() if self.locks else query
+        self._shown = query.with_for_update(read=True)
         self._since = int(operation.created_at) if self._further.hand_over else 0
         """Milliseconds since 1970; earlier starts on these devices belong to another operation."""
 
@@ -149,18 +154,22 @@ class StartKind(Kind):
     ) -> Intended | None:
         """Store the devices of a page that are not started yet, and end older cards if needed."""
         shared, now = self.shared, self.shared.clock.time()
-        activity = await row_of(connection, self._read())
-        if activity is None or not self._may_start(activity, now, first):
-            return None
-        fresh = await self._note_intent(connection, activity, page, int(now * 1000))
-        new = [(activity.id, device) for device in fresh]
+        fresh = await self._note_intent(connection, page, int(now * 1000))
+        if not fresh:
+            activity = await row_of(connection, self._query)
+            if activity is None or not self._may_start(activity, now, first):
+                return None
+            if activity.status != "active":
+                fresh = await self._note_intent(connection, page, int(now * 1000), ended=True)
+        row = self.activity.id
+        new = [(row, device) for device in fresh]
         evicted = await shared.limits.within(connection, self.app, new, int(now * 1000))
 
-        async def messages() -> list[tuple[Recipient, Any]] | None:
+        async def messages() -> Messages | None:
             shared.limits.tell(evicted)
             # Not read under a lock above, because workers would wait for each other. An end that is
             # not visible now finds the devices, which are committed.
-            activity = await shared.database.row(self._read().with_for_update(read=True))
+            activity = await shared.database.row(self._shown)
             now = shared.clock.time()
             if activity is None or not self._may_start(activity, now, first):
                 return None
@@ -168,43 +177,39 @@ class StartKind(Kind):
 
         return Intended(list(fresh), messages)
 
-    def _read(self) -> Select[Any]:
-        return select(schema.activities).where(schema.activities.c.id == self.activity.id)
-
     def _messages(
         self, activity: Row[Any], page: Sequence[Recipient], fresh: dict[int, bool], now: float
-    ) -> list[tuple[Recipient, Any]]:
+    ) -> Messages:
         if activity.status != "active":
             now = min(now, activity.ended_at / 1000)  # phones require a newer timestamp for the end
         started = Started(activity, self._further)
+        languages = languages_of(start_alert_of(started))
+        messages: Messages = []
         # Devices on the channel get another message than the others.
-        messages = {
-            by_channel: self._worded(
-                (activity.version, int(now), by_channel),
-                languages_of(start_alert_of(started)),
-                partial(start_message, started, by_channel=by_channel, now=now),
-                now,
-            )
-            for by_channel in set(fresh.values())
-        }
-        return [
-            (one, messages[fresh[one.device]](one.language)) for one in page if one.device in fresh
-        ]
+        for by_channel in sorted(set(fresh.values()), reverse=True):
+            some = [one for one in page if fresh.get(one.device) is by_channel]
+            message = partial(start_message, started, by_channel=by_channel, now=now)
+            key = (activity.version, int(now), by_channel)
+            messages += self._worded(some, key, languages, message, now)
+        return messages
 
     async def _note_intent(
-        self, connection: AsyncConnection, activity: Row[Any], page: Sequence[Recipient], now: int
+        self,
+        connection: AsyncConnection,
+        page: Sequence[Recipient],
+        now: int,
+        *,
+        ended: bool = False,
     ) -> dict[int, bool]:
         """Store that a page is about to be sent; return the devices, and if they follow the channel."""
-        living = activity.status == "active"
-        version = activity.version if living else activity.version - 1  # the end follows
         following: set[int] = set()
         if self.activity.channel_id is not None:
             following = {one.device for one in page if self._follows(one)}
         devices = [one.device for one in page]
         fresh = await intend(
-            connection, activity, devices, version=version, now=now, following=following
+            connection, self.activity.id, devices, now=now, ended=ended, following=following
         )
-        return {device: device in following for device in fresh}
+        return dict.fromkeys(fresh - following, False) | dict.fromkeys(fresh & following, True)
 
     def _follows(self, recipient: Recipient) -> bool:
         """Return True if a device follows a channel when it is started."""
@@ -249,9 +254,7 @@ class HandOverKind(StartKind):
     """Second cards that replace old ones; for a stream also cards that its audience lacks."""
 
     nobody = "no card was left that could be handed over"
-
-    def _read(self) -> Select[Any]:
-        return super()._read().with_for_update()
+    locks = True
 
     def _whom(self) -> tuple[Audience, int | None]:
         if self.activity.stream_key is not None:
@@ -259,13 +262,20 @@ class HandOverKind(StartKind):
         return Audience(everyone=True), self.activity.id
 
     async def _note_intent(
-        self, connection: AsyncConnection, activity: Row[Any], page: Sequence[Recipient], now: int
+        self,
+        connection: AsyncConnection,
+        page: Sequence[Recipient],
+        now: int,
+        *,
+        ended: bool = False,
     ) -> dict[int, bool]:
-        devices = [recipient.device for recipient in page]
-        handed = await hand_over(connection, activity, devices, now)
+        activity = await row_of(connection, self._query)
+        if activity is None or activity.status != "active":
+            return {}
+        handed = await hand_over(connection, activity, [one.device for one in page], now)
         added: dict[int, bool] = {}
         if activity.stream_key is not None:
-            added = await super()._note_intent(connection, activity, page, now)
+            added = await super()._note_intent(connection, page, now)
         return handed | added
 
     def _may_start(self, activity: Row[Any], now: float, first: bool) -> bool:

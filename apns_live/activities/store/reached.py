@@ -59,10 +59,13 @@ async def store(
     now: int,
 ) -> None:
     """Store accepted pushes to devices; ``now`` is milliseconds since 1970."""
-    for some in chunks(sorted(devices), MOST):
-        given = {"operation": operation, "apns_id": apns_id, "priority": priority, "now": now}
-        given |= {"devices": encode_devices(some), "first": some[0], "last": some[-1]}
-        await connection.execute(_INSERT, given)
+    common = {"operation": operation, "apns_id": apns_id, "priority": priority, "now": now}
+    rows = [
+        {**common, "devices": encode_devices(some), "first": some[0], "last": some[-1]}
+        for some in chunks(sorted(devices), MOST)
+    ]
+    if rows:
+        await connection.execute(_INSERT, rows)
 
 
 async def rows_of_many(

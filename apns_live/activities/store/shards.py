@@ -17,13 +17,15 @@ Results of a shard are stored under `guard`, so a worker that lost the shard can
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import sub
+from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, delete, insert, literal_column, select, text, update
+from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from . import schema
 from .database import Database
-from .statements import among, json_text
+from .statements import among, json_text, run
 
 NOW = "(SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
 """PostgreSQL's clock in milliseconds since 1970, the same throughout a statement."""
@@ -45,6 +47,23 @@ _CLAIM_SQLITE = text(
     f"UPDATE shards SET epoch = epoch + 1 WHERE id = (SELECT shards.id {_free}) "  # noqa: S608
     'RETURNING id, epoch, "after", until, devices, owner'
 )
+_MOVED = f"""
+UPDATE operations SET targeted = targeted + :more, cursor = :until, status = '{schema.SHARDED}'
+WHERE id = :operation
+"""  # noqa: S608
+_MINE = """
+INSERT INTO shards (operation_id, "after", until, devices, owner, epoch, expires_at)
+VALUES (:operation, :until, :until, :devices, :owner, 1, {} + :lease) RETURNING id
+"""
+_PUT = f"WITH moved AS ({_MOVED}) {_MINE.format(NOW)}"
+_PUT_SQLITE = _MINE.format(0)
+_ADDRESSED = """
+UPDATE shards SET devices = :devices, owner = :owner, expires_at = {} + :lease
+WHERE id = :shard AND epoch = :epoch RETURNING operation_id
+"""
+_COUNTED = "UPDATE operations SET targeted = targeted + :more WHERE id = "
+_ADDRESS = f"WITH held AS ({_ADDRESSED.format(NOW)}) {_COUNTED} (SELECT operation_id FROM held)"  # noqa: S608
+_ADDRESS_SQLITE = _ADDRESSED.format(0)
 _GUARD = (
     select(_table.c.id, _table.c.epoch)
     .where(among(_table.c.id, bindparam("shards")), _table.c.owner == bindparam("owner"))
@@ -114,25 +133,31 @@ class ShardQueue:
         operation: int,
         ranges: Sequence[tuple[int, int]],
         devices: bytes | None = None,
-        *,
-        mine: bool = False,
-    ) -> list[Shard]:
-        """Add shards for ranges of token rows; return those that are ``mine`` from the beginning.
-
-        This worker holds those once `hold` is called, after the commit.
-        """
+    ) -> None:
+        """Add shards for ranges of token rows, for any worker."""
         values = [
             {"operation_id": operation, "after": after, "until": until, "devices": devices}
             for after, until in ranges
         ]
-        if not mine:
-            if values:
-                await connection.execute(insert(_table), values)
-            return []
-        lease = {"owner": self._owner, "epoch": 1, "expires_at": self._end(connection)}
-        [one] = values
-        row = await connection.scalar(insert(_table).values(**one, **lease).returning(_table.c.id))
-        return [Shard(row, 1, *ranges[0], devices)]
+        if values:
+            await connection.execute(insert(_table), values)
+
+    async def put_mine(
+        self, connection: AsyncConnection, operation: int, until: int, devices: bytes, more: int
+    ) -> Shard:
+        """Add a shard that this worker has addressed, and ``more`` devices to the operation's target.
+
+        The operation's cursor moves to ``until``. This worker holds the shard once `hold` is called,
+        after the commit.
+        """
+        mine: dict[str, Any] = {"operation": operation, "until": until, "devices": devices}
+        mine |= {"owner": self._owner, "lease": self._lease}
+        if connection.dialect.name == "sqlite":
+            await run(connection, _MOVED, operation=operation, until=until, more=more)
+            put = await run(connection, _PUT_SQLITE, **mine)
+        else:
+            put = await run(connection, _PUT, more=more, **mine)
+        return Shard(put.scalar_one(), 1, until, until, devices)
 
     def hold(self, shard: Shard) -> None:
         """Note that this worker holds a shard."""
@@ -154,14 +179,21 @@ class ShardQueue:
         self.hold(shard)
         return shard
 
-    async def address(self, connection: AsyncConnection, shard: Shard, devices: bytes) -> bool:
+    async def address(
+        self, connection: AsyncConnection, shard: Shard, devices: bytes, more: int
+    ) -> bool:
         """Store the devices that are about to get a push; return False if another worker has the shard.
 
-        Renews the lease: a renewal may have skipped it.
+        Adds ``more`` devices to the operation's target. Renews the lease: a renewal may have
+        skipped it.
         """
-        mine = update(_table).where(_table.c.id == shard.row, _table.c.epoch == shard.epoch)
-        values = {"devices": devices, "owner": self._owner, "expires_at": self._end(connection)}
-        return bool((await connection.execute(mine.values(values))).rowcount)
+        given: dict[str, Any] = {"shard": shard.row, "epoch": shard.epoch, "devices": devices}
+        given |= {"owner": self._owner, "lease": self._lease}
+        if connection.dialect.name == "sqlite":
+            if held := (await run(connection, _ADDRESS_SQLITE, **given)).scalar():
+                await run(connection, f"{_COUNTED} :operation", operation=held, more=more)
+            return held is not None
+        return bool((await run(connection, _ADDRESS, more=more, **given)).rowcount)
 
     async def guard(self, connection: AsyncConnection, shards: Mapping[int, int]) -> frozenset[int]:
         """Lock shards until the transaction ends; return those whose given epoch is out of date."""
@@ -210,25 +242,25 @@ class ShardQueue:
         mine = update(_table).where(_table.c.owner == self._owner)
         await connection.execute(mine.values(expires_at=0))
 
-    def _end(self, connection: AsyncConnection) -> object:
-        """Return the expiry of a lease that begins now."""
-        if connection.dialect.name == "sqlite":
-            return 0
-        return literal_column(NOW, BigInteger) + self._lease
-
 
 def encode_devices(devices: Iterable[int]) -> bytes:
     """Return row ids as bytes: in ascending order, each as its distance to the one before.
 
     A distance takes seven bits a byte, the lowest first; the eighth says that more follow.
     """
-    coded, before = bytearray(), 0
-    for device in sorted(set(devices)):
-        rest, before = device - before, device
-        while rest > 127:
-            coded.append(rest & 127 | 128)
-            rest >>= 7
-        coded.append(rest)
+    given = sorted(set(devices))
+    steps = [*map(sub, given, [0, *given])]
+    if max(steps[1:], default=128) < 128:
+        return _seven_bits(steps[0]) + bytes(steps[1:])
+    return b"".join(map(_seven_bits, steps))
+
+
+def _seven_bits(number: int) -> bytes:
+    coded = bytearray()
+    while number > 127:
+        coded.append(number & 127 | 128)
+        number >>= 7
+    coded.append(number)
     return bytes(coded)
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Executable,
+    LargeBinary,
     Row,
     Select,
     String,
@@ -137,8 +138,11 @@ _SOURCES = {
     "sqlite": "json_each(:rows)",
     "postgresql": "jsonb_array_elements(CAST(CAST(:rows AS TEXT) AS JSONB))",
 }
-_NUMBERS = {"sqlite": "json_each(:rows)", "postgresql": "unnest(CAST(:rows AS BIGINT[])) AS value"}
-_TYPES: dict[type, Any] = {int: BigInteger, bool: BigInteger, str: String}
+_NUMBERS = {
+    "sqlite": "json_each(:rows)",
+    "postgresql": "unnest(CAST(CAST(:rows AS TEXT) AS BIGINT[])) AS value",
+}
+_TYPES: dict[type, Any] = {int: BigInteger, bool: BigInteger, str: String, bytes: LargeBinary}
 
 
 async def with_rows(
@@ -152,17 +156,28 @@ async def with_rows(
     In the statement the table is written as its columns in braces: ``FROM {device, token TEXT}``.
     Columns are BIGINT by default. With ``{*device}`` the rows are numbers, not sequences.
     """
-    kinds = tuple((name, type(value)) for name, value in parameters.items())
-    prepared = _prepared(connection.dialect.name, statement, kinds)
-    encoded: object = rows if isinstance(rows, list) else list(rows)
-    if "{*" not in statement or connection.dialect.name == "sqlite":
-        encoded = json_text(encoded)
-    result: CursorResult[Any] = await connection.execute(prepared, {"rows": encoded, **parameters})
-    return result
+    encoded = json_text(rows if isinstance(rows, list) else list(rows))
+    if "{*" in statement and connection.dialect.name == "postgresql":
+        encoded = f"{{{encoded[1:-1]}}}"  # an array's text; its driver takes longer for an array
+    return await run(connection, statement, rows=encoded, **parameters)
+
+
+async def numbers_with_rows(
+    connection: AsyncConnection, statement: str, rows: Iterable[int], **parameters: int | str
+) -> list[int]:
+    """Execute a statement over rows, and return the one number of each row of its result.
+
+    PostgreSQL returns them as one JSON text, because its driver makes an object of each row.
+    """
+    if connection.dialect.name == "sqlite":
+        return [*(await with_rows(connection, statement, rows, **parameters)).scalars()]
+    whole = f"WITH found(number) AS ({statement}) SELECT CAST(json_agg(number) AS TEXT) FROM found"  # noqa: S608
+    found = (await with_rows(connection, whole, rows, **parameters)).scalar()
+    return msgspec.json.decode(found or "[]", type=list[int])
 
 
 async def run(
-    connection: AsyncConnection, statement: str, **parameters: int | str
+    connection: AsyncConnection, statement: str, **parameters: int | str | bytes
 ) -> CursorResult[Any]:
     """Execute a statement that both databases understand."""
     kinds = tuple((name, type(value)) for name, value in parameters.items())
@@ -188,8 +203,6 @@ def _prepared(dialect: str, statement: str, parameters: tuple[tuple[str, type], 
         join = (found[3] or "").replace("JOIN", "CROSS JOIN" if dialect == "sqlite" else "JOIN")
         given = f"(SELECT {chosen} FROM {source}) AS given"  # noqa: S608
         statement = f"{statement[: found.start()]}{given}{join}{statement[found.end() :]}"
-        numbers = found[1] and dialect == "postgresql"
-        binds.append(bindparam("rows", type_=postgresql.ARRAY(BigInteger) if numbers else String()))
     return text(statement).bindparams(*binds)
 
 

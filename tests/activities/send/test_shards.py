@@ -13,6 +13,7 @@ from hypothesis import strategies as some
 
 from apns_live.activities import Audience, Notify, Service
 from apns_live.activities.send import fan_out, recorder, starting
+from apns_live.activities.send.kind import apns_ids
 from apns_live.activities.store import reached, schema
 from apns_live.activities.store.ownership import partition_of
 from apns_live.activities.store.shards import decode_devices, encode_devices
@@ -30,6 +31,12 @@ def test_device_ids_come_back_as_they_were(devices: set[int]) -> None:
 
 def test_neighbouring_devices_take_a_byte_each() -> None:
     assert len(encode_devices(range(1_000_000, 1_002_000))) == 2_002
+
+
+@given(some.lists(some.integers(0, 2**48 - 1)))
+def test_apns_ids_end_in_the_row_of_the_device(devices: list[int]) -> None:
+    head = "00000000-0000-8000-9000-"
+    assert apns_ids(head, devices) == [f"{head}{device:012x}" for device in devices]
 
 
 @pytest.fixture(autouse=True)
@@ -228,10 +235,10 @@ async def test_a_shard_with_too_many_tokens_is_sent_in_parts(cluster: Cluster) -
         queue: Any = service.ownership.shards
 
         async def address(
-            connection: Any, shard: Any, coded: bytes, address: Any = queue.address
+            connection: Any, shard: Any, coded: bytes, more: int, address: Any = queue.address
         ) -> bool:
             sizes.append(len(decode_devices(coded)))
-            return await address(connection, shard, coded)
+            return await address(connection, shard, coded, more)
 
         queue.address = address
     audience = Audience(devices=[phone.id for phone in wanted])
