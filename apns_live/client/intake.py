@@ -23,7 +23,7 @@ from .outcomes import refused_token
 from .statistics import Counters
 
 _together = attrgetter("message", "owner", "sent_at", "attempts")
-_alike = attrgetter("message", "owner", "sent_at", "attempts", "created")
+_created = attrgetter("created")
 _READY, _HELD = PushState.READY, PushState.HELD
 
 
@@ -155,9 +155,7 @@ class Intake:
         An `AlikeSource` gets them as `Acceptances`; other sources get an outcome for each.
         """
         at = 0
-        # Single sends each wait for their own time; groups are taken together.
-        key = _alike if pushes[0].owner.alike else _together
-        for (message, owner, sent_at, attempts, *_), group in groupby(pushes, key):
+        for (message, owner, sent_at, attempts), group in groupby(pushes, _together):
             batch = list(group)
             count = len(batch)
             created = [push.created for push in batch]
@@ -165,6 +163,14 @@ class Intake:
             ids = [push.request_id for push in batch]
             unique = unique_ids[at : at + count] if unique_ids else ()
             at += count
+            same_times = created.count(created[0]) == count
+            if owner.alike and not same_times:  # the first of them waited for a connection
+                done = 0
+                for _, some in groupby(batch, _created):
+                    part = list(some)
+                    self.accepted(number, part, unique[done : done + len(part)], now, counters)
+                    done += len(part)
+                continue
             like = Outcome(
                 token="",
                 verdict=Verdict.ACCEPTED,
@@ -179,7 +185,6 @@ class Intake:
             if not owner.batch and not owner.accepted:
                 self.dirty.append(owner)
             counters.round_trips.add(now - sent_at, count)
-            same_times = created.count(created[0]) == count
             if same_times:
                 counters.queue_times.add(sent_at - created[0], count)
             if same_times and owner.alike:
