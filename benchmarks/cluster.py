@@ -236,7 +236,7 @@ def main(words: list[str]) -> int:
         {
             "database": "postgresql",
             "rounds": f"{given.rounds}, in turns",
-            "relay": f"keeps every byte for {_ROUND_TRIP * 500:g} ms each way",
+            "relay": f"at a distance: keeps every byte for {_ROUND_TRIP * 500:g} ms each way",
         },
     )
     several = f"{given.workers} workers"

@@ -83,7 +83,7 @@ WorkSource = Source[Sequence[WorkItem]]
 
 
 class AlikeSource(Source[Alike | None], Protocol):
-    """A source of pushes in groups of one message each, which costs half as much as single pushes."""
+    """A source of pushes in groups of one message each, which cost less than single ones."""
 
     def accepted(self, batches: Sequence[Acceptances]) -> None:
         """Receive acceptances; each token that was taken comes back exactly once, here or in ``settled``."""

@@ -164,7 +164,7 @@ class Intake:
             unique = unique_ids[at : at + count] if unique_ids else ()
             at += count
             same_times = created.count(created[0]) == count
-            if owner.alike and not same_times:  # the first of them waited for a connection
+            if owner.alike and not same_times:  # the first one may have waited for a connection
                 done = 0
                 for _, some in groupby(batch, _created):
                     part = list(some)
@@ -187,7 +187,7 @@ class Intake:
             counters.round_trips.add(now - sent_at, count)
             if same_times:
                 counters.queue_times.add(sent_at - created[0], count)
-            if same_times and owner.alike:
+            if owner.alike:
                 owner.accepted.append(Acceptances(like, tokens, ids, unique))
                 continue
             columns: dict[str, Iterable[object]] = {"unique_id": unique or repeat("")}

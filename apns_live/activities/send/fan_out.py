@@ -30,15 +30,15 @@ from ...outcome import Outcome, Verdict
 from ..people.audience import Recipient
 from ..store import schema
 from ..store.ownership import NOT_HELD, NotOwner
-from ..store.shards import RELEASED, Shard, decode_devices, encode_devices
+from ..store.shards import RELEASED, Shard, advance, decode_devices, encode_devices
 from ..store.statements import page_of
 from ..store.wakeups import POLL
 from .kind import Intended, Kind, Pass, apns_ids
 from .refusals import refusal_of, refuses_credentials
-from .results import Batch, advance, unsettled, write
+from .results import Batch, unsettled, write
 
 PAGE = 3_000
-"""Tokens of a shard, about. Its statements cost as much for a few tokens as for many."""
+"""Tokens of a shard, about. Each of its statements has a cost that does not depend on their number."""
 MOST = PAGE + PAGE // 4
 """Tokens of a shard at most. It is sent in parts if it has more."""
 AHEAD = 6_000
@@ -62,7 +62,7 @@ class Part:
     before: int = 0
     """Devices that were counted as targeted when an earlier worker addressed them."""
     devices: dict[str, int] = field(default_factory=dict)
-    """The devices that get a push, by its apns-id."""
+    """The devices that get a push, each by the push's apns-id."""
     unanswered: int = 0
     taken_back: list[int] = field(default_factory=list)
     """Devices to which a push was certainly not sent."""

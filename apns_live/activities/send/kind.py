@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from hashlib import blake2b
-from struct import pack
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, bindparam
@@ -147,12 +146,8 @@ class Intended:
 
 
 def apns_ids(head: str, devices: Sequence[int]) -> list[str]:
-    """Return an apns-id for each device's row: ``head`` and 12 hexadecimal digits.
-
-    One conversion for all costs a third of one for each.
-    """
-    digits = pack(f">{len(devices)}Q", *devices).hex(" ", 8)  # 16 for each, the first 4 are 0
-    return f" {digits}".replace(" 0000", f" {head}").split()
+    """Return an apns-id for each device's row: ``head`` and 12 hexadecimal digits."""
+    return [f"{head}{device:012x}" for device in devices]
 
 
 class Kind(ABC):

@@ -370,23 +370,6 @@ async def intend(
     return fresh
 
 
-_ADDED = "UPDATE operations SET targeted = targeted + :more WHERE id = :operation"
-_CUT = f"""
-UPDATE operations SET targeted = targeted + :more, cursor = :cursor, status = '{schema.SHARDED}'
-WHERE id = :operation
-"""  # noqa: S608
-
-
-async def advance(
-    connection: AsyncConnection, operation: int, *, more: int = 0, cursor: int | None = None
-) -> None:
-    """Add ``more`` devices to a fan-out's target, and store up to which row shards are cut."""
-    if cursor is not None:
-        await run(connection, _CUT, operation=operation, more=more, cursor=cursor)
-    elif more:
-        await run(connection, _ADDED, operation=operation, more=more)
-
-
 _SETTLED = """
 SELECT given.device FROM {*device} JOIN outcomes
     ON outcomes.operation_id = :operation AND outcomes.device_id = given.device

@@ -35,6 +35,7 @@ from ..requests.messages import (
 from ..store import schema
 from ..store.hand_over import hand_over
 from ..store.ownership import NOT_HELD
+from ..store.shards import advance
 from ..store.statements import chunks, hold, row_of
 from .apns_clients import Carrier
 from .backlog import ActivityBacklog, is_open
@@ -42,7 +43,7 @@ from .failing import Failing
 from .fan_out import PAGE, FanOut
 from .jobs import Jobs
 from .kind import Intended, Kind, Messages, Pass, SharedParts
-from .results import Batch, advance, intend, left_open, refusal, unstarted, write
+from .results import Batch, intend, left_open, refusal, unstarted, write
 
 AT_ONCE = 10.0
 """Seconds after a start within which an end still lets the first page be sent."""

@@ -61,8 +61,8 @@ _ADDRESSED = """
 UPDATE shards SET devices = :devices, owner = :owner, expires_at = {} + :lease
 WHERE id = :shard AND epoch = :epoch RETURNING operation_id
 """
-_COUNTED = "UPDATE operations SET targeted = targeted + :more WHERE id = "
-_ADDRESS = f"WITH held AS ({_ADDRESSED.format(NOW)}) {_COUNTED} (SELECT operation_id FROM held)"  # noqa: S608
+_ADDED = "UPDATE operations SET targeted = targeted + :more WHERE id = "
+_ADDRESS = f"WITH held AS ({_ADDRESSED.format(NOW)}) {_ADDED} (SELECT operation_id FROM held)"  # noqa: S608
 _ADDRESS_SQLITE = _ADDRESSED.format(0)
 _GUARD = (
     select(_table.c.id, _table.c.epoch)
@@ -153,7 +153,7 @@ class ShardQueue:
         mine: dict[str, Any] = {"operation": operation, "until": until, "devices": devices}
         mine |= {"owner": self._owner, "lease": self._lease}
         if connection.dialect.name == "sqlite":
-            await run(connection, _MOVED, operation=operation, until=until, more=more)
+            await advance(connection, operation, more=more, cursor=until)
             put = await run(connection, _PUT_SQLITE, **mine)
         else:
             put = await run(connection, _PUT, more=more, **mine)
@@ -191,7 +191,7 @@ class ShardQueue:
         given |= {"owner": self._owner, "lease": self._lease}
         if connection.dialect.name == "sqlite":
             if held := (await run(connection, _ADDRESS_SQLITE, **given)).scalar():
-                await run(connection, f"{_COUNTED} :operation", operation=held, more=more)
+                await advance(connection, held, more=more)
             return held is not None
         return bool((await run(connection, _ADDRESS, more=more, **given)).rowcount)
 
@@ -243,6 +243,16 @@ class ShardQueue:
         await connection.execute(mine.values(expires_at=0))
 
 
+async def advance(
+    connection: AsyncConnection, operation: int, *, more: int = 0, cursor: int | None = None
+) -> None:
+    """Add ``more`` devices to a fan-out's target, and store up to which row shards are cut."""
+    if cursor is not None:
+        await run(connection, _MOVED, operation=operation, more=more, until=cursor)
+    elif more:
+        await run(connection, f"{_ADDED} :operation", operation=operation, more=more)
+
+
 def encode_devices(devices: Iterable[int]) -> bytes:
     """Return row ids as bytes: in ascending order, each as its distance to the one before.
 
@@ -250,7 +260,7 @@ def encode_devices(devices: Iterable[int]) -> bytes:
     """
     given = sorted(set(devices))
     steps = [*map(sub, given, [0, *given])]
-    if max(steps[1:], default=128) < 128:
+    if steps and max(steps[1:], default=0) < 128:
         return _seven_bits(steps[0]) + bytes(steps[1:])
     return b"".join(map(_seven_bits, steps))
 

@@ -158,7 +158,7 @@ async def with_rows(
     """
     encoded = json_text(rows if isinstance(rows, list) else list(rows))
     if "{*" in statement and connection.dialect.name == "postgresql":
-        encoded = f"{{{encoded[1:-1]}}}"  # an array's text; its driver takes longer for an array
+        encoded = f"{{{encoded[1:-1]}}}"  # the text of an array, which the driver need not encode
     return await run(connection, statement, rows=encoded, **parameters)
 
 

@@ -23,7 +23,7 @@ from apns_live.activities.store.upgrade import (
 from apns_live.errors import StoreError
 
 NO_IDLE_LIMIT = text("SET LOCAL idle_in_transaction_session_timeout = 0")
-"""A transaction holds the lock for longer than a service may: on a busy machine the other begins late."""
+"""Lets an idle transaction hold the lock: on a busy machine the other one may take seconds to look for it."""
 UPGRADER = """
 import asyncio, sys
 from apns_live.activities.store.database import Database
