@@ -136,6 +136,20 @@ async def test_pushes_in_groups_keep_their_ids_and_are_accepted_in_batches(fake:
     assert all(outcome.accepted for outcome in other.outcomes.values())
 
 
+async def test_a_batch_whose_first_push_waited_stays_in_batches(fake: FakeApns) -> None:
+    source = Groups()
+    async with client_for(fake) as client:
+        message = client.prepare(encode(UPDATE, now=client.clock.time()))
+        attachment = client.attach(source, alike=True)
+        pushes = [WorkItem(each, message, owner=attachment, sent_at=9.0) for each in tokens(9)]
+        pushes[0].created = 1.0  # the pool looked at it before it had a connection
+        attachment.in_hand = 9
+        client._engine._intake.accepted(1, pushes, (), 9.5, client._engine.counters)
+        client._engine._flush()
+    assert len(source.accepted_ids) == 9
+    assert not source.outcomes
+
+
 async def test_a_group_without_ids_gets_them_and_its_tokens_are_checked(fake: FakeApns) -> None:
     source = Groups()
     async with client_for(fake) as client:
